@@ -1,0 +1,1 @@
+"""The intermediate representation: types, operators, graphs, and what they mean."""

@@ -1,0 +1,5 @@
+"""The operators, by kind. Importing this package registers them all."""
+
+from . import cache, elementwise, fused, linear, quantized, reduction, shape
+
+__all__ = ["cache", "elementwise", "fused", "linear", "quantized", "reduction", "shape"]

@@ -1,0 +1,88 @@
+"""Operators over the paged KV cache (Kwon et al., 2023).
+
+One layer's keys, and likewise its values, lie in pages: ``[pages, kv_heads, page_size, head_dim]``. A slot is
+``page * page_size + offset``. The ragged batch is described by ``sequence_starts`` int32 ``[sequences + 1]`` (where each
+sequence's tokens begin among ``tokens``), ``context_lengths`` int32 ``[sequences]`` (positions filled once
+this step's are written) and ``page_table`` int32 ``[sequences, pages_per_sequence]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from ..operator import Array, Attribute, operator
+from ..types import ScalarType, TensorType
+from ._infer import as_float32, plain, require
+from .fused import attend
+
+__all__: list[str] = []
+
+
+def _check_cache(cache: TensorType, rows: TensorType) -> None:
+    fits = cache.rank == 4 and rows.rank == 3 and cache.shape[3] == rows.shape[2]
+    require(fits, f"cache {cache} does not hold heads of {rows}")
+    require(cache.scalar.is_float, f"a cache is of floats, not {cache}")
+
+
+def _infer_append(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    k_cache, v_cache, k, v, slots = types
+    _check_cache(k_cache, k)
+    require(k_cache == v_cache and k == v and k_cache.shape[1] == k.shape[1], f"{k_cache} does not take {k} and {v}")
+    expected = TensorType((k.shape[0],), ScalarType.INT32)
+    require(slots == expected, f"slots must be {expected}, not {slots}")
+    return k_cache, v_cache
+
+
+@operator("append_kv", _infer_append, operands=5)
+def _append(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Write each token's keys and values ``[tokens, kv_heads, head_dim]`` into its slot."""
+    k_cache, v_cache, k, v, slots = map(plain, operands)
+    page_size = k_cache.shape[2]
+    pages, offsets = np.divmod(slots.astype(np.int64), page_size)
+    written = []
+    for cache, rows in ((k_cache, k), (v_cache, v)):
+        cache = cache.copy()
+        cache[pages, :, offsets] = rows.astype(cache.dtype)
+        written.append(cache)
+    return tuple(written)
+
+
+def _infer_paged(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    q, k_cache, v_cache, starts, lengths, table = types
+    _check_cache(k_cache, q)
+    require(k_cache == v_cache, f"the caches differ: {k_cache} and {v_cache}")
+    integers = all(t.element is ScalarType.INT32 for t in (starts, lengths, table))
+    require(integers and (starts.rank, lengths.rank, table.rank) == (1, 1, 2), "the batch is described in int32")
+    require(lengths.shape[0] == table.shape[0], f"{lengths} and {table} are not of the same sequences")
+    return (q,)
+
+
+@operator("paged_attention", _infer_paged, operands=6, scale=float, window=int)
+def _paged_attention(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Causal attention of each sequence's newest tokens over all of its pages."""
+    q, k_cache, v_cache = map(as_float32, operands[:3])
+    starts, lengths, table = (plain(array).astype(np.int64) for array in operands[3:])
+    result = np.zeros_like(q)
+    page_size = k_cache.shape[2]
+    for sequence, length in enumerate(lengths):
+        first, last = starts[sequence], starts[sequence + 1]
+        pages = table[sequence, : -(-length // page_size)]
+        keys, values = (
+            cache[pages].transpose(0, 2, 1, 3).reshape(-1, cache.shape[1], cache.shape[3])[:length]
+            for cache in (k_cache, v_cache)
+        )
+        result[first:last] = attend(
+            q[first:last],
+            keys,
+            values,
+            scale=cast(float, attributes["scale"]),
+            window=cast(int, attributes["window"]),
+        )
+    return (result,)

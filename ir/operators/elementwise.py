@@ -1,0 +1,73 @@
+"""Operators that work element by element, and casts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from ..operator import Array, Attribute, operator
+from ..types import ScalarType, TensorType
+from ._infer import FloatArray, as_float32, broadcast, plain, same
+
+__all__: list[str] = []
+
+
+def _silu(x: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):  # exp(-x) may overflow to infinity, and x / infinity is the limit
+        return x / (np.float32(1) + np.exp(-x))
+
+
+_UNARY: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "neg": np.negative,
+    "exp": np.exp,
+    "cos": np.cos,
+    "sin": np.sin,
+    "rsqrt": lambda x: np.float32(1) / np.sqrt(x),
+    "square": np.square,
+    "silu": _silu,
+}
+
+_BINARY: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "pow": np.power,
+    "maximum": np.maximum,
+}
+
+
+def _register_unary(name: str, function: Callable[[FloatArray], FloatArray]) -> None:
+    @operator(name, same)
+    def evaluate(
+        operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+    ) -> tuple[Array, ...]:
+        return (function(as_float32(operands[0])).astype(plain(operands[0]).dtype, copy=False),)
+
+
+def _register_binary(name: str, function: Callable[[FloatArray, FloatArray], FloatArray]) -> None:
+    @operator(name, broadcast, operands=2)
+    def evaluate(
+        operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+    ) -> tuple[Array, ...]:
+        left, right = operands
+        return (function(as_float32(left), as_float32(right)).astype(plain(left).dtype, copy=False),)
+
+
+for _name, _unary in _UNARY.items():
+    _register_unary(_name, _unary)
+for _name, _binary in _BINARY.items():
+    _register_binary(_name, _binary)
+
+
+def _infer_cast(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    return (TensorType(types[0].shape, ScalarType(cast(str, attributes["to"]))),)
+
+
+@operator("cast", _infer_cast, to=str)
+def _cast(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    return (plain(operands[0]).astype(ScalarType(cast(str, attributes["to"])).numpy),)

@@ -1,0 +1,119 @@
+"""Operators that passes fuse from plain ones; each is what one kernel computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from ..operator import Array, Attribute, operator
+from ..types import Dim, ScalarType, TensorType
+from ._infer import FloatArray, as_float32, plain, require, whole
+
+__all__ = ["attend"]
+
+
+def _infer_rms_norm(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    *rows, weight = types
+    expected = TensorType((rows[0].shape[-1],), ScalarType.FLOAT32)
+    require(weight == expected, f"the norm's weight must be {expected}, not {weight}")
+    require(all(row == rows[0] for row in rows), f"residual and rows differ: {', '.join(map(str, rows))}")
+    require(rows[0].element is ScalarType.FLOAT32, f"norms are over float32, not {rows[0]}")
+    return (rows[0],) * len(rows)
+
+
+def _normed(x: FloatArray, weight: FloatArray, epsilon: float) -> FloatArray:
+    return x * (np.float32(1) / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(epsilon))) * weight
+
+
+@operator("rms_norm", _infer_rms_norm, operands=2, epsilon=float)
+def _rms_norm(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Root mean square norm over the last dimension (Zhang and Sennrich, 2019)."""
+    x, weight = map(as_float32, operands)
+    return (_normed(x, weight, cast(float, attributes["epsilon"])),)
+
+
+@operator("add_rms_norm", _infer_rms_norm, operands=3, epsilon=float)
+def _add_rms_norm(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """The sum of the two first operands, and its norm."""
+    x, residual, weight = map(as_float32, operands)
+    total = x + residual
+    return total, _normed(total, weight, cast(float, attributes["epsilon"]))
+
+
+def _infer_rope(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    x, cosines, sines = types
+    require(x.rank == 3, f"rope takes [tokens, heads, head_dim], not {x}")
+    half = whole(x.shape[2], "head_dim") // 2
+    expected = TensorType((x.shape[0], half), ScalarType.FLOAT32)
+    require(cosines == sines == expected, f"cosines and sines must be {expected}, not {cosines} and {sines}")
+    return (x,)
+
+
+@operator("rope", _infer_rope, operands=3)
+def _rope(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Rotary embedding (Su et al., 2021): element i turns with element i + head_dim / 2."""
+    x, cosines, sines = map(as_float32, operands)
+    first, second = np.split(x, 2, axis=-1)
+    cosines, sines = cosines[:, None], sines[:, None]
+    return (np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1),)
+
+
+def _infer_attention(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    q, k, v = types
+    require(q.rank == k.rank == v.rank == 3, f"attention takes [tokens, heads, head_dim], not {q}, {k}, {v}")
+    heads, kv_heads = whole(q.shape[1], "heads"), whole(k.shape[1], "KV heads")
+    require(k == v and q.shape[0] == k.shape[0] and q.shape[2] == k.shape[2], f"{q}, {k} and {v} do not fit")
+    require(heads % kv_heads == 0, f"{kv_heads} KV heads do not divide {heads} heads")
+    return (q,)
+
+
+@operator("attention", _infer_attention, operands=3, scale=float, window=int)
+def _attention(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Causal attention over one sequence; KV head h serves the heads h * group to (h + 1) * group - 1."""
+    q, k, v = map(as_float32, operands)
+    return (attend(q, k, v, scale=cast(float, attributes["scale"]), window=cast(int, attributes["window"])),)
+
+
+def attend(q: FloatArray, k: FloatArray, v: FloatArray, *, scale: float, window: int) -> FloatArray:
+    """Attention of the last ``len(q)`` positions of a sequence over all ``len(k)`` of them.
+
+    ``q`` is ``[queries, heads, head_dim]``, ``k`` and ``v`` ``[context, kv_heads, head_dim]``; ``window`` counts the
+    query's own position, 0 is none. The result has the shape of ``q``.
+    """
+    group = q.shape[1] // k.shape[1]
+    keys, values = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+    scores = np.einsum("qhd,khd->hqk", q, keys) * np.float32(scale)
+    distance = np.arange(len(k) - len(q), len(k))[:, None] - np.arange(len(k))[None, :]
+    seen = (distance >= 0) & ((distance < window) if window else True)
+    scores = np.where(seen, scores, np.float32(-np.inf))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return np.einsum("hqk,khd->qhd", weights, values).astype(np.float32)
+
+
+def _infer_gated(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    (x,) = types
+    size = whole(x.shape[-1], "the gated dimension")
+    require(size % 2 == 0 and x.element is ScalarType.FLOAT32, f"gate and up are halves of float32 rows, not {x}")
+    half: Dim = size // 2
+    return (x.with_shape(*x.shape[:-1], half),)
+
+
+@operator("silu_mul", _infer_gated)
+def _silu_mul(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """``silu(gate) * up`` of rows that hold gate and up side by side (Shazeer, 2020)."""
+    gate, up = np.split(as_float32(plain(operands[0])), 2, axis=-1)
+    with np.errstate(over="ignore"):
+        return (gate / (np.float32(1) + np.exp(-gate)) * up,)

@@ -1,0 +1,91 @@
+"""Matrix products and table look-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from ..operator import Array, Attribute, operator
+from ..quantization import QuantFormat, QuantizedArray
+from ..types import ScalarType, TensorType
+from ._infer import FloatArray, as_float32, floats, plain, require
+
+__all__: list[str] = []
+
+
+def _infer_matmul(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    left, right = types
+    fits = left.rank == right.rank >= 2 and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
+    require(fits, f"{left} and {right} do not multiply")
+    require(floats(left, "matmul's operands") == floats(right, "matmul's operands"), f"{left} and {right} differ")
+    return (left.with_shape(*left.shape[:-1], right.shape[-1]),)
+
+
+@operator("matmul", _infer_matmul, operands=2)
+def _matmul(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    return (as_float32(operands[0]) @ as_float32(operands[1]),)
+
+
+def _infer_linear(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    x, weight = types[:2]
+    require(weight.rank == 2 and x.rank >= 1, f"linear takes rows and a matrix, not {x} and {weight}")
+    require(x.shape[-1] == weight.shape[1], f"{x} does not fit weight {weight}: rows of {weight.shape[1]} are needed")
+    if isinstance(x.element, QuantFormat):
+        fits = isinstance(weight.element, QuantFormat) and weight.element.group_size == x.element.group_size
+        require(fits, f"quantized rows {x} need a weight in groups of {x.element.group_size}, not {weight}")
+    else:
+        require(x.element is ScalarType.FLOAT32, f"linear's rows are float32 or quantized, not {x}")
+    if len(types) == 3:
+        bias = TensorType((weight.shape[0],), ScalarType.FLOAT32)
+        require(types[2] == bias, f"the bias must be {bias}, not {types[2]}")
+    return (TensorType((*x.shape[:-1], weight.shape[0]), ScalarType.FLOAT32),)
+
+
+@operator("linear", _infer_linear, operands=(2, 3))
+def _linear(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """``x @ weight.T + bias``; rows and weights both quantized are multiplied exactly, group by group."""
+    x, weight = operands[:2]
+    if isinstance(x, QuantizedArray) and isinstance(weight, QuantizedArray):
+        result = _product_of_codes(x, weight)
+    else:
+        result = as_float32(x) @ as_float32(weight).T
+    if len(operands) == 3:
+        result = result + as_float32(operands[2])
+    return (result,)
+
+
+def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
+    """Groups' integer sums are exact in float32; they are scaled and added with the groups ascending."""
+    size = x.format.group_size
+    result = np.zeros((*x.shape[:-1], weight.shape[0]), np.float32)
+    for group in range(x.shape[-1] // size):
+        columns = slice(group * size, (group + 1) * size)
+        exact = x.codes[..., columns].astype(np.float32) @ weight.codes[:, columns].astype(np.float32).T
+        scaled = exact * x.scales[..., group, None].astype(np.float32)
+        result += scaled * weight.scales[:, group].astype(np.float32)
+    return result
+
+
+def _infer_embedding(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    table, token_ids = types
+    require(table.rank == 2, f"an embedding's table must be a matrix, not {table}")
+    require(
+        token_ids.element is ScalarType.INT32 and token_ids.rank == 1, f"token ids must be int32[n], not {token_ids}"
+    )
+    return (TensorType((token_ids.shape[0], table.shape[1]), ScalarType.FLOAT32),)
+
+
+@operator("embedding", _infer_embedding, operands=2)
+def _embedding(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    table, rows = operands[0], cast("np.ndarray[tuple[int], np.dtype[np.int32]]", plain(operands[1]))
+    if isinstance(table, QuantizedArray):
+        return (as_float32(QuantizedArray(table.format, table.codes[rows], table.scales[rows])),)
+    return (as_float32(table[rows]),)
