@@ -1,0 +1,54 @@
+"""ingot's runtime: the engine, its scheduler, sampler and page pool, the tokenizer, and the HTTP server.
+
+The public names are loaded when first used (PEP 562), so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .async_engine import AsyncEngine
+    from .engine import Engine
+    from .model_info import ModelInfo
+    from .outputs import Chunk, Completion, FinishReason, RequestOutput, TokenLogprob, Usage
+    from .sampling_params import SamplingParams
+    from .tokenizer import Tokenizer
+
+__all__ = [
+    "AsyncEngine",
+    "Chunk",
+    "Completion",
+    "Engine",
+    "FinishReason",
+    "ModelInfo",
+    "RequestOutput",
+    "SamplingParams",
+    "TokenLogprob",
+    "Tokenizer",
+    "Usage",
+]
+
+_HOMES = {
+    "AsyncEngine": "async_engine",
+    "Chunk": "outputs",
+    "Completion": "outputs",
+    "Engine": "engine",
+    "FinishReason": "outputs",
+    "ModelInfo": "model_info",
+    "RequestOutput": "outputs",
+    "SamplingParams": "sampling_params",
+    "TokenLogprob": "outputs",
+    "Tokenizer": "tokenizer",
+    "Usage": "outputs",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{home}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

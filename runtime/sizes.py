@@ -1,0 +1,40 @@
+"""Sizes of memory as people write them."""
+
+import re
+
+from ..ir.errors import RequestError
+
+__all__ = ["parse_size"]
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def parse_size(size: str | int, *, name: str) -> int:
+    """Return a size in bytes: an integer as it is, or text such as ``"2GiB"``, ``"512 MB"``, ``"1.5GiB"``.
+
+    Raises:
+        RequestError: it is not a size, or less than one byte; ``name`` says whose it is.
+    """
+    num_bytes: int | None = None
+    if isinstance(size, int) and not isinstance(size, bool):
+        num_bytes = size
+    elif isinstance(size, str) and (match := _SIZE.fullmatch(size)):
+        unit = _UNITS.get(match[2].lower())
+        num_bytes = None if unit is None else int(float(match[1]) * unit)
+    if num_bytes is None or num_bytes < 1:
+        raise RequestError(
+            f"{name} must be a size in bytes or text such as '2GiB' or '512MB', not {size!r}", name
+        )
+    return num_bytes

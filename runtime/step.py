@@ -1,0 +1,111 @@
+"""What passes between the scheduler and an executor: one step over a ragged batch, as plain records.
+
+The scheduler writes a :class:`Step`, an :class:`Executor` runs it and answers with a :class:`StepOutput`.
+Prefill, chunked prefill and decode are the same thing here: a chunk of consecutive tokens of one sequence,
+with the pages that hold (and will hold) its keys and values. The shape of the records follows vLLM's
+``v1/core/sched/output.py``.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Executor", "LogitRows", "SequenceChunk", "Step", "StepOutput"]
+
+
+class LogitRows(Enum):
+    """For which tokens of a chunk the executor returns logits."""
+
+    NONE = auto()
+    LAST = auto()
+    ALL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceChunk:
+    """What one sequence runs in one step.
+
+    Attributes:
+        sequence_id: who runs; unique within a step.
+        token_ids: the tokens to compute now, at least one.
+        num_computed_tokens: the tokens whose keys and values are in the pages already; thus also the
+            position of ``token_ids[0]``.
+        pages: page ids in order of position, covering ``num_computed_tokens + len(token_ids)`` positions.
+        logits: the rows of logits wanted back.
+    """
+
+    sequence_id: int
+    token_ids: tuple[int, ...]
+    num_computed_tokens: int
+    pages: tuple[int, ...]
+    logits: LogitRows
+
+    @property
+    def num_logit_rows(self) -> int:
+        """How many rows of :attr:`StepOutput.logits` are this chunk's."""
+        match self.logits:
+            case LogitRows.NONE:
+                return 0
+            case LogitRows.LAST:
+                return 1
+            case LogitRows.ALL:
+                return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The ragged batch of one step; at least one chunk where it goes to an executor."""
+
+    chunks: tuple[SequenceChunk, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens computed in this step, over all chunks."""
+        return sum(len(chunk.token_ids) for chunk in self.chunks)
+
+    @property
+    def num_logit_rows(self) -> int:
+        """Rows of logits the step gives, over all chunks."""
+        return sum(chunk.num_logit_rows for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step gave.
+
+    Attributes:
+        logits: float32 ``[rows, vocab_size]``, rows in the order of the step's chunks (``LAST``: one,
+            ``ALL``: one for each token in order). The array belongs to the caller, who may write to it,
+            until the next ``run``.
+    """
+
+    logits: npt.NDArray[np.float32]
+
+
+class Executor(Protocol):
+    """Runs steps on a device. One thread calls it, never two at once."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The width of the logits; valid token ids are below it."""
+
+    @property
+    def page_size(self) -> int:
+        """Positions a page holds."""
+
+    @property
+    def num_pages(self) -> int:
+        """Pages there are; valid page ids are below it."""
+
+    @property
+    def max_seq_len(self) -> int:
+        """The longest sequence, in tokens, that the compiled model can run."""
+
+    def run(self, step: Step) -> StepOutput:
+        """Compute a step and append its keys and values to the pages it names."""
+
+    def close(self) -> None:
+        """Release the device's memory; called once, after the last ``run``."""
