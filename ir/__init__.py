@@ -1,1 +1,52 @@
-"""The intermediate representation: types, operators, graphs, and what they mean."""
+"""The intermediate representation: types, operators, graphs, their text, and what they mean."""
+
+from .errors import IngotError, IRError, ParseError, VerificationError
+from .graph import Graph, GraphBuilder, Module, Operation, Value
+from .interpreter import bind_symbols, evaluate
+from .operator import OPERATORS, Array, Attribute, Operator, find_operator
+from .parser import parse_module
+from .printer import print_graph, print_module
+from .quantization import FORMATS, QuantFormat, QuantizedArray, dequantize, find_format, quantize
+from .stages import STAGES, Rule, StageSpec, find_stage
+from .types import Dim, Element, ScalarType, TensorType, bind_shape, parse_element
+from .verifier import find_violations, verify
+
+__all__ = [
+    "FORMATS",
+    "OPERATORS",
+    "STAGES",
+    "Array",
+    "Attribute",
+    "Dim",
+    "Element",
+    "Graph",
+    "GraphBuilder",
+    "IRError",
+    "IngotError",
+    "Module",
+    "Operation",
+    "Operator",
+    "ParseError",
+    "QuantFormat",
+    "QuantizedArray",
+    "Rule",
+    "ScalarType",
+    "StageSpec",
+    "TensorType",
+    "Value",
+    "VerificationError",
+    "bind_shape",
+    "bind_symbols",
+    "dequantize",
+    "evaluate",
+    "find_format",
+    "find_operator",
+    "find_stage",
+    "find_violations",
+    "parse_element",
+    "parse_module",
+    "print_graph",
+    "print_module",
+    "quantize",
+    "verify",
+]

@@ -19,7 +19,7 @@ __all__ = ["Graph", "GraphBuilder", "Module", "Operation", "Value"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """What an operation or a graph's signature defines; two values are the same only if they are one object."""
+    """What an operation or a graph's signature defines; two values are equal only if they are one object."""
 
     name: str
     type: TensorType
@@ -144,6 +144,14 @@ class GraphBuilder:
         self._parameters[name] = value
         return value
 
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep ``names`` for operations that :meth:`append` will bring: no other value gets one."""
+        self._names.update(names)
+
+    def release(self, name: str) -> None:
+        """Let another value have a reserved name, whose operation will not come after all."""
+        self._names.discard(name)
+
     def declare(self, inputs: Iterable[Value], states: Iterable[Value], parameters: Iterable[Value]) -> None:
         """Take over an existing graph's signature, as a rewriting pass does."""
         self._inputs.extend(inputs)
@@ -154,7 +162,7 @@ class GraphBuilder:
     def emit_all(
         self, operator: str, *operands: Value, names: Sequence[str | None] = (), **attributes: Attribute
     ) -> tuple[Value, ...]:
-        """Apply ``operator``; its results, with types inferred. Raises :class:`IRError` if they do not fit."""
+        """Apply ``operator``; its results, with types inferred. Raises :class:`IRError` on a misfit."""
         definition = find_operator(operator)
         definition.check(operands, attributes)
         types = definition.infer([operand.type for operand in operands], attributes)
@@ -163,14 +171,16 @@ class GraphBuilder:
         self._operations.append(Operation(operator, operands, results, MappingProxyType(dict(attributes))))
         return results
 
-    def emit(self, operator: str, *operands: Value, name: str | None = None, **attributes: Attribute) -> Value:
+    def emit(
+        self, operator: str, *operands: Value, name: str | None = None, **attributes: Attribute
+    ) -> Value:
         """Apply an ``operator`` of one result."""
         (result,) = self.emit_all(operator, *operands, names=(name,), **attributes)
         return result
 
-    def constant(self, array: npt.NDArray[np.generic], name: str | None = None) -> Value:
-        """A small array as part of the graph's text."""
-        return self.emit("constant", name=name, value=array)
+    def constant(self, array: npt.NDArray[np.generic] | np.generic, name: str | None = None) -> Value:
+        """A small array, or a scalar of numpy's, as part of the graph's text."""
+        return self.emit("constant", name=name, value=np.asarray(array))
 
     def append(self, operation: Operation) -> None:
         """Take over an operation as it is, its results' names included."""

@@ -16,7 +16,8 @@ __all__ = ["bind_symbols", "evaluate"]
 def bind_symbols(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:
     """The numbers that ``arrays``, by name of the graph's inputs and states, give its symbols.
 
-    Raises :class:`IRError` where an array is missing, does not have its value's shape, or two disagree on a symbol.
+    Raises :class:`IRError` where an array is missing, does not have its value's shape, or two disagree on a
+    symbol.
     """
     symbols: dict[str, int] = {}
     for value in (*graph.inputs, *graph.states):
@@ -44,13 +45,16 @@ def evaluate(
 ) -> tuple[Array, ...]:
     """Run ``graph`` and return its outputs.
 
-    ``arrays`` holds inputs and states by name, and parameters unless ``parameter`` fetches one by name when it is
-    needed. Values are dropped after their last use. ``observe`` is shown each result by name.
+    ``arrays`` holds inputs and states by name, and parameters unless ``parameter`` fetches one by name when
+    it is needed. Values are dropped after their last use. ``observe`` is shown each result by name.
     """
     symbols = bind_symbols(graph, arrays)
     known: dict[object, Array] = {value: arrays[value.name] for value in (*graph.inputs, *graph.states)}
     parameters = {value: value.name for value in graph.parameters}
-    last_use = {operand: index for index, operation in enumerate(graph.operations) for operand in operation.operands}
+    outputs = set(graph.outputs)
+    last_use = {
+        operand: index for index, operation in enumerate(graph.operations) for operand in operation.operands
+    }
 
     def fetch(value: object) -> Array:
         if value not in known:
@@ -69,6 +73,6 @@ def evaluate(
             if observe is not None:
                 observe(value.name, array)
         for operand in operation.operands:
-            if last_use[operand] == index and operand not in graph.outputs:
+            if last_use[operand] == index and operand not in outputs:
                 known.pop(operand, None)
     return tuple(fetch(value) for value in graph.outputs)

@@ -1,4 +1,4 @@
-"""What an operator is: a name, the attributes it takes, the types of its results, and its meaning in numpy."""
+"""What an operator is: a name, the attributes it takes, the types of its results, its meaning in numpy."""
 
 from __future__ import annotations
 
@@ -52,18 +52,31 @@ class Operator:
     evaluate: Evaluate
 
     def check(self, operands: Sequence[Value], attributes: Attributes) -> None:
-        """Raise :class:`IRError` where the count of operands or an attribute is not what this operator takes."""
+        """Raise :class:`IRError` where the operands' count or an attribute is not what it takes."""
         least, most = self.num_operands
         if len(operands) < least or (most is not None and len(operands) > most):
-            span = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+            span = (
+                f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+            )
             raise IRError(f"{self.name} takes {span} operands, not {len(operands)}")
         if missing := self.attributes.keys() - attributes.keys():
             raise IRError(f"{self.name} needs attribute {', '.join(sorted(missing))}")
         for key, value in attributes.items():
             if key not in self.attributes:
-                raise IRError(f"{self.name} has no attribute '{key}'; it takes {', '.join(self.attributes) or 'none'}")
-            if not isinstance(value, self.attributes[key]):
-                raise IRError(f"{self.name}: attribute {key} cannot be {value!r}")
+                raise IRError(
+                    f"{self.name} has no attribute '{key}'; it takes {', '.join(self.attributes) or 'none'}"
+                )
+            if not _is_of_kind(value, self.attributes[key]):
+                expected = " or ".join(kind.__name__ for kind in self.attributes[key])
+                raise IRError(f"{self.name}: attribute {key} cannot be {value!r}; it is of kind {expected}")
+
+
+def _is_of_kind(value: Attribute, kinds: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):  # Python counts a bool as an int
+        return bool in kinds
+    if isinstance(value, tuple):
+        return tuple in kinds and all(type(dim) in (int, str) for dim in value)
+    return isinstance(value, kinds)
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -71,7 +84,11 @@ OPERATORS: dict[str, Operator] = {}
 
 
 def operator(
-    name: str, infer: Infer, *, operands: int | tuple[int, int | None] = 1, **attributes: type | tuple[type, ...]
+    name: str,
+    infer: Infer,
+    *,
+    operands: int | tuple[int, int | None] = 1,
+    **attributes: type | tuple[type, ...],
 ) -> Callable[[Evaluate], Evaluate]:
     """Register the decorated numpy function as the meaning of operator ``name``."""
 

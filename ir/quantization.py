@@ -1,9 +1,9 @@
 """Quantization formats are data: one declarative value each, from which everything else derives.
 
 A format divides the last dimension into groups of ``group_size`` and keeps for each element a signed whole
-number of ``bits`` bits, for each group one scale: ``value = code * scale``. Packing for a target, the kernels'
-inner dequantization and the interpreter's meaning follow from these fields; to add a format, add an entry to
-``FORMATS``.
+number of ``bits`` bits, for each group one scale: ``value = code * scale``. Packing for a target, the
+kernels' inner dequantization and the interpreter's meaning follow from these fields; to add a format, add an
+entry to ``FORMATS``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ FloatArray = npt.NDArray[np.float32]
 class QuantFormat:
     """Signed integers in groups along the last dimension, with one scale a group.
 
-    ``search_steps`` is how many scales around the plain one are tried for the least squared error when weights
-    are quantized; 0 takes the plain one (largest magnitude over the largest code), as for activations, whose
-    scale is found while the model runs. ``scale_type`` is ``float16`` or ``float32``.
+    ``search_steps`` is how many scales around the plain one are tried for the least squared error when
+    weights are quantized; 0 takes the plain one (largest magnitude over the largest code), as for
+    activations, whose scale is found while the model runs. ``scale_type`` is ``float16`` or ``float32``.
     """
 
     name: str
@@ -67,7 +67,9 @@ def find_format(name: str) -> QuantFormat:
     try:
         return FORMATS[name]
     except KeyError:
-        raise IRError(f"no element type or quantization format '{name}'; formats: {', '.join(FORMATS)}") from None
+        raise IRError(
+            f"no element type or quantization format '{name}'; formats: {', '.join(FORMATS)}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,16 @@ def quantize(values: npt.NDArray[np.floating], quant_format: QuantFormat) -> Qua
 
     With ``search_steps`` the scale of each group minimises the squared error over candidates: the largest
     magnitude (with its sign, so that the longer, negative side of two's complement can serve it) over
-    ``-smallest + step / 4``, and each candidate's scale is then refitted by least squares to the codes it gives.
+    ``-smallest + step / 4``, and each candidate's scale is then refitted by least squares to the codes it
+    gives.
     """
     groups = values.astype(np.float32).reshape(*values.shape[:-1], -1, quant_format.group_size)
     if quant_format.search_steps:
         codes, scales = _search(groups, quant_format)
     else:
-        scales = (np.abs(groups).max(axis=-1) / np.float32(quant_format.largest)).astype(quant_format.scale_type)
+        scales = (np.abs(groups).max(axis=-1) / np.float32(quant_format.largest)).astype(
+            quant_format.scale_type
+        )
         codes = _round_to(groups, scales, quant_format)
     return QuantizedArray(quant_format, codes.astype(np.int8).reshape(values.shape), scales)
 

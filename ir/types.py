@@ -1,8 +1,8 @@
 """Types of values: a shape whose dimensions may be symbols, and what one element is.
 
 A dimension is a whole number or the name of a symbol (``tokens``, ``sequences``, ``pages``); a symbol stands
-for one number throughout a graph, bound by the graph's inputs when it runs. An element is a scalar or belongs to a
-quantization format (:class:`~ingot.ir.quantization.QuantFormat`), in which case the shape is still the
+for one number throughout a graph, bound by the graph's inputs when it runs. An element is a scalar or belongs
+to a quantization format (:class:`~ingot.ir.quantization.QuantFormat`), in which case the shape is still the
 logical one: how codes and scales lie in memory is the target's business.
 """
 
@@ -20,6 +20,8 @@ from .quantization import QuantFormat, find_format
 
 __all__ = ["Dim", "Element", "ScalarType", "TensorType", "bind_shape", "parse_element"]
 
+
+_BFLOAT16: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
 
 Dim = int | str
 """One dimension: a whole number, or a symbol's name."""
@@ -44,7 +46,10 @@ class ScalarType(Enum):
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy dtype (bfloat16 from ``ml_dtypes``)."""
-        return np.dtype(ml_dtypes.bfloat16) if self is ScalarType.BFLOAT16 else np.dtype(self.value)
+        if self is ScalarType.BFLOAT16:
+            return _BFLOAT16
+        dtype: np.dtype[np.generic] = np.dtype(self.value)
+        return dtype
 
     @property
     def num_bytes(self) -> int:
@@ -80,7 +85,7 @@ class TensorType:
 
     def __post_init__(self) -> None:
         for dim in self.shape:
-            if isinstance(dim, str) and not dim.isidentifier():
+            if isinstance(dim, str) and not (dim.isidentifier() and dim.isascii()):
                 raise IRError(f"'{dim}' is not a dimension: whole numbers and symbol names are")
             if isinstance(dim, int) and dim < 0:
                 raise IRError(f"dimension {dim} is negative")

@@ -1,9 +1,9 @@
 """Operators over the paged KV cache (Kwon et al., 2023).
 
 One layer's keys, and likewise its values, lie in pages: ``[pages, kv_heads, page_size, head_dim]``. A slot is
-``page * page_size + offset``. The ragged batch is described by ``sequence_starts`` int32 ``[sequences + 1]`` (where each
-sequence's tokens begin among ``tokens``), ``context_lengths`` int32 ``[sequences]`` (positions filled once
-this step's are written) and ``page_table`` int32 ``[sequences, pages_per_sequence]``.
+``page * page_size + offset``. The ragged batch is described by ``sequence_starts`` int32 ``[sequences + 1]``
+(where each sequence's tokens begin among ``tokens``), ``context_lengths`` int32 ``[sequences]`` (positions
+filled once this step's are written) and ``page_table`` int32 ``[sequences, pages_per_sequence]``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def _check_cache(cache: TensorType, rows: TensorType) -> None:
 def _infer_append(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     k_cache, v_cache, k, v, slots = types
     _check_cache(k_cache, k)
-    require(k_cache == v_cache and k == v and k_cache.shape[1] == k.shape[1], f"{k_cache} does not take {k} and {v}")
+    require(
+        k_cache == v_cache and k == v and k_cache.shape[1] == k.shape[1],
+        f"{k_cache} does not take {k} and {v}",
+    )
     expected = TensorType((k.shape[0],), ScalarType.INT32)
     require(slots == expected, f"slots must be {expected}, not {slots}")
     return k_cache, v_cache
@@ -57,7 +60,9 @@ def _infer_paged(types: Sequence[TensorType], attributes: Mapping[str, Attribute
     _check_cache(k_cache, q)
     require(k_cache == v_cache, f"the caches differ: {k_cache} and {v_cache}")
     integers = all(t.element is ScalarType.INT32 for t in (starts, lengths, table))
-    require(integers and (starts.rank, lengths.rank, table.rank) == (1, 1, 2), "the batch is described in int32")
+    require(
+        integers and (starts.rank, lengths.rank, table.rank) == (1, 1, 2), "the batch is described in int32"
+    )
     require(lengths.shape[0] == table.shape[0], f"{lengths} and {table} are not of the same sequences")
     return (q,)
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from ..operator import Array, Attribute, operator
 from ..types import ScalarType, TensorType
-from ._infer import FloatArray, as_float32, broadcast, plain, same
+from ._infer import FloatArray, as_float32, broadcast, plain, require, same
 
 __all__: list[str] = []
 
 
 def _silu(x: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):  # exp(-x) may overflow to infinity, and x / infinity is the limit
-        return x / (np.float32(1) + np.exp(-x))
+        return np.divide(x, np.float32(1) + np.exp(-x), dtype=np.float32)
 
 
 _UNARY: dict[str, Callable[[FloatArray], FloatArray]] = {
@@ -24,7 +24,7 @@ _UNARY: dict[str, Callable[[FloatArray], FloatArray]] = {
     "exp": np.exp,
     "cos": np.cos,
     "sin": np.sin,
-    "rsqrt": lambda x: np.float32(1) / np.sqrt(x),
+    "rsqrt": lambda x: np.reciprocal(np.sqrt(x)),
     "square": np.square,
     "silu": _silu,
 }
@@ -36,6 +36,7 @@ _BINARY: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "div": np.divide,
     "pow": np.power,
     "maximum": np.maximum,
+    "minimum": np.minimum,
 }
 
 
@@ -63,7 +64,10 @@ for _name, _binary in _BINARY.items():
 
 
 def _infer_cast(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
-    return (TensorType(types[0].shape, ScalarType(cast(str, attributes["to"]))),)
+    to = cast(str, attributes["to"])
+    require(to in ScalarType._value2member_map_, f"'{to}' is no scalar type to cast to")
+    types[0].scalar  # noqa: B018  (raises where the operand is quantized)
+    return (TensorType(types[0].shape, ScalarType(to)),)
 
 
 @operator("cast", _infer_cast, to=str)

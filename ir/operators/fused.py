@@ -14,7 +14,9 @@ from ._infer import FloatArray, as_float32, plain, require, whole
 __all__ = ["attend"]
 
 
-def _infer_rms_norm(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_rms_norm(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     *rows, weight = types
     expected = TensorType((rows[0].shape[-1],), ScalarType.FLOAT32)
     require(weight == expected, f"the norm's weight must be {expected}, not {weight}")
@@ -24,7 +26,10 @@ def _infer_rms_norm(types: Sequence[TensorType], attributes: Mapping[str, Attrib
 
 
 def _normed(x: FloatArray, weight: FloatArray, epsilon: float) -> FloatArray:
-    return x * (np.float32(1) / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(epsilon))) * weight
+    mean_square = np.square(x).mean(axis=-1, keepdims=True)
+    return np.multiply(
+        x * np.reciprocal(np.sqrt(mean_square + np.float32(epsilon))), weight, dtype=np.float32
+    )
 
 
 @operator("rms_norm", _infer_rms_norm, operands=2, epsilon=float)
@@ -66,7 +71,9 @@ def _rope(
     return (np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1),)
 
 
-def _infer_attention(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_attention(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     q, k, v = types
     require(q.rank == k.rank == v.rank == 3, f"attention takes [tokens, heads, head_dim], not {q}, {k}, {v}")
     heads, kv_heads = whole(q.shape[1], "heads"), whole(k.shape[1], "KV heads")
@@ -87,8 +94,8 @@ def _attention(
 def attend(q: FloatArray, k: FloatArray, v: FloatArray, *, scale: float, window: int) -> FloatArray:
     """Attention of the last ``len(q)`` positions of a sequence over all ``len(k)`` of them.
 
-    ``q`` is ``[queries, heads, head_dim]``, ``k`` and ``v`` ``[context, kv_heads, head_dim]``; ``window`` counts the
-    query's own position, 0 is none. The result has the shape of ``q``.
+    ``q`` is ``[queries, heads, head_dim]``, ``k`` and ``v`` ``[context, kv_heads, head_dim]``; ``window``
+    counts the query's own position, 0 is none. The result has the shape of ``q``.
     """
     group = q.shape[1] // k.shape[1]
     keys, values = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
@@ -104,7 +111,9 @@ def attend(q: FloatArray, k: FloatArray, v: FloatArray, *, scale: float, window:
 def _infer_gated(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     (x,) = types
     size = whole(x.shape[-1], "the gated dimension")
-    require(size % 2 == 0 and x.element is ScalarType.FLOAT32, f"gate and up are halves of float32 rows, not {x}")
+    require(
+        size % 2 == 0 and x.element is ScalarType.FLOAT32, f"gate and up are halves of float32 rows, not {x}"
+    )
     half: Dim = size // 2
     return (x.with_shape(*x.shape[:-1], half),)
 

@@ -17,9 +17,15 @@ __all__: list[str] = []
 
 def _infer_matmul(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     left, right = types
-    fits = left.rank == right.rank >= 2 and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
+    fits = (
+        left.rank == right.rank >= 2
+        and left.shape[:-2] == right.shape[:-2]
+        and left.shape[-1] == right.shape[-2]
+    )
     require(fits, f"{left} and {right} do not multiply")
-    require(floats(left, "matmul's operands") == floats(right, "matmul's operands"), f"{left} and {right} differ")
+    require(
+        floats(left, "matmul's operands") == floats(right, "matmul's operands"), f"{left} and {right} differ"
+    )
     return (left.with_shape(*left.shape[:-1], right.shape[-1]),)
 
 
@@ -27,13 +33,17 @@ def _infer_matmul(types: Sequence[TensorType], attributes: Mapping[str, Attribut
 def _matmul(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    return (as_float32(operands[0]) @ as_float32(operands[1]),)
+    left, right = operands
+    return ((as_float32(left) @ as_float32(right)).astype(plain(left).dtype, copy=False),)
 
 
 def _infer_linear(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     x, weight = types[:2]
     require(weight.rank == 2 and x.rank >= 1, f"linear takes rows and a matrix, not {x} and {weight}")
-    require(x.shape[-1] == weight.shape[1], f"{x} does not fit weight {weight}: rows of {weight.shape[1]} are needed")
+    require(
+        x.shape[-1] == weight.shape[1],
+        f"{x} does not fit weight {weight}: rows of {weight.shape[1]} are needed",
+    )
     if isinstance(x.element, QuantFormat):
         fits = isinstance(weight.element, QuantFormat) and weight.element.group_size == x.element.group_size
         require(fits, f"quantized rows {x} need a weight in groups of {x.element.group_size}, not {weight}")
@@ -72,11 +82,14 @@ def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
     return result
 
 
-def _infer_embedding(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_embedding(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     table, token_ids = types
     require(table.rank == 2, f"an embedding's table must be a matrix, not {table}")
     require(
-        token_ids.element is ScalarType.INT32 and token_ids.rank == 1, f"token ids must be int32[n], not {token_ids}"
+        token_ids.element is ScalarType.INT32 and token_ids.rank == 1,
+        f"token ids must be int32[n], not {token_ids}",
     )
     return (TensorType((token_ids.shape[0], table.shape[1]), ScalarType.FLOAT32),)
 

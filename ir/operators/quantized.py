@@ -13,7 +13,9 @@ from ._infer import as_float32, floats
 __all__: list[str] = []
 
 
-def _infer_quantize(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_quantize(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     floats(types[0], "quantize's operand")
     return (TensorType(types[0].shape, find_format(cast(str, attributes["format"]))),)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..operator import Array, Attribute, operator
 from ..types import TensorType
-from ._infer import as_float32, axis_of, floats
+from ._infer import as_float32, axis_of, floats, plain
 
 __all__: list[str] = []
 
@@ -24,10 +24,13 @@ def _infer_mean(types: Sequence[TensorType], attributes: Mapping[str, Attribute]
 def _mean(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    return (as_float32(operands[0]).mean(axis=cast(int, attributes["axis"]), keepdims=True),)
+    mean = as_float32(operands[0]).mean(axis=cast(int, attributes["axis"]), keepdims=True)
+    return (mean.astype(plain(operands[0]).dtype, copy=False),)
 
 
-def _infer_softmax(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_softmax(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     floats(types[0], "softmax's operand")
     axis_of(types[0], attributes)
     return (types[0],)
@@ -39,4 +42,5 @@ def _softmax(
 ) -> tuple[Array, ...]:
     scores, axis = as_float32(operands[0]), cast(int, attributes["axis"])
     weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
-    return (weights / weights.sum(axis=axis, keepdims=True),)
+    weights /= weights.sum(axis=axis, keepdims=True)
+    return (weights.astype(plain(operands[0]).dtype, copy=False),)

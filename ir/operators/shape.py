@@ -15,7 +15,9 @@ from ._infer import axis_of, plain, require, whole
 __all__: list[str] = []
 
 
-def _infer_constant(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_constant(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     value = cast(np.ndarray[tuple[int, ...], np.dtype[np.generic]], attributes["value"])
     return (TensorType(value.shape, ScalarType.of(value)),)
 
@@ -40,7 +42,9 @@ def _iota(
     return (np.arange(cast(int, attributes["length"]), dtype=np.int32),)
 
 
-def _infer_reshape(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_reshape(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     shape = cast(tuple[Dim, ...], attributes["shape"])
 
     def split(dims: Sequence[Dim]) -> tuple[list[str], int]:
@@ -57,7 +61,9 @@ def _reshape(
     return (plain(operands[0]).reshape(bind_shape(cast(tuple[Dim, ...], attributes["shape"]), symbols)),)
 
 
-def _infer_transpose(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+def _infer_transpose(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
     axes = cast(tuple[int, ...], attributes["axes"])
     require(sorted(axes) == list(range(types[0].rank)), f"axes {axes} do not permute {types[0]}")
     return (types[0].with_shape(*(types[0].shape[axis] for axis in axes)),)
@@ -77,7 +83,9 @@ def _infer_concat(types: Sequence[TensorType], attributes: Mapping[str, Attribut
         aligned = other.rank == first.rank and all(
             a == b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True)) if i != axis
         )
-        require(aligned and other.element == first.element, f"{first} and {other} do not join along axis {axis}")
+        require(
+            aligned and other.element == first.element, f"{first} and {other} do not join along axis {axis}"
+        )
         total += whole(other.shape[axis], "the joined dimension")
     return (first.with_shape(*first.shape[:axis], total, *first.shape[axis + 1 :]),)
 
@@ -137,7 +145,8 @@ def _gather(
 def _infer_mask(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     (positions,) = types
     require(
-        positions.element is ScalarType.INT32 and positions.rank == 1, f"positions must be int32[n], not {positions}"
+        positions.element is ScalarType.INT32 and positions.rank == 1,
+        f"positions must be int32[n], not {positions}",
     )
     window = cast(int, attributes["window"])
     require(window >= 0, f"a window must be positive, or 0 for none, not {window}")
