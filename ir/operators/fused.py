@@ -27,9 +27,8 @@ def _infer_rms_norm(
 
 def _normed(x: FloatArray, weight: FloatArray, epsilon: float) -> FloatArray:
     mean_square = np.square(x).mean(axis=-1, keepdims=True)
-    return np.multiply(
-        x * np.reciprocal(np.sqrt(mean_square + np.float32(epsilon))), weight, dtype=np.float32
-    )
+    result: FloatArray = x * np.reciprocal(np.sqrt(mean_square + np.float32(epsilon))) * weight
+    return result
 
 
 @operator("rms_norm", _infer_rms_norm, operands=2, epsilon=float)
@@ -99,13 +98,14 @@ def attend(q: FloatArray, k: FloatArray, v: FloatArray, *, scale: float, window:
     """
     group = q.shape[1] // k.shape[1]
     keys, values = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-    scores = np.einsum("qhd,khd->hqk", q, keys) * np.float32(scale)
+    scores = np.matmul(q.transpose(1, 0, 2), keys.transpose(1, 2, 0)) * np.float32(scale)
     distance = np.arange(len(k) - len(q), len(k))[:, None] - np.arange(len(k))[None, :]
     seen = (distance >= 0) & ((distance < window) if window else True)
     scores = np.where(seen, scores, np.float32(-np.inf))
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    return np.einsum("hqk,khd->qhd", weights, values).astype(np.float32)
+    result: FloatArray = np.matmul(weights, values.transpose(1, 0, 2)).transpose(1, 0, 2)
+    return result
 
 
 def _infer_gated(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
