@@ -1,14 +1,21 @@
 """The asynchronous engine: what the HTTP server stands on."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from ..ir.errors import RequestError
 from .base_engine import BaseEngine, Message, Prompt
+from .collector import Collector
+from .mailbox import Mailbox
 from .outputs import Chunk, RequestOutput
+from .request import Event, GenerateRequest, Request, Scores, unexpected
 from .sampling_params import SamplingParams
 
 __all__ = ["AsyncEngine"]
@@ -23,6 +30,8 @@ class AsyncEngine(BaseEngine):
             async for chunk in engine.stream("Once upon a time", SamplingParams(max_tokens=64)):
                 print(chunk.text, end="")
     """
+
+    _current_mailbox: Mailbox | None = None
 
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, request_id: str | None = None
@@ -42,13 +51,13 @@ class AsyncEngine(BaseEngine):
             CapacityError: the prompt can never fit.
             IngotError: the engine is closed or draining; while iterating: the executor failed.
         """
-        raise NotImplementedError
+        return self._stream(self._generate_request(self.encode(prompt), params), request_id)
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams | None = None, *, request_id: str | None = None
     ) -> RequestOutput:
         """Answer one prompt whole; cancelling it aborts the request. Raises as :meth:`stream` does."""
-        raise NotImplementedError
+        return await self._answer(self._generate_request(self.encode(prompt), params), request_id)
 
     async def chat(
         self,
@@ -60,23 +69,37 @@ class AsyncEngine(BaseEngine):
         request_id: str | None = None,
     ) -> RequestOutput:
         """Answer a conversation whole; see :meth:`encode_chat`, whose token ids :meth:`stream` takes."""
-        raise NotImplementedError
+        token_ids = self.encode_chat(messages, tools=tools, template_variables=template_variables)
+        return await self._answer(self._generate_request(token_ids, params), request_id)
 
     async def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return float32 ``[len(token_ids), vocab_size]``: the log-probabilities after each token."""
-        raise NotImplementedError
+        async with self._submit(self._score_request(token_ids), None) as events:
+            event = await events.get()
+        if not isinstance(event, Scores):
+            raise unexpected(event)
+        return event.log_probs
 
     def abort(self, request_id: str) -> None:
         """End a request early: its choices finish with ``"abort"``. An unknown name is no error."""
-        raise NotImplementedError
+        handle = self._handles.get(request_id)
+        if handle is not None:
+            self._thread.abort(handle)
 
     async def drain(self) -> None:
         """Take no further requests and wait until those in flight have ended."""
-        raise NotImplementedError
+        loop = asyncio.get_running_loop()
+        drained = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(drained.set)
+
+        self._thread.drain(wake)
+        await drained.wait()
 
     async def close(self) -> None:
         """Abort what still runs and release the model. A second call does nothing."""
-        raise NotImplementedError
+        await asyncio.to_thread(self._thread.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,3 +108,53 @@ class AsyncEngine(BaseEngine):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @cached_property
+    def _handles(self) -> dict[str, int]:
+        """The engine thread's handles of the requests in flight that have names."""
+        return {}
+
+    async def _answer(self, request: GenerateRequest, request_id: str | None) -> RequestOutput:
+        collector = Collector(request.params.n)
+        async with self._submit(request, request_id) as events:
+            while True:
+                event = await events.get()
+                if not isinstance(event, Chunk):
+                    raise unexpected(event)
+                output = collector.add(event)
+                if output is not None:
+                    return output
+
+    async def _stream(self, request: GenerateRequest, request_id: str | None) -> AsyncGenerator[Chunk, None]:
+        async with self._submit(request, request_id) as events:
+            while True:
+                event = await events.get()
+                if not isinstance(event, Chunk):
+                    raise unexpected(event)
+                yield event
+                if event.usage is not None:
+                    return
+
+    @asynccontextmanager
+    async def _submit(
+        self, request: Request, request_id: str | None
+    ) -> AsyncGenerator["asyncio.Queue[Event]", None]:
+        """Start a request and give the queue of its events; leaving aborts it if it has not ended."""
+        if request_id is not None and request_id in self._handles:
+            raise RequestError(f"a request named {request_id!r} is in flight already", "request_id")
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        handle = self._thread.submit(request, self._mailbox().sink(events))
+        if request_id is not None:
+            self._handles[request_id] = handle
+        try:
+            yield events
+        finally:
+            if request_id is not None:
+                del self._handles[request_id]
+            self._thread.abort(handle)
+
+    def _mailbox(self) -> Mailbox:
+        loop = asyncio.get_running_loop()
+        if self._current_mailbox is None or self._current_mailbox.loop is not loop:
+            self._current_mailbox = Mailbox(loop)
+        return self._current_mailbox

@@ -1,11 +1,13 @@
 """What the synchronous and the asynchronous engine share: loading, and requests from what callers give."""
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, TypeGuard
 
 from ..ir.errors import ArtifactError, RequestError
-from .engine_thread import EngineStats, EngineThread
+from .engine_core import EngineStats
+from .engine_thread import EngineThread
 from .loading import load
 from .model_info import ModelInfo
 from .request import GenerateRequest, Limits, ScoreRequest
@@ -97,6 +99,8 @@ class BaseEngine:
         self._info = info
         self._tokenizer = tokenizer
         self._thread = EngineThread(executor, tokenizer, info, self._limits)
+        # An engine that is dropped or left open at exit still ends its thread and frees the device.
+        weakref.finalize(self, self._thread.close)
 
     @property
     def info(self) -> ModelInfo:
@@ -204,7 +208,9 @@ def _is_conversation(prompt: Sequence[int] | Sequence[Message]) -> TypeGuard[Seq
 
 def _checked_ids(prompt: object) -> Sequence[int]:
     if not isinstance(prompt, Sequence) or isinstance(prompt, str | bytes):
-        raise RequestError(f"a prompt must be text, token ids or messages, not {type(prompt).__name__}", "prompt")
+        raise RequestError(
+            f"a prompt must be text, token ids or messages, not {type(prompt).__name__}", "prompt"
+        )
     for token_id in prompt:
         if isinstance(token_id, bool) or not isinstance(token_id, int):
             raise RequestError(f"a prompt of token ids may not hold {token_id!r}", "prompt")

@@ -19,9 +19,7 @@ class Loaded:
     info: ModelInfo
 
 
-def load(
-    model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batched_tokens: int
-) -> Loaded:
+def load(model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batched_tokens: int) -> Loaded:
     """Open an artifact folder and put its model on the device.
 
     Args:

@@ -127,9 +127,7 @@ def _check_number(
     if good and isinstance(value, int | float):
         good = (value >= low if low_included else value > low) and (high is None or value <= high)
     if not good:
-        raise RequestError(
-            f"{name} must be a number {_bounds(low, high, low_included)}, not {value!r}", name
-        )
+        raise RequestError(f"{name} must be a number {_bounds(low, high, low_included)}, not {value!r}", name)
 
 
 def _frozen_bias(bias: object) -> Mapping[int, float]:
