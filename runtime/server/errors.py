@@ -1,0 +1,164 @@
+"""Every failure in OpenAI's error form: ``{"error": {"message", "type", "param", "code"}}``."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import TypedDict
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from ...ir.errors import CapacityError, IngotError, RequestError
+from .schemas import ErrorBody, ErrorResponse, body
+
+__all__ = ["ApiError", "as_api_error", "error_response", "install_error_handlers"]
+
+
+class _Misfit(TypedDict):
+    """What is used here of pydantic's ``ErrorDetails``."""
+
+    type: str
+    loc: tuple[str | int, ...]
+    msg: str
+    ctx: dict[str, str]
+
+
+_log = logging.getLogger(__name__)
+
+
+class ApiError(IngotError):
+    """A failure with its HTTP status and its place in OpenAI's error form."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = ErrorBody(message=message, type=type, param=param, code=code)
+
+    def json(self) -> bytes:
+        """Return the body that goes over the wire."""
+        return body(ErrorResponse(error=self.body))
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """Return ``error`` as it is told to a client; what is not the client's fault becomes a 500."""
+    match error:
+        case ApiError():
+            return error
+        case CapacityError():
+            return ApiError(400, str(error), param=error.param, code="context_length_exceeded")
+        case RequestError():
+            return ApiError(400, str(error), param=error.param)
+        case IngotError():
+            return ApiError(500, str(error), type="server_error", code="engine_error")
+        case _:
+            # Foreign errors may quote paths or data that are not the client's to see.
+            return ApiError(500, "the server failed; its log says why", type="server_error")
+
+
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the HTTP answer for ``error``."""
+    return Response(error.json(), error.status, dict(headers or {}), media_type="application/json")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of ``app``, the framework's own included, take OpenAI's form."""
+
+    @app.exception_handler(IngotError)
+    async def on_ingot_error(_: Request, error: IngotError) -> Response:
+        answer = as_api_error(error)
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("request failed", exc_info=error)
+        return error_response(answer)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
+        return error_response(_describe_invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        return error_response(_describe_http(request, error), error.headers)
+
+    @app.exception_handler(Exception)
+    async def on_bug(_: Request, error: Exception) -> Response:
+        return error_response(as_api_error(error))
+
+
+def _describe_http(request: Request, error: HTTPException) -> ApiError:
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return ApiError(
+                404, f"there is no {request.url.path}; /docs lists what there is", code="not_found"
+            )
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            message = f"{request.url.path} does not answer {request.method}; /docs lists what it does answer"
+            return ApiError(405, message, code="method_not_allowed")
+        case status:
+            return ApiError(status, str(error.detail))
+
+
+def _describe_invalid(invalid: RequestValidationError) -> ApiError:
+    """Turn pydantic's list of misfits into one sentence about the misfit that lies deepest.
+
+    The members of a union each report that they do not fit; the one that got furthest is the one
+    the client meant. Several at the same place are alternatives and are joined by "or".
+    """
+    misfits: list[_Misfit] = [misfit for misfit in invalid.errors() if misfit["loc"][:1] == ("body",)]
+    if not misfits or misfits[0]["type"] == "json_invalid":
+        reason = misfits[0]["ctx"]["error"] if misfits else "there is none"
+        return ApiError(400, f"the body must be JSON: {reason}", code="invalid_json")
+
+    places = [_place(misfit["loc"][1:], invalid.body) for misfit in misfits]
+    place = max(places, key=len)
+    if not place:
+        return ApiError(400, "the body must be a JSON object, sent as application/json", code="invalid_json")
+    param = _spell(place)
+    there = [misfit for misfit, other in zip(misfits, places, strict=True) if other == place]
+    if there[0]["type"] in ("extra_forbidden", "none_required"):
+        message = f"{param} is not supported by this server; leave it out"
+        return ApiError(400, message, param=param, code="unsupported_parameter")
+    # A set, but in order: the members of a union often say the same.
+    complaints = dict.fromkeys(_complaint(misfit) for misfit in there)
+    return ApiError(400, f"{param} {', or '.join(complaints)}", param=param)
+
+
+def _complaint(misfit: _Misfit) -> str:
+    match misfit["type"]:
+        case "missing":
+            return "is required"
+        case "literal_error":
+            return f"must be {misfit['ctx']['expected']}; nothing else is supported"
+        case _:
+            # pydantic's sentences begin with the subject that stands here already.
+            return misfit["msg"].replace("Input should", "must", 1)
+
+
+def _place(location: Sequence[str | int], document: object) -> tuple[str | int, ...]:
+    """Return the path of keys and indices in ``location``, without the names of pydantic's union members."""
+    place: list[str | int] = []
+    for key in location:
+        match document, key:
+            case dict(), str() if key in document:
+                document = document[key]
+            case list(), int() if key < len(document):
+                document = document[key]
+            case dict(), str() if key == location[-1]:
+                pass  # a missing key
+            case _:
+                continue
+        place.append(key)
+    return tuple(place)
+
+
+def _spell(place: Sequence[str | int]) -> str:
+    """Spell a path as ``messages[0].content``."""
+    spelt = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    return spelt.removeprefix(".")

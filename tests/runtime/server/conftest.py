@@ -1,0 +1,99 @@
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import uvicorn
+
+from ingot.runtime.async_engine import AsyncEngine
+from ingot.runtime.server import bind, create_app, url_of
+
+# pytest imports test files without making their folder importable.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from alphabet_model import load_alphabet  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server on loopback, and the engines behind it."""
+
+    url: str
+    engines: dict[str, AsyncEngine]
+
+    def wait_until_idle(self) -> None:
+        deadline = time.monotonic() + 5
+        while any(engine.stats.num_requests for engine in self.engines.values()):
+            assert time.monotonic() < deadline, "the engine still holds requests"
+            time.sleep(0.005)
+
+
+def make_engine(name: str, *, step_seconds: float = 0.0, chat: bool = True) -> AsyncEngine:
+    loaded = load_alphabet(name=name, chat=chat, step_seconds=step_seconds)
+    return AsyncEngine.from_executor(loaded.executor, loaded.tokenizer, loaded.info)
+
+
+@contextmanager
+def _running(engines: dict[str, AsyncEngine], **options: object) -> Iterator[Served]:
+    """Serve from a thread, as no signal is wanted here."""
+    listener = bind("127.0.0.1", 0)
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(engines, **options), log_level="critical", lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    url = url_of(listener)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    yield Served(url, engines)
+    server.should_exit = True
+    thread.join()
+    for engine in engines.values():
+        asyncio.run(engine.close())
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    """Three models: quick, slow, and one without a chat template."""
+    engines = {
+        "alphabet": make_engine("alphabet"),
+        "slow": make_engine("slow", step_seconds=0.005),
+        "org/plain": make_engine("plain", chat=False),
+    }
+    with _running(engines) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[Served]:
+    """A server that asks for one of two keys."""
+    with _running({"alphabet": make_engine("alphabet")}, api_keys=("first-key", "second-key")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def http(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url) as made:
+        yield made
+
+
+@pytest.fixture
+def post(http: httpx.Client) -> Callable[..., tuple[int, dict[str, object]]]:
+    def send(path: str, **body: object) -> tuple[int, dict[str, object]]:
+        answer = http.post(path, json=body)
+        return answer.status_code, answer.json()
+
+    return send

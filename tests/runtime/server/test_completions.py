@@ -1,0 +1,113 @@
+"""Completions through the ``openai`` package."""
+
+import openai
+import pytest
+from alphabet_model import ALPHABET, EOS
+
+
+def test_an_answer_has_every_field_of_openais_format(client: openai.OpenAI) -> None:
+    reply = client.completions.create(model="org/plain", prompt="uvw")
+    assert reply.id.startswith("cmpl-")
+    assert (reply.object, reply.model) == ("text_completion", "org/plain")
+    [choice] = reply.choices
+    assert (choice.index, choice.text, choice.finish_reason, choice.logprobs) == (0, "xyz", "stop", None)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (3, 4)
+
+
+def test_sixteen_tokens_unless_told_otherwise(client: openai.OpenAI) -> None:
+    choice = client.completions.create(model="alphabet", prompt="a").choices[0]
+    assert (choice.text, choice.finish_reason) == (ALPHABET[1:17], "length")
+    assert (
+        client.completions.create(model="alphabet", prompt="a", max_tokens=20).choices[0].text
+        == ALPHABET[1:21]
+    )
+
+
+def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
+    chunks = list(
+        client.completions.create(
+            model="alphabet", prompt="abc", stream=True, max_tokens=30, stream_options={"include_usage": True}
+        )
+    )
+    *pieces, last = chunks
+    assert "".join(chunk.choices[0].text for chunk in pieces) == ALPHABET[3:]
+    assert [chunk.choices[0].finish_reason for chunk in pieces[-2:]] == [None, "stop"]
+    assert (last.choices, last.usage.completion_tokens) == ([], 24)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "texts"),
+    [
+        ("x", ["yz"]),
+        (["x", "w"], ["yz", "xyz"]),
+        ("ids", ["yz"]),
+        ("lists of ids", ["yz", "xyz"]),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_forms_of_a_prompt(
+    client: openai.OpenAI, served, prompt: object, texts: list[str], streamed: bool
+) -> None:
+    x, w = (served.engines["alphabet"].encode(letter) for letter in "xw")
+    given = {"ids": x, "lists of ids": [x, w]}.get(str(prompt), prompt)
+    got = [""] * len(texts)
+    if streamed:
+        for chunk in client.completions.create(model="alphabet", prompt=given, stream=True):
+            got[chunk.choices[0].index] += chunk.choices[0].text
+    else:
+        for choice in client.completions.create(model="alphabet", prompt=given).choices:
+            got[choice.index] += choice.text
+    assert got == texts
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_choices_are_counted_over_all_prompts(client: openai.OpenAI, streamed: bool) -> None:
+    wanted = {"model": "alphabet", "prompt": ["x", "a"], "n": 2, "max_tokens": 2, "echo": True}
+    got = [""] * 4
+    if streamed:
+        stream = client.completions.create(**wanted, stream=True, stream_options={"include_usage": True})
+        for chunk in stream:
+            for choice in chunk.choices:
+                got[choice.index] += choice.text
+            usage = chunk.usage
+    else:
+        reply = client.completions.create(**wanted)
+        usage = reply.usage
+        for choice in reply.choices:
+            got[choice.index] = choice.text
+    assert got == ["xyz", "xyz", "abc", "abc"]
+    assert (usage.prompt_tokens, usage.completion_tokens) == (2, 8)
+
+
+def test_an_echoed_prompt_of_ids_is_its_text(client: openai.OpenAI, served) -> None:
+    ids = served.engines["alphabet"].encode("grün w")
+    choice = client.completions.create(model="alphabet", prompt=ids, echo=True).choices[0]
+    assert choice.text == "grün wxyz"
+
+
+def test_logprobs(client: openai.OpenAI) -> None:
+    logprobs = (
+        client.completions.create(model="alphabet", prompt="a", logprobs=2, max_tokens=3).choices[0].logprobs
+    )
+    assert logprobs.tokens == ["b", "c", "d"]
+    assert logprobs.text_offset == [0, 1, 2]
+    assert logprobs.token_logprobs == pytest.approx([0.0] * 3, abs=1e-6)
+    assert [set(top) for top in logprobs.top_logprobs] == [{"b", "~"}, {"c", "~"}, {"d", "~"}]
+    none = (
+        client.completions.create(model="alphabet", prompt="a", logprobs=0, max_tokens=3).choices[0].logprobs
+    )
+    assert (none.tokens, none.top_logprobs) == (["b", "c", "d"], None)
+
+
+def test_a_character_of_several_tokens_is_never_broken(client: openai.OpenAI) -> None:
+    chunks = list(client.completions.create(model="alphabet", prompt="#", logprobs=0, stream=True))
+    assert [chunk.choices[0].text for chunk in chunks if chunk.choices[0].text] == ["€"]
+    offsets = [offset for chunk in chunks for offset in chunk.choices[0].logprobs.text_offset]
+    tokens = [token for chunk in chunks for token in chunk.choices[0].logprobs.tokens]
+    assert tokens == ["\ufffd"] * 3 + ["</s>"]
+    assert offsets == [0, 1, 1, 1]
+
+
+def test_the_end_token_can_be_forbidden(client: openai.OpenAI) -> None:
+    choice = client.completions.create(model="alphabet", prompt="z", logit_bias={str(EOS): -100}).choices[0]
+    assert choice.finish_reason == "length"
