@@ -122,6 +122,11 @@ class BaseEngine:
         """Counts as of the last step: sequences running and waiting, pages, tokens so far."""
         return self._thread.stats
 
+    @property
+    def refusal(self) -> str | None:
+        """Why no further request is taken: draining, closed or failed; ``None``: requests are taken."""
+        return self._thread.refusal
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Return a prompt's token ids: of a text with its beginning-of-sequence token, of a conversation
         through the chat template, of ids as they are.

@@ -50,6 +50,11 @@ class EngineThread:
         """Counts as of now."""
         return self._core.stats
 
+    @property
+    def refusal(self) -> str | None:
+        """Why no further request is taken: draining, closed or failed; ``None``: requests are taken."""
+        return self._refusal
+
     def check(self, request: Request) -> None:
         """Raise what is wrong with a request; see :meth:`Capacity.check`. Raises if closed or draining."""
         if self._refusal is not None:

@@ -112,7 +112,12 @@ def _sample_rows(logits: Floats, states: list[SamplingState]) -> list[Sampled | 
             if state.params.changes_logits:
                 state.edit(logits[row])
         token_ids: list[int | None] = [None] * len(states)
-        drawing = [row for row, state in enumerate(states) if not state.params.is_greedy]
+        drawing = [
+            row
+            for row, state in enumerate(states)
+            # The maximum is NaN where any logit is.
+            if not state.params.is_greedy and np.isfinite(logits[row].max())
+        ]
         for row, weights in zip(drawing, _weights(logits, states, drawing), strict=True):
             token_ids[row] = _draw(weights, states[row])
         for row, state in enumerate(states):
@@ -139,13 +144,11 @@ def _weights(logits: Floats, states: list[SamplingState], rows: list[int]) -> Fl
     return np.exp(scaled, out=scaled)
 
 
-def _draw(weights: Floats, state: SamplingState) -> int | None:
+def _draw(weights: Floats, state: SamplingState) -> int:
     """Draw a token by weights, by the inverse of their running sum."""
     candidates = _candidates(weights, state.params)
     kept = weights if candidates is None else weights[candidates]
     sums = kept.cumsum(dtype=np.float64)
-    if not np.isfinite(sums[-1]):
-        return None
     index = int(sums.searchsorted(uniform(state.seed, state.num_generated) * sums[-1], side="right"))
     return index if candidates is None else int(candidates[index])
 

@@ -7,7 +7,13 @@ from ingot.runtime.tokenizer import Tokenizer
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 
-__all__ = ["CHAT_TEMPLATE", "byte_fallback_tokenizer", "byte_level_backend", "byte_level_tokenizer"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "byte_fallback_tokenizer",
+    "byte_level_backend",
+    "byte_level_tokenizer",
+    "word_piece_tokenizer",
+]
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{% endfor %}"
@@ -66,3 +72,16 @@ def byte_fallback_tokenizer() -> Tokenizer:
     )
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])
     return Tokenizer(backend, special_tokens={"bos_token": "<s>"}, eos_token_ids=[2])
+
+
+@functools.cache
+def word_piece_tokenizer() -> Tokenizer:
+    """BERT's kind, whose decoder joins pieces and tidies spaces: neither bytes nor SentencePiece."""
+    pieces = ["[UNK]", "[CLS]", "the", "cat", "##s", "##ing", "sat", ".", ",", "'", "do", "n", "##t"]
+    backend = tokenizers.Tokenizer(
+        models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    backend.add_special_tokens(["[UNK]", "[CLS]"])
+    return Tokenizer(backend)

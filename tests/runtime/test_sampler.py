@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ingot.runtime import SamplingParams
+from ingot.runtime.random_stream import derive_seed, uniform
+from ingot.runtime.sampler import SamplingState, log_softmax, sample
+
+VOCAB = 50
+
+
+def _state(seed=0, prompt_ids=(), stop_ids=frozenset(), generated=(), **params):
+    state = SamplingState(SamplingParams(**params), seed=seed, prompt_ids=prompt_ids, stop_ids=stop_ids)
+    for token_id in generated:
+        state.record(token_id)
+    return state
+
+
+def _logits(rows=1, seed=0, vocab_size=VOCAB, scale=3.0):
+    return (np.random.default_rng(seed).standard_normal((rows, vocab_size)) * scale).astype(np.float32)
+
+
+def _draws(logits, count=4000, **params):
+    """Sample one row many times, each with its own seed; return how often each token came."""
+    rows = np.broadcast_to(logits, (count, logits.shape[-1]))
+    sampled = sample(rows, [_state(seed=seed, **params) for seed in range(count)])
+    return np.bincount([s.token_id for s in sampled], minlength=logits.shape[-1]) / count
+
+
+def _softmax(logits):
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return weights / weights.sum()
+
+
+def _reference(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    """The distribution by the definitions, one filter after the other, over the fully sorted vocabulary."""
+    probs = _softmax(logits / temperature)
+    probs = np.where(probs >= min_p * probs.max(), probs, 0.0)
+    order = np.argsort(-probs, kind="stable")
+    if top_k:
+        probs[order[top_k:]] = 0.0
+    probs /= probs.sum()
+    before = np.concatenate([[0.0], np.cumsum(probs[order])[:-1]])
+    probs[order[before >= top_p]] = 0.0
+    return probs / probs.sum()
+
+
+def test_greedy_takes_the_largest_and_the_first_of_equals():
+    logits = _logits(rows=5)
+    logits[2, 7] = logits[2, 30] = 100.0
+    sampled = sample(logits, [_state(temperature=0.0) for _ in range(5)])
+    assert [s.token_id for s in sampled] == logits.argmax(axis=1).tolist()
+    assert sampled[2].token_id == 7
+
+
+def test_greedy_tells_logits_apart_that_differ_in_their_last_bit():
+    logits = np.zeros((1, VOCAB), dtype=np.float32)
+    logits[0, 3] = 0.1
+    logits[0, 9] = np.nextafter(np.float32(0.1), np.float32(1.0))
+    for params in ({}, {"logit_bias": {0: -1.0}}, {"logprobs": 0}):
+        assert sample(logits, [_state(temperature=0.0, **params)])[0].token_id == 9
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"temperature": 0.5},
+        {"temperature": 2.0, "top_k": 5},
+        {"top_p": 0.7},
+        {"top_p": 0.999},
+        {"min_p": 0.1},
+        {"top_k": 8, "top_p": 0.6},
+        {"top_k": 20, "top_p": 0.9, "min_p": 0.05, "temperature": 1.5},
+    ],
+)
+def test_tokens_come_as_often_as_the_definitions_say(params):
+    logits = _logits(scale=1.5)[0]
+    expected = _reference(logits, **params)
+    frequencies = _draws(logits, **params)
+    assert set(np.flatnonzero(frequencies)) <= set(np.flatnonzero(expected))
+    # Five standard deviations of a frequency over 4000 draws.
+    assert np.abs(frequencies - expected).max() < 5 * 0.5 / np.sqrt(4000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 12),
+    st.floats(0.01, 1.0),
+    st.floats(0.0, 1.0),
+    st.sampled_from([0.01, 0.3, 1.0, 5.0]),
+)
+def test_no_token_outside_the_filters_is_drawn(seed, top_k, top_p, min_p, temperature):
+    logits = _logits(seed=seed)
+    params = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature}
+    sampled = sample(logits, [_state(seed=seed, **params)])[0]
+    probs = _softmax(logits[0] / temperature)
+    rank = int((probs > probs[sampled.token_id]).sum())
+    assert top_k == 0 or rank < top_k
+    assert probs[sampled.token_id] >= min_p * probs.max() * (1 - 1e-5)
+    assert probs[probs > probs[sampled.token_id]].sum() <= top_p + 1e-5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**64 - 1), st.integers(1, 6), st.data())
+def test_a_rows_token_is_the_same_in_any_batch(seed, num_others, data):
+    row = _logits(seed=seed % 1000, vocab_size=777)
+    params = data.draw(
+        st.sampled_from([{}, {"top_k": 9}, {"top_p": 0.8}, {"min_p": 0.02}, {"frequency_penalty": 0.5}])
+    )
+    alone = sample(row, [_state(seed=seed, generated=[5, 5], **params)])[0]
+    others = [
+        _state(
+            seed=index, **data.draw(st.sampled_from([{"temperature": 0.0}, {"top_k": 3}, {"logprobs": 2}]))
+        )
+        for index in range(num_others)
+    ]
+    place = data.draw(st.integers(0, num_others))
+    rows = np.insert(_logits(rows=num_others, seed=3, vocab_size=777), place, row[0], axis=0)
+    states = [*others[:place], _state(seed=seed, generated=[5, 5], **params), *others[place:]]
+    assert sample(rows, states)[place] == alone
+
+
+def test_a_seed_gives_each_place_its_own_number():
+    numbers = [uniform(seed, index) for seed in range(40) for index in range(40)]
+    assert all(0.0 <= number < 1.0 for number in numbers)
+    assert len(set(numbers)) == len(numbers)
+    assert abs(np.mean(numbers) - 0.5) < 0.03
+    assert derive_seed(5, 0) == 5
+    assert len({derive_seed(5, choice) for choice in range(100)}) == 100
+    assert uniform(-1, 0) != uniform(1, 0)
+
+
+def test_logits_are_not_changed():
+    logits = _logits(rows=2)
+    before = logits.copy()
+    sample(logits, [_state(logit_bias={1: 5.0}, top_k=3), _state(temperature=0.0, frequency_penalty=1.0)])
+    assert np.array_equal(logits, before)
+
+
+def test_penalties_follow_their_definitions():
+    logits = _logits()
+    prompt_ids, generated = [1, 2, 2], [2, 3, 3, 3]
+    state = _state(
+        prompt_ids=prompt_ids,
+        generated=generated,
+        repetition_penalty=1.3,
+        presence_penalty=0.4,
+        frequency_penalty=0.25,
+    )
+    edited = logits[0].copy()
+    state.edit(edited)
+    expected = logits[0].copy()
+    for token_id in {1, 2, 3}:
+        expected[token_id] *= 1.3 if expected[token_id] < 0 else 1 / 1.3
+    expected[2] -= 0.4 + 0.25 * 1
+    expected[3] -= 0.4 + 0.25 * 3
+    assert np.allclose(edited, expected, atol=1e-6)
+
+
+def test_counts_grow_past_their_first_room():
+    generated = [index % 700 for index in range(1500)]
+    state = _state(generated=generated, frequency_penalty=1.0)
+    edited = np.zeros(800, dtype=np.float32)
+    state.edit(edited)
+    assert np.array_equal(-edited, np.bincount(generated, minlength=800))
+
+
+def test_bias_moves_a_token_up_or_out():
+    logits = _logits()
+    assert sample(logits, [_state(temperature=0.0, logit_bias={4: 100.0})])[0].token_id == 4
+    best = int(logits.argmax())
+    assert sample(logits, [_state(temperature=0.0, logit_bias={best: -100.0})])[0].token_id != best
+
+
+def test_stop_tokens_are_suppressed_until_min_tokens():
+    logits = _logits()
+    best = int(logits.argmax())
+    early = _state(temperature=0.0, min_tokens=2, stop_ids=frozenset([best]), generated=[1])
+    assert sample(logits, [early])[0].token_id != best
+    early.record(1)
+    assert sample(logits, [early])[0].token_id == best
+
+
+def test_logprobs_are_of_the_models_own_distribution():
+    logits = _logits()
+    expected = np.log(_softmax(logits[0]))
+    sampled = sample(logits, [_state(temperature=0.3, top_k=2, logit_bias={9: 50.0}, logprobs=4)])[0]
+    assert sampled.logprobs.chosen == pytest.approx(expected[sampled.token_id], abs=1e-5)
+    order = np.argsort(-expected)[:4]
+    assert [token_id for token_id, _ in sampled.logprobs.top] == order.tolist()
+    assert np.allclose([logprob for _, logprob in sampled.logprobs.top], expected[order], atol=1e-5)
+    assert sample(logits, [_state(logprobs=0)])[0].logprobs.top == ()
+
+
+def test_all_tokens_can_be_reported():
+    sampled = sample(_logits(), [_state(logprobs=VOCAB)])[0]
+    assert len(sampled.logprobs.top) == VOCAB
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("params", [{"temperature": 0.0}, {}, {"top_p": 0.5}, {"top_k": 2}])
+def test_a_row_that_is_no_numbers_gives_none_and_spares_the_others(bad, params):
+    logits = _logits(rows=3)
+    logits[1, 5] = bad
+    sampled = sample(logits, [_state(**params) for _ in range(3)])
+    assert sampled[1] is None
+    assert sampled[0] is not None
+    assert sampled[2] is not None
+
+
+def test_log_softmax_is_that():
+    logits = _logits(rows=3, scale=30.0)
+    expected = np.stack([np.log(_softmax(row) + 1e-300) for row in logits])
+    assert log_softmax(logits).dtype == np.float32
+    assert np.allclose(log_softmax(logits), expected, atol=1e-4)
