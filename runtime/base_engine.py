@@ -54,9 +54,10 @@ class BaseEngine:
             ArtifactError: the artifact cannot be used, or the path is none and nothing can compile it.
         """
         _check_limits(max_num_seqs, max_num_batched_tokens, max_seq_len)
+        num_kv_bytes = None if kv_memory is None else parse_size(kv_memory, name="kv_memory")
         loaded = load(
             _artifact_path(model, type(self).compile_model),
-            kv_memory=None if kv_memory is None else parse_size(kv_memory, name="kv_memory"),
+            kv_memory=num_kv_bytes,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
         )
