@@ -11,10 +11,10 @@ from .auth import ApiKeyMiddleware
 from .chat import chat_router
 from .completions import completions_router
 from .docs import docs_page
-from .errors import install_error_handlers
+from .errors import ApiError, install_error_handlers
 from .metrics import metrics_router
 from .models import ServedModels
-from .schemas import Health, ModelCard, ModelList, Version
+from .schemas import ErrorResponse, Health, ModelCard, ModelList, Version
 from .tokens import tokens_router
 
 __all__ = ["create_app"]
@@ -29,7 +29,13 @@ def create_app(engines: Mapping[str, AsyncEngine], *, api_keys: Sequence[str] = 
     """
     models = ServedModels(engines)
     # FastAPI's own pages load scripts from a CDN; docs_page needs none.
-    app = FastAPI(title="ingot", version=version("ingot"), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="ingot",
+        version=version("ingot"),
+        docs_url=None,
+        redoc_url=None,
+        responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
+    )
     install_error_handlers(app)
     if api_keys:
         app.add_middleware(ApiKeyMiddleware, api_keys=api_keys)
@@ -48,6 +54,9 @@ def create_app(engines: Mapping[str, AsyncEngine], *, api_keys: Sequence[str] = 
 
     @app.get("/health", summary="Whether requests can be answered")
     async def health() -> Health:
+        for name, engine in models.items():
+            if engine.refusal is not None:
+                raise ApiError(503, f"{name}: {engine.refusal}", type="server_error", code="unhealthy")
         return Health(status="ok")
 
     @app.get("/version", summary="The version of ingot")

@@ -24,7 +24,6 @@ from .schemas import (
     ChatMessage,
     ChatRequest,
     ChatResponse,
-    ErrorResponse,
     FinishReason,
     ReplyMessage,
     Tool,
@@ -42,7 +41,7 @@ def chat_router(models: ServedModels) -> APIRouter:
         "/v1/chat/completions",
         summary="Answer a conversation",
         response_model=ChatResponse,
-        responses={400: {"model": ErrorResponse}, 404: {"model": ErrorResponse}},
+        responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def chat(wanted: ChatRequest, request: Request) -> Response:
         engine = models.engine(wanted.model)

@@ -15,7 +15,7 @@ from .generation import Generation, final_reason
 from .logprobs import completion_logprobs, count_characters
 from .models import ServedModels
 from .sampling import completion_sampling
-from .schemas import CompletionChoice, CompletionRequest, CompletionResponse, ErrorResponse, Usage
+from .schemas import CompletionChoice, CompletionRequest, CompletionResponse, Usage
 
 __all__ = ["completions_router"]
 
@@ -28,7 +28,7 @@ def completions_router(models: ServedModels) -> APIRouter:
         "/v1/completions",
         summary="Continue a prompt",
         response_model=CompletionResponse,
-        responses={400: {"model": ErrorResponse}, 404: {"model": ErrorResponse}},
+        responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def complete(wanted: CompletionRequest, request: Request) -> Response:
         engine = models.engine(wanted.model)

@@ -101,6 +101,9 @@ def _describe_http(request: Request, error: HTTPException) -> ApiError:
         case HTTPStatus.METHOD_NOT_ALLOWED:
             message = f"{request.url.path} does not answer {request.method}; /docs lists what it does answer"
             return ApiError(405, message, code="method_not_allowed")
+        case HTTPStatus.BAD_REQUEST:
+            # FastAPI's answer to bytes that are no text.
+            return ApiError(400, "the body must be JSON in UTF-8", code="invalid_json")
         case status:
             return ApiError(status, str(error.detail))
 

@@ -62,7 +62,11 @@ async def serve(
         IngotError: somebody else listens at the address by now.
     """
     config = uvicorn.Config(
-        app, log_level=log_level, access_log=log_level in ("info", "debug"), lifespan="off"
+        app,
+        lifespan="off",
+        log_level=log_level,
+        access_log=log_level in ("info", "debug"),
+        log_config=None,  # uvicorn's own writes the access log to stdout
     )
     try:
         await _Server(config, on_ready).serve(sockets=[listener])

@@ -2,21 +2,28 @@
 
 After a letter comes the next one and after "z" the end; digits go round for ever; "#" gives a euro sign,
 one byte a token; after "!" the device fails; anything else is followed by "a".
+
+``python alphabet_model.py SECONDS COMMAND ...`` runs one of ingot's commands on it, in a process of its own:
+SECONDS is what a step takes, and any folder with a ``manifest.json`` stands for an artifact.
 """
 
+import sys
 import time
+from importlib import import_module
 
+import click
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
-
+from ingot.runtime import base_engine
+from ingot.runtime.async_engine import AsyncEngine
 from ingot.runtime.loading import Loaded
 from ingot.runtime.model_info import ModelInfo
 from ingot.runtime.step import LogitRows, Step, StepOutput
 from ingot.runtime.token_bytes import byte_level_bytes
 from ingot.runtime.tokenizer import Tokenizer
+from tokenizers import decoders, models, pre_tokenizers
 
-__all__ = ["ALPHABET", "EOS", "AlphabetExecutor", "alphabet_tokenizer", "load_alphabet"]
+__all__ = ["ALPHABET", "EOS", "AlphabetExecutor", "alphabet_tokenizer", "load_alphabet", "make_engine"]
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 EOS = 256
@@ -93,3 +100,18 @@ def load_alphabet(*, name: str = "alphabet", chat: bool = True, step_seconds: fl
         name=name, max_seq_len=executor.max_seq_len, eos_token_ids=frozenset({EOS}), created=1_700_000_000
     )
     return Loaded(executor, alphabet_tokenizer(chat=chat), info)
+
+
+def make_engine(name: str, *, step_seconds: float = 0.0, chat: bool = True) -> AsyncEngine:
+    loaded = load_alphabet(name=name, chat=chat, step_seconds=step_seconds)
+    return AsyncEngine.from_executor(loaded.executor, loaded.tokenizer, loaded.info)
+
+
+def _main(seconds: str, name: str, *arguments: str) -> None:
+    base_engine.load = lambda folder, **_: load_alphabet(name=folder.stem, step_seconds=float(seconds))
+    command: click.Command = getattr(import_module(f"ingot.runtime.commands.{name}"), name)
+    command(arguments)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,24 +1,18 @@
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 import uvicorn
-
 from ingot.runtime.async_engine import AsyncEngine
 from ingot.runtime.server import bind, create_app, url_of
 
-# pytest imports test files without making their folder importable.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from alphabet_model import load_alphabet  # noqa: E402
+from .alphabet_model import make_engine
 
 
 @dataclass(frozen=True)
@@ -33,11 +27,6 @@ class Served:
         while any(engine.stats.num_requests for engine in self.engines.values()):
             assert time.monotonic() < deadline, "the engine still holds requests"
             time.sleep(0.005)
-
-
-def make_engine(name: str, *, step_seconds: float = 0.0, chat: bool = True) -> AsyncEngine:
-    loaded = load_alphabet(name=name, chat=chat, step_seconds=step_seconds)
-    return AsyncEngine.from_executor(loaded.executor, loaded.tokenizer, loaded.info)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import asyncio
 
 import openai
 import pytest
-from alphabet_model import ALPHABET
+
+from .alphabet_model import ALPHABET
+from .conftest import Served
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -57,7 +59,7 @@ def test_usage_comes_in_a_last_chunk_without_choices(client: openai.OpenAI) -> N
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (12, 3)
 
 
-def test_the_async_client_streams_many_at_once(served) -> None:
+def test_the_async_client_streams_many_at_once(served: Served) -> None:
     async def ask(client: openai.AsyncOpenAI, length: int) -> str:
         stream = await client.chat.completions.create(
             model="alphabet", messages=HELLO, stream=True, max_completion_tokens=length
@@ -113,7 +115,7 @@ def test_stop_strings_end_the_answer_and_are_not_part_of_it(client: openai.OpenA
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "abc"
 
 
-def test_sampling_fields_reach_the_sampler(client: openai.OpenAI, served) -> None:
+def test_sampling_fields_reach_the_sampler(client: openai.OpenAI, served: Served) -> None:
     tilde = served.engines["alphabet"].encode("~")[0]
 
     def answer(**fields: object) -> str:

@@ -2,7 +2,9 @@
 
 import openai
 import pytest
-from alphabet_model import ALPHABET, EOS
+
+from .alphabet_model import ALPHABET, EOS
+from .conftest import Served
 
 
 def test_an_answer_has_every_field_of_openais_format(client: openai.OpenAI) -> None:
@@ -46,7 +48,7 @@ def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
 )
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_forms_of_a_prompt(
-    client: openai.OpenAI, served, prompt: object, texts: list[str], streamed: bool
+    client: openai.OpenAI, served: Served, prompt: object, texts: list[str], streamed: bool
 ) -> None:
     x, w = (served.engines["alphabet"].encode(letter) for letter in "xw")
     given = {"ids": x, "lists of ids": [x, w]}.get(str(prompt), prompt)
@@ -79,7 +81,7 @@ def test_choices_are_counted_over_all_prompts(client: openai.OpenAI, streamed: b
     assert (usage.prompt_tokens, usage.completion_tokens) == (2, 8)
 
 
-def test_an_echoed_prompt_of_ids_is_its_text(client: openai.OpenAI, served) -> None:
+def test_an_echoed_prompt_of_ids_is_its_text(client: openai.OpenAI, served: Served) -> None:
     ids = served.engines["alphabet"].encode("grün w")
     choice = client.completions.create(model="alphabet", prompt=ids, echo=True).choices[0]
     assert choice.text == "grün wxyz"
