@@ -1,0 +1,165 @@
+"""From a folder or a hub id to a model: configuration, graph in plain operators, weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..ir.errors import ConfigError, ModelError
+from ..ir.graph import Module
+from .configs import DecoderConfig, Fields
+from .models import Family
+from .models.builder import ModelBuilder
+from .progress import DownloadProgress
+from .registry import find_family
+from .weights import Fitting, SourceFile, WeightSource, hash_files, open_weights
+
+__all__ = ["Model", "load_model"]
+
+_LOG = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[^\s@]+)?")
+_COMPARED_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model taken in.
+
+    Attributes:
+        name: what people call it: the folder's name, or the last part of the hub id.
+        config: what ``config.json`` says.
+        module: the graph, stage ``plain``; its parameters are the checkpoint's tensors by name.
+        weights: these tensors.
+        folder: where the files lie; tokenizer and chat template are there too.
+    """
+
+    name: str
+    config: DecoderConfig
+    module: Module
+    weights: WeightSource
+    folder: Path
+
+    def provenance(self) -> tuple[SourceFile, ...]:
+        """Names, sizes and hashes of the files the module and its weights are from.
+
+        All bytes are read (about 0.6 s a gigabyte, from the page cache); raises :class:`WeightError` where
+        they cannot be.
+        """
+        named = (
+            self.folder / name for name in ("config.json", "generation_config.json", *_index(self.weights))
+        )
+        return hash_files([*(path for path in named if path.is_file()), *self.weights.files])
+
+    def provenance_later(self) -> Future[tuple[SourceFile, ...]]:
+        """:meth:`provenance`, computed beside what the caller does meanwhile."""
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="provenance")
+        try:
+            return pool.submit(self.provenance)
+        finally:
+            pool.shutdown(wait=False)
+
+
+def _index(weights: WeightSource) -> tuple[str, ...]:
+    return ("model.safetensors.index.json",) if len(weights.files) > 1 else ()
+
+
+def load_model(
+    source: str | Path, *, token: str | None = None, progress: DownloadProgress | None = None
+) -> Model:
+    """Take a model in. Only headers are read: weights stay in their files until they are asked for.
+
+    Args:
+        source: a Hugging Face folder, or a hub id, ``org/name`` or ``org/name@revision``. A folder that exists
+            is taken as one, even if it could be a hub id.
+        token: for the hub; without it ``HF_TOKEN`` or the login's.
+        progress: told of bytes as they are downloaded.
+
+    Raises:
+        ConfigError: the configuration is missing, malformed or not supported.
+        WeightError: tensors are missing, extra, mis-shaped, mis-typed or truncated.
+        HubError: the repository cannot be had.
+        ModelError: ``source`` is neither a folder nor a hub id.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _load_folder(path, path.resolve().name)
+    text = str(source)
+    if path.suffix.lower() == ".gguf" or ".gguf" in text.rpartition(":")[2].lower():
+        raise ModelError(f"{text} is a GGUF file, which is not supported yet: give a folder with safetensors")
+    if path.exists():
+        raise ModelError(f"{text} is a file: give the folder with config.json and model.safetensors")
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
+        raise ModelError(
+            f"'{text}' is neither a folder that exists nor a hub id like org/name or org/name@revision"
+        )
+    from .hub import fetch_repository  # imports an HTTP client, which folders do without
+
+    repository, _, revision = source.partition("@")
+    folder = fetch_repository(repository, revision=revision or None, token=token, progress=progress)
+    return _load_folder(folder, repository.rpartition("/")[2])
+
+
+def _load_folder(folder: Path, name: str) -> Model:
+    fields = _read_json(folder / "config.json")
+    if fields is None:
+        raise ConfigError(f"{folder} holds no config.json: a Hugging Face model folder is needed")
+    try:
+        family = find_family(fields)
+        config = family.from_hf(fields)
+        generation = Fields(_read_json(folder / "generation_config.json") or {}, "generation_config.json")
+        eos_token_ids = generation.token_ids("eos_token_id") or config.eos_token_ids
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    weights = open_weights(folder)
+    config = _check_tie(replace(config, eos_token_ids=eos_token_ids), family, weights)
+    fitting = Fitting(weights)
+    module = family.build(ModelBuilder(fitting.declare), config, name)
+    fitting.finish(ignored=[family.head] if config.tie_word_embeddings else [])
+    return Model(name, config, module, weights, folder)
+
+
+def _read_json(path: Path) -> Mapping[str, object] | None:
+    """The object in a file, or ``None`` where there is no such file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a JSON object")
+    return content
+
+
+def _check_tie(config: DecoderConfig, family: Family, weights: WeightSource) -> DecoderConfig:
+    """Untie a head that the configuration ties but that the checkpoint holds with values of its own.
+
+    ``transformers`` 5 does so too. A head that repeats the embedding is only a copy that was written out.
+    """
+    if (
+        not config.tie_word_embeddings
+        or family.head not in weights.types
+        or family.embedding not in weights.types
+    ):
+        return config
+    if weights.types[family.head] == weights.types[family.embedding]:
+        head, embedding = weights.read(family.head), weights.read(family.embedding)
+        blocks = range(0, len(head), _COMPARED_ROWS)
+        if all(
+            np.array_equal(head[i : i + _COMPARED_ROWS], embedding[i : i + _COMPARED_ROWS]) for i in blocks
+        ):
+            return config
+    _LOG.warning(
+        "%s differs from %s, so they are not tied as config.json has it", family.head, family.embedding
+    )
+    return replace(config, tie_word_embeddings=False)

@@ -1,0 +1,47 @@
+"""A graph builder that knows the checkpoint: a parameter is asked for by name and shape, and has its type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...ir.graph import Graph, GraphBuilder, Value
+from ...ir.types import ScalarType, TensorType
+
+__all__ = ["ModelBuilder", "scalar"]
+
+
+def scalar(number: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """``number`` as float32 ``[1]``, the form of all constants that are single numbers."""
+    return np.array([number], np.float32)
+
+
+class ModelBuilder(GraphBuilder):
+    """Makes a graph whose parameters are the tensors of a checkpoint.
+
+    ``declare_parameter(name, shape)`` gives a tensor's type and takes note of what is asked for.
+    """
+
+    def __init__(self, declare_parameter: Callable[[str, tuple[int, ...]], TensorType]) -> None:
+        super().__init__()
+        self._declare_parameter = declare_parameter
+
+    def weight(self, name: str, *shape: int) -> Value:
+        """The parameter ``name`` of this shape, in the checkpoint's type."""
+        return self.parameter(name, self._declare_parameter(name, shape))
+
+    def float32_weight(self, name: str, *shape: int) -> Value:
+        """The parameter ``name`` of this shape, cast to float32 where it is of another type."""
+        weight = self.weight(name, *shape)
+        return (
+            weight if weight.type.element is ScalarType.FLOAT32 else self.emit("cast", weight, to="float32")
+        )
+
+
+def identity(parameters: tuple[Value, ...]) -> Graph:
+    """The graph that returns what it is given, by these names and types."""
+    builder = GraphBuilder()
+    return builder.build(
+        *(builder.input(value.name, value.type.shape, value.type.scalar) for value in parameters)
+    )

@@ -1,0 +1,59 @@
+"""Which family a checkpoint is of; a family's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from ..ir.errors import ConfigError
+from .configs import Fields
+from .models import Family
+
+__all__ = ["find_family", "supported_architectures"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An architecture's ``model_type``, and the module below ``models`` that defines its ``FAMILY``."""
+
+    model_type: str
+    module: str
+
+
+_ARCHITECTURES: Mapping[str, _Entry] = {
+    "LlamaForCausalLM": _Entry("llama", "llama"),
+    "MistralForCausalLM": _Entry("mistral", "mistral"),
+    "Qwen2ForCausalLM": _Entry("qwen2", "qwen2"),
+    "Qwen3ForCausalLM": _Entry("qwen3", "qwen3"),
+}
+
+
+def supported_architectures() -> tuple[str, ...]:
+    """The names that ``architectures`` in a ``config.json`` may have."""
+    return tuple(_ARCHITECTURES)
+
+
+def find_family(config: Mapping[str, object]) -> Family:
+    """The family of a ``config.json``, by the first of its ``architectures``, or else by its ``model_type``.
+
+    Raises:
+        ConfigError: there is neither, or it is not supported; the message names what is.
+    """
+    fields = Fields(config)
+    architectures = fields.texts("architectures")
+    if architectures:
+        wanted = f"architecture '{architectures[0]}'"
+        entry = _ARCHITECTURES.get(architectures[0])
+    elif fields.has("model_type"):
+        model_type = fields.text("model_type", "")
+        wanted = f"model type '{model_type}'"
+        entry = next((entry for entry in _ARCHITECTURES.values() if entry.model_type == model_type), None)
+    else:
+        raise fields.refuse("neither 'architectures' nor 'model_type' says what model this is")
+    if entry is None:
+        raise ConfigError(
+            f"{fields.where}: {wanted} is not supported; supported are {', '.join(_ARCHITECTURES)}"
+        )
+    family: Family = import_module(f".models.{entry.module}", __package__).FAMILY
+    return family

@@ -1,0 +1,17 @@
+"""Where weights come from: their names and types at once, their values when they are read."""
+
+from .fitting import Fitting
+from .folder import open_weights
+from .provenance import SourceFile, hash_files
+from .safetensors_file import SafetensorsFile
+from .source import SafetensorsWeights, WeightSource
+
+__all__ = [
+    "Fitting",
+    "SafetensorsFile",
+    "SafetensorsWeights",
+    "SourceFile",
+    "WeightSource",
+    "hash_files",
+    "open_weights",
+]

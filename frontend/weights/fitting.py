@@ -1,0 +1,81 @@
+"""Whether a checkpoint's tensors are those an architecture asks for: all, no others, of the right shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ...ir.errors import WeightError
+from ...ir.types import ScalarType, TensorType
+from .source import WeightSource
+
+__all__ = ["Fitting"]
+
+_DERIVED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
+"""Buffers that older checkpoints hold and that follow from the configuration."""
+
+_MOST_NAMED = 3
+
+
+class Fitting:
+    """Collects what an architecture asks for while its graph is made, then says all that is wrong at once."""
+
+    def __init__(self, weights: WeightSource) -> None:
+        self._weights = weights
+        self._names = frozenset(weights.names)
+        self._asked: dict[str, tuple[int, ...]] = {}
+        self._missing: list[str] = []
+        self._misfits: list[str] = []
+
+    def declare(self, name: str, shape: tuple[int, ...]) -> TensorType:
+        """Ask for a tensor of ``shape``; its type, which is made up where the checkpoint has no such."""
+        made_up = TensorType(shape, ScalarType.FLOAT32)
+        if self._asked.setdefault(name, shape) != shape:
+            self._misfits.append(f"tensor '{name}' is asked for as {self._asked[name]} and as {shape}")
+        if name not in self._names:
+            self._missing.append(name)
+            return made_up
+        found = self._weights.types.get(name)
+        if found is None or not found.scalar.is_float:
+            self._misfit(name, "float32, float16 or bfloat16 is needed")
+            return made_up
+        if found.shape != shape:
+            self._misfit(name, f"config.json asks for the shape [{', '.join(map(str, shape))}]")
+            return made_up
+        return found
+
+    def _misfit(self, name: str, reason: str) -> None:
+        location = self._weights.locate(name)
+        self._misfits.append(
+            f"tensor '{name}' in {location} is {self._weights.describe(name)} where {reason}"
+        )
+
+    def finish(self, *, ignored: Collection[str] = ()) -> None:
+        """Raise :class:`WeightError` for what is missing, does not fit, or was not asked for.
+
+        Besides ``ignored``, buffers that older checkpoints hold are left over without complaint.
+        """
+        where = self._weights.files[0].parent
+        if self._misfits:
+            more = f" (and {len(self._misfits) - 1} more that do not fit)" if len(self._misfits) > 1 else ""
+            raise WeightError(self._misfits[0] + more)
+        extra = [
+            name
+            for name in self._weights.names
+            if name not in self._asked and name not in ignored and not _DERIVED.search(name)
+        ]
+        missing = list(dict.fromkeys(self._missing))
+        if missing:
+            unasked = f", while it has {_listed(extra)} that the model has no place for" if extra else ""
+            raise WeightError(f"the checkpoint in {where} lacks {_listed(missing)}{unasked}")
+        if extra:
+            raise WeightError(
+                f"the checkpoint in {where} has {_listed(extra)} that config.json gives no place for"
+            )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_MOST_NAMED])
+    noun = "tensor" if len(names) == 1 else "tensors"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"the {noun} {shown}{more}"

@@ -1,0 +1,154 @@
+"""Tiny random checkpoints of every architecture, and what ``transformers`` makes of them.
+
+All dimensions of a checkpoint are different numbers, so that code which takes one for another cannot pass:
+vocabulary 307, hidden 48, between 80, 4 layers, 6 heads over 2 KV heads of 10 elements. Weights, norms and
+biases included, are random and large enough for logits that are not flat.
+
+``torch`` and ``transformers`` are imported when a function is called. From a test in a folder below, import with
+``from ..tiny_models import make_tiny``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ARCHITECTURES", "make_tiny", "reference_log_probs", "write_tokenizer"]
+
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 307,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 300,
+    "eos_token_id": 301,
+    "pad_token_id": 302,
+    "tie_word_embeddings": False,
+}
+
+_CLASSES = {
+    "llama": ("LlamaConfig", "LlamaForCausalLM"),
+    "mistral": ("MistralConfig", "MistralForCausalLM"),
+    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
+}
+
+_SPECIAL_TOKENS = {300: "<|begin|>", 301: "<|end|>", 302: "<|pad|>"}
+
+_CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+def make_tiny(
+    architecture: str,
+    parent: Path,
+    *,
+    dtype: str = "float32",
+    shard_size: str | None = None,
+    seed: int = 0,
+    **overrides: Any,
+) -> Path:
+    """Make a checkpoint below ``parent`` and return its folder, or the one made before by the same arguments.
+
+    Args:
+        architecture: one of :data:`ARCHITECTURES`.
+        parent: where folders are made, such as ``tmp_path_factory.getbasetemp()`` for one a session.
+        dtype: of the weights on disk.
+        shard_size: bytes a shard, such as ``"40KB"``; ``None`` is one file.
+        seed: of the weights.
+        overrides: fields of the architecture's configuration class in ``transformers``.
+    """
+    import torch
+    import transformers
+
+    sizes = {**_SIZES, **overrides}
+    described = json.dumps([architecture, dtype, shard_size, seed, sizes], sort_keys=True, default=str)
+    folder = parent / f"tiny-{architecture}-{hashlib.sha256(described.encode()).hexdigest()[:10]}"
+    if (folder / "config.json").is_file():
+        return folder
+    config_class, model_class = (getattr(transformers, name) for name in _CLASSES[architecture])
+    model = model_class(config_class(**sizes))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(
+                1 + 0.3 * noise if "norm" in name else noise * (0.3 if parameter.dim() == 1 else 0.15)
+            )
+    model.to(getattr(torch, dtype))
+    model.save_pretrained(folder, **({} if shard_size is None else {"max_shard_size": shard_size}))
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Put a byte-level BPE tokenizer of 303 tokens beside a checkpoint, with a chat template."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [
+        ("t", "h"),
+        ("th", "e"),
+        ("a", "n"),
+        ("i", "n"),
+        ("e", "r"),
+        ("o", "n"),
+        ("Ġ", "the"),
+        ("Ġ", "a"),
+    ]
+    tokens = [*alphabet, *("".join(pair) for pair in merges)]
+    tokens += [f"<|unused {number}|>" for number in range(300 - len(tokens))]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in _SPECIAL_TOKENS.values()])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "bos_token": "<|begin|>",
+        "eos_token": "<|end|>",
+        "pad_token": "<|pad|>",
+        "chat_template": _CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+
+
+def reference_log_probs(
+    folder: Path, token_ids: Sequence[int], *, stepwise: bool = False
+) -> npt.NDArray[np.float32]:
+    """Log-probabilities after each token, float32 ``[tokens, vocab]``, by ``transformers`` in float32.
+
+    ``stepwise`` decodes token by token with a cache, in place of one pass over the whole.
+    """
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    ids = torch.tensor([list(token_ids)])
+    with torch.no_grad():
+        if stepwise:
+            cache = transformers.DynamicCache(config=model.config)
+            steps = [
+                model(ids[:, i : i + 1], past_key_values=cache, use_cache=True).logits
+                for i in range(ids.shape[1])
+            ]
+            logits = torch.cat(steps, dim=1)
+        else:
+            logits = model(ids).logits
+        return np.asarray(torch.log_softmax(logits[0].float(), dim=-1).numpy(), np.float32)
