@@ -159,8 +159,12 @@ class GraphBuilder:
         self._parameters.update({value.name: value for value in parameters})
         self._names.update(value.name for value in (*self._inputs, *self._states, *self._parameters.values()))
 
-    def emit_all(
-        self, operator: str, *operands: Value, names: Sequence[str | None] = (), **attributes: Attribute
+    def apply(
+        self,
+        operator: str,
+        operands: Sequence[Value],
+        attributes: Mapping[str, Attribute],
+        names: Sequence[str | None] = (),
     ) -> tuple[Value, ...]:
         """Apply ``operator``; its results, with types inferred. Raises :class:`IRError` on a misfit."""
         definition = find_operator(operator)
@@ -168,8 +172,16 @@ class GraphBuilder:
         types = definition.infer([operand.type for operand in operands], attributes)
         wanted = (*names, *[None] * (len(types) - len(names)))
         results = tuple(Value(self._name(name), type_) for name, type_ in zip(wanted, types, strict=True))
-        self._operations.append(Operation(operator, operands, results, MappingProxyType(dict(attributes))))
+        self._operations.append(
+            Operation(operator, tuple(operands), results, MappingProxyType(dict(attributes)))
+        )
         return results
+
+    def emit_all(
+        self, operator: str, *operands: Value, names: Sequence[str | None] = (), **attributes: Attribute
+    ) -> tuple[Value, ...]:
+        """:meth:`apply`, written like a call."""
+        return self.apply(operator, operands, attributes, names)
 
     def emit(
         self, operator: str, *operands: Value, name: str | None = None, **attributes: Attribute

@@ -1,0 +1,44 @@
+"""Passes: from a model as its authors wrote it to one step over pages, fused and quantized."""
+
+from .base import Pass, PassResult
+from .cast_weights import CastWeights
+from .checking import InterpreterChecker
+from .eliminate_common_subexpressions import EliminateCommonSubexpressions
+from .eliminate_dead_code import EliminateDeadCode
+from .fold_constants import FoldConstants
+from .fuse_attention import FuseAttention
+from .fuse_gate_up import FuseGateUp
+from .fuse_norms import FuseNorms
+from .fuse_qkv import FuseQKV
+from .fuse_rope import FuseRope
+from .page_kv_cache import PageKVCache
+from .pipeline import Checker, PassRecord, PipelineOptions, PipelineResult, build_pipeline, run_passes
+from .quantize_weights import SCHEMES, QuantizeWeights, QuantScheme, find_scheme
+from .tabulate_rope import TabulateRope
+
+__all__ = [
+    "SCHEMES",
+    "CastWeights",
+    "Checker",
+    "EliminateCommonSubexpressions",
+    "EliminateDeadCode",
+    "FoldConstants",
+    "FuseAttention",
+    "FuseGateUp",
+    "FuseNorms",
+    "FuseQKV",
+    "FuseRope",
+    "InterpreterChecker",
+    "PageKVCache",
+    "Pass",
+    "PassRecord",
+    "PassResult",
+    "PipelineOptions",
+    "PipelineResult",
+    "QuantScheme",
+    "QuantizeWeights",
+    "TabulateRope",
+    "build_pipeline",
+    "find_scheme",
+    "run_passes",
+]

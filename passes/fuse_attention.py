@@ -1,0 +1,86 @@
+"""Causal attention over one sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from ..ir import Module, Operation, TensorType, Value
+from .base import Pass, Rewritten
+from .patterns import Match, OneOf, Pattern, Wildcard, apply, match
+from .rewriting import ModuleRewriter
+
+__all__ = ["FuseAttention"]
+
+
+def _heads_first(name: str) -> Pattern:
+    """``[tokens, heads, head_dim]`` with the heads in front."""
+    return apply("transpose", Wildcard(name), axes=(1, 0, 2))
+
+
+def _for_each_head(name: str) -> Pattern:
+    """Keys or values with the heads in front, repeated where several heads share them."""
+    shared = _heads_first(name)
+    return OneOf((apply("repeat", shared, axis=0), shared))
+
+
+_MASK = apply("causal_mask", Wildcard("positions"), name="mask")
+_SCORES = apply("matmul", _heads_first("q"), apply("transpose", _for_each_head("k"), axes=(0, 2, 1)))
+_SEEN = apply("add", apply("mul", _SCORES, Wildcard("scale")), OneOf((_MASK, apply("reshape", _MASK))))
+_ATTENTION = apply(
+    "transpose", apply("matmul", apply("softmax", _SEEN, axis=2), _for_each_head("v")), axes=(1, 0, 2)
+)
+
+
+@dataclass(frozen=True)
+class FuseAttention(Pass):
+    """``softmax(q @ k.T * scale + mask) @ v``, heads apart, becomes ``attention`` of a scale and window."""
+
+    name: ClassVar[str] = "fuse_attention"
+    requires: ClassVar[tuple[str, ...]] = ("plain", "fused")
+    ensures: ClassVar[str | None] = "fused"
+
+    def rewrite(self, module: Module) -> Rewritten:
+        """See the class."""
+        graph = module.forward
+        positions = next((value for value in graph.inputs if value.name == "positions"), None)
+        found = {
+            operation: attention
+            for operation in graph.operations
+            if operation.operator == "transpose"
+            and (attention := match(_ATTENTION, operation, graph))
+            and _is_attention(attention, positions)
+        }
+        if not found:
+            return Rewritten(module)
+        rewriter = ModuleRewriter(module)
+
+        def fuse(operation: Operation, attention: Match) -> None:
+            rewriter.forward.emit(
+                "attention",
+                attention["q"],
+                attention["k"],
+                attention["v"],
+                replaces=operation.result,
+                scale=attention.constant("scale") or 0.0,
+                window=attention.attribute("mask", "window"),
+            )
+
+        rules = {operation: partial(fuse, operation, attention) for operation, attention in found.items()}
+        rewriter.forward.apply(rules)
+        return Rewritten(rewriter.finish())
+
+
+def _is_attention(attention: Match, positions: Value | None) -> bool:
+    """The scale is a number, the mask that of the whole sequence, and heads are repeated to those of q."""
+    q, k, v = (attention[name].type for name in "qkv")
+    heads, kv_heads = q.shape[1], k.shape[1]
+    return (
+        attention["positions"] is positions
+        and attention.constant("scale") is not None
+        and k == v
+        and q == TensorType((k.shape[0], heads, k.shape[2]), k.element)
+        and isinstance(heads, int)
+        and isinstance(kv_heads, int)
+    )

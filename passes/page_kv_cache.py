@@ -1,0 +1,150 @@
+"""The KV cache, in pages (Kwon et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from ..ir import Graph, GraphBuilder, Module, Operation, ScalarType, Value
+from ..ir.errors import CompileError
+from .base import Pass, Rewritten
+from .rewriting import ModuleRewriter
+
+__all__ = ["PageKVCache"]
+
+
+@dataclass(frozen=True)
+class PageKVCache(Pass):
+    """From a model over one whole sequence to one step over a ragged batch.
+
+    Each ``attention`` becomes ``append_kv`` to its own states ``kv.N.keys`` and ``kv.N.values``
+    ``[pages, kv_heads, page_size, head_dim]`` of ``kv_dtype``, and ``paged_attention`` over them. Forward
+    takes the batch's description (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens whose
+    logits are wanted: its outputs are logits ``[rows, vocabulary]`` and the states as written. Raises :class:`CompileError`
+    where tokens of different sequences would still mix, or no linear makes the logits.
+    """
+
+    page_size: int
+    kv_dtype: ScalarType
+
+    name: ClassVar[str] = "page_kv_cache"
+    requires: ClassVar[tuple[str, ...]] = ("fused", "quantized", "paged")
+    ensures: ClassVar[str | None] = "paged"
+
+    @property
+    def preserves_values(self) -> bool:
+        """Only with a cache of float32."""
+        return self.kv_dtype is ScalarType.FLOAT32
+
+    def rewrite(self, module: Module) -> Rewritten:
+        """See the class."""
+        if module.stage == "paged":
+            return Rewritten(module)
+        graph = module.forward
+        for operation in graph.operations:
+            if operation.operator in ("causal_mask", "softmax"):
+                value = operation.result.name
+                raise CompileError(f"{self.name}: {operation.operator} (%{value}) is part of no attention")
+        path = _path_of_logits(graph)
+        rewriter = ModuleRewriter(module)
+        builder = rewriter.forward.builder
+        batch = _Batch.declare(builder)
+        caches: list[Value] = []
+        written: list[Value] = []
+        rules: dict[Operation, Callable[[], None]] = dict.fromkeys(path, lambda: None)
+        for operation in graph.operations:
+            if operation.operator == "attention":
+                caches.extend(self._declare_caches(builder, len(caches) // 2, operation.operands[1]))
+                pair = caches[-2], caches[-1]
+                rules[operation] = partial(_page, rewriter, batch, operation, pair, written)
+        rewriter.forward.apply(rules)
+        logits = _emit_rows(rewriter, path, batch.logit_rows)
+        return Rewritten(rewriter.finish([logits, *graph.outputs[1:], *written]))
+
+    def _declare_caches(self, builder: GraphBuilder, layer: int, keys: Value) -> tuple[Value, Value]:
+        _, kv_heads, head_dim = keys.type.shape
+        shape = ("pages", kv_heads, self.page_size, head_dim)
+        return (
+            builder.state(f"kv.{layer}.keys", shape, self.kv_dtype),
+            builder.state(f"kv.{layer}.values", shape, self.kv_dtype),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The inputs that describe a ragged batch."""
+
+    sequence_starts: Value
+    context_lengths: Value
+    page_table: Value
+    slots: Value
+    logit_rows: Value
+
+    @classmethod
+    def declare(cls, builder: GraphBuilder) -> _Batch:
+        """New inputs, in this order."""
+        return cls(
+            builder.input("sequence_starts", ["sequence_bounds"], ScalarType.INT32),
+            builder.input("context_lengths", ["sequences"], ScalarType.INT32),
+            builder.input("page_table", ["sequences", "pages_per_sequence"], ScalarType.INT32),
+            builder.input("slots", ["tokens"], ScalarType.INT32),
+            builder.input("logit_rows", ["rows"], ScalarType.INT32),
+        )
+
+
+def _page(
+    rewriter: ModuleRewriter,
+    batch: _Batch,
+    attention: Operation,
+    caches: tuple[Value, Value],
+    written: list[Value],
+) -> None:
+    q, k, v = attention.operands
+    names = [f"{cache.name}.written" for cache in caches]
+    appended = rewriter.forward.emit_all("append_kv", (*caches, k, v, batch.slots), {}, names=names)
+    written.extend(appended)
+    described = batch.sequence_starts, batch.context_lengths, batch.page_table
+    rewriter.forward.emit_all(
+        "paged_attention", (q, *appended, *described), attention.attributes, replaces=attention.results
+    )
+
+
+def _path_of_logits(graph: Graph) -> tuple[Operation, ...]:
+    """The operations from the head's input (before it is rounded) to the logits, in order."""
+    path: list[Operation] = []
+    value = graph.outputs[0] if graph.outputs else None
+    while value is not None:
+        producer = graph.producers.get(value)
+        if producer is None or (path and path[-1].operator == "linear" and producer.operator != "quantize"):
+            break
+        path.append(producer)
+        if producer.operator == "quantize":
+            break
+        by_token = [operand for operand in producer.operands if "tokens" in operand.type.shape]
+        value = by_token[0] if len(by_token) == 1 else None
+    if not any(operation.operator == "linear" for operation in path):
+        raise CompileError("page_kv_cache: no linear makes the logits, forward's first output")
+    for operation in path[1:]:
+        if len(graph.users[operation.result]) > 1 or operation.result in graph.outputs:
+            raise CompileError(
+                f"page_kv_cache: %{operation.result.name}, on the way to the logits, has other uses"
+            )
+    return tuple(reversed(path))
+
+
+def _emit_rows(rewriter: ModuleRewriter, path: tuple[Operation, ...], logit_rows: Value) -> Value:
+    """Repeat ``path`` for the rows asked for."""
+    forward = rewriter.forward
+    (hidden,) = (operand for operand in path[0].operands if "tokens" in operand.type.shape)
+    forward.replace(hidden, forward.emit("gather_rows", hidden, logit_rows))
+    for operation in path:
+        attributes = {
+            key: tuple("rows" if dim == "tokens" else dim for dim in value)
+            if isinstance(value, tuple)
+            else value
+            for key, value in operation.attributes.items()
+        }
+        forward.emit_all(operation.operator, operation.operands, attributes, replaces=operation.results)
+    return forward.now(path[-1].result)

@@ -1,0 +1,144 @@
+"""The way of a module through the passes, as one list."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..ir import Module, ScalarType, verify
+from ..ir.errors import CompileError
+from .base import Pass
+from .cast_weights import CastWeights
+from .eliminate_common_subexpressions import EliminateCommonSubexpressions
+from .eliminate_dead_code import EliminateDeadCode
+from .fold_constants import FoldConstants
+from .fuse_attention import FuseAttention
+from .fuse_gate_up import FuseGateUp
+from .fuse_norms import FuseNorms
+from .fuse_qkv import FuseQKV
+from .fuse_rope import FuseRope
+from .page_kv_cache import PageKVCache
+from .quantize_weights import QuantizeWeights, QuantScheme
+from .tabulate_rope import TabulateRope
+
+__all__ = ["Checker", "PassRecord", "PipelineOptions", "PipelineResult", "build_pipeline", "run_passes"]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """What a user chooses. ``scheme`` None quantizes nothing; ``dtype`` None keeps the checkpoint's type.
+
+    ``max_seq_len`` is the longest sequence in tokens, ``page_size`` a page's length in tokens, and ``kv_dtype`` the
+    cache's element type.
+    """
+
+    max_seq_len: int
+    scheme: QuantScheme | None = None
+    dtype: ScalarType | None = None
+    page_size: int = 16
+    kv_dtype: ScalarType = ScalarType.FLOAT16
+
+
+def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
+    """The passes from a frontend's plain module to one step over pages."""
+    return (
+        # What the model's authors wrote, without repetition.
+        FoldConstants(),
+        EliminateCommonSubexpressions(),
+        EliminateDeadCode(),
+        # Patterns become operators.
+        FuseNorms(),
+        FuseRope(),
+        TabulateRope(options.max_seq_len),
+        FuseAttention(),
+        FuseQKV(),
+        FuseGateUp(),
+        # Weights. Quantizing comes before casting, so that nothing is rounded twice.
+        *((QuantizeWeights(options.scheme),) if options.scheme is not None else ()),
+        CastWeights(options.dtype),
+        # The cache.
+        PageKVCache(options.page_size, options.kv_dtype),
+        # What all this left behind.
+        FoldConstants(),
+        EliminateCommonSubexpressions(),
+        EliminateDeadCode(),
+    )
+
+
+class Checker(Protocol):
+    """Runs modules, to see what a pass did to the numbers."""
+
+    def largest_difference(self, before: Module, after: Module) -> float:
+        """The largest absolute difference between the two modules' logits, on the same inputs."""
+        ...
+
+    def tolerance(self, module: Module) -> float:
+        """The largest difference that is no fault in a pass that preserves ``module``'s values."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What one pass did: for the manifest."""
+
+    name: str
+    modified: bool
+    seconds: float
+    largest_difference: float | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """The last module, and what each pass did."""
+
+    module: Module
+    records: tuple[PassRecord, ...]
+
+
+def run_passes(
+    module: Module,
+    passes: Sequence[Pass],
+    *,
+    check: Checker | None = None,
+    dump: Callable[[str, Module], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> PipelineResult:
+    """Run ``passes`` in order; the verifier runs before the first and after each that modifies.
+
+    ``check`` measures what each does to the logits, ``dump`` is given each module with a label that sorts in
+    order (``00_input``, ``01_fold_constants``, ...), and ``progress`` each pass's name before it runs. Raises
+    :class:`VerificationError` for a module that breaks a rule, and :class:`CompileError` for a pass that should
+    preserve values and does not.
+    """
+    verify(module)
+    if dump is not None:
+        dump("00_input", module)
+    records = []
+    for number, step in enumerate(passes, start=1):
+        if progress is not None:
+            progress(step.name)
+        started = time.perf_counter()
+        result = step.run(module)
+        if result.modified:
+            verify(result.module)
+        seconds = time.perf_counter() - started
+        difference = None
+        if check is not None:
+            difference = _difference(step, module, result.module, check) if result.modified else 0.0
+        module = result.module
+        if dump is not None:
+            dump(f"{number:02}_{step.name}", module)
+        records.append(PassRecord(step.name, result.modified, seconds, difference, result.notes))
+    return PipelineResult(module, tuple(records))
+
+
+def _difference(step: Pass, before: Module, after: Module, check: Checker) -> float:
+    difference = check.largest_difference(before, after)
+    if step.preserves_values and not difference <= (most := check.tolerance(before)):
+        raise CompileError(
+            f"{step.name} changed the logits by {difference:.3g} where at most {most:.3g} is rounding; this is a fault"
+        )
+    return difference
