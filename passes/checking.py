@@ -39,14 +39,14 @@ class _Chunk:
 class InterpreterChecker:
     """Runs modules of any stage on the same two random sequences, of different lengths.
 
-    Before paging each runs whole. After, both go through shuffled pages in ragged steps: a chunk, a single token,
-    the rest. Only what a pass changed in prepare is computed again.
+    Before paging each runs whole. After, both go through shuffled pages in ragged steps: a chunk, a single
+    token, the rest. Only what a pass changed in prepare is computed again.
     """
 
     def __init__(
         self, weights: Callable[[str], Array], *, vocab_size: int, num_tokens: int = 24, seed: int = 0
     ) -> None:
-        """``weights`` gives the checkpoint's tensors by name; the longer sequence has ``num_tokens`` tokens."""
+        """``weights`` gives the checkpoint's tensors by name; the longer sequence is of ``num_tokens``."""
         generator = np.random.default_rng(seed)
         lengths = num_tokens, num_tokens // 2 + 1
         self._sequences = [generator.integers(0, vocab_size, n).astype(np.int32) for n in lengths]
@@ -78,7 +78,7 @@ class InterpreterChecker:
 
 
 class _Prepared:
-    """Outputs of prepare graphs; one expression over the checkpoint is computed once, whatever graph it is in."""
+    """Outputs of prepare graphs; an expression over the checkpoint is computed once, in whatever graph."""
 
     def __init__(self, weights: Callable[[str], Array]) -> None:
         self._weights = weights
@@ -157,7 +157,7 @@ def _in_steps(forward: Graph, parameters: Mapping[str, Array], sequences: Sequen
 
 
 def _page_table(lengths: Sequence[int], page_size: int) -> Tokens:
-    """Pages for sequences of ``lengths``, interleaved and in falling order, so that none is where it began."""
+    """Pages for sequences of ``lengths``, interleaved and in falling order, as after a long run."""
     width = max(-(-length // page_size) for length in lengths)
     pages = np.arange(len(lengths) * width, dtype=np.int32)[::-1]
     return pages.reshape(width, len(lengths)).T

@@ -22,8 +22,9 @@ class PageKVCache(Pass):
     Each ``attention`` becomes ``append_kv`` to its own states ``kv.N.keys`` and ``kv.N.values``
     ``[pages, kv_heads, page_size, head_dim]`` of ``kv_dtype``, and ``paged_attention`` over them. Forward
     takes the batch's description (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens whose
-    logits are wanted: its outputs are logits ``[rows, vocabulary]`` and the states as written. Raises :class:`CompileError`
-    where tokens of different sequences would still mix, or no linear makes the logits.
+    logits are wanted: its outputs are logits ``[rows, vocabulary]`` and the states as written.
+    Raises :class:`CompileError` where tokens of different sequences would still mix, or no linear makes the
+    logits.
     """
 
     page_size: int

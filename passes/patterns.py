@@ -77,7 +77,7 @@ def constant_of(graph: Graph, value: Value) -> float | None:
     array = producer.attributes["value"]
     if not isinstance(array, np.ndarray) or array.size != 1:
         return None
-    # The shortest decimal that is the same number in the constant's own type: 1e-05, not 9.999999747378752e-06.
+    # The shortest decimal of the same number in the constant's type: 1e-05, not 9.999999747378752e-06.
     number: float = float(str(array.reshape(())[()]))
     return number
 

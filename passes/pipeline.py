@@ -30,8 +30,8 @@ __all__ = ["Checker", "PassRecord", "PipelineOptions", "PipelineResult", "build_
 class PipelineOptions:
     """What a user chooses. ``scheme`` None quantizes nothing; ``dtype`` None keeps the checkpoint's type.
 
-    ``max_seq_len`` is the longest sequence in tokens, ``page_size`` a page's length in tokens, and ``kv_dtype`` the
-    cache's element type.
+    ``max_seq_len`` is the longest sequence in tokens, ``page_size`` a page's length in tokens, and
+    ``kv_dtype`` the cache's element type.
     """
 
     max_seq_len: int
@@ -109,9 +109,9 @@ def run_passes(
     """Run ``passes`` in order; the verifier runs before the first and after each that modifies.
 
     ``check`` measures what each does to the logits, ``dump`` is given each module with a label that sorts in
-    order (``00_input``, ``01_fold_constants``, ...), and ``progress`` each pass's name before it runs. Raises
-    :class:`VerificationError` for a module that breaks a rule, and :class:`CompileError` for a pass that should
-    preserve values and does not.
+    order (``00_input``, ``01_fold_constants``, ...), and ``progress`` each pass's name before it runs.
+    Raises :class:`VerificationError` for a module that breaks a rule, and :class:`CompileError` for a pass
+    that should preserve values and does not.
     """
     verify(module)
     if dump is not None:
@@ -139,6 +139,6 @@ def _difference(step: Pass, before: Module, after: Module, check: Checker) -> fl
     difference = check.largest_difference(before, after)
     if step.preserves_values and not difference <= (most := check.tolerance(before)):
         raise CompileError(
-            f"{step.name} changed the logits by {difference:.3g} where at most {most:.3g} is rounding; this is a fault"
+            f"{step.name} changed the logits by {difference:.3g}, where at most {most:.3g} can be rounding"
         )
     return difference

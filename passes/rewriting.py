@@ -151,30 +151,28 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def prune(module: Module) -> Module:
-    """``module`` without operations, parameters and checkpoint tensors that no output needs; itself if none."""
+    """``module`` without operations, parameters and checkpoint tensors that no output needs.
+
+    It is ``module`` itself where there are none.
+    """
     forward = _prune_operations(module.forward)
-    used = {operand for operation in forward.operations for operand in operation.operands} | {
-        *forward.outputs
-    }
+    used = _used(forward)
     kept = [index for index, parameter in enumerate(forward.parameters) if parameter in used]
     prepare = module.prepare
     if len(kept) != len(forward.parameters):
         forward = replace(forward, parameters=tuple(forward.parameters[index] for index in kept))
         prepare = replace(prepare, outputs=tuple(prepare.outputs[index] for index in kept))
     prepare = _prune_operations(prepare)
-    used = {operand for operation in prepare.operations for operand in operation.operands} | {
-        *prepare.outputs
-    }
-    inputs = tuple(value for value in prepare.inputs if value in used)
-    if len(inputs) != len(prepare.inputs):
-        prepare = replace(prepare, inputs=inputs)
+    used = _used(prepare)
+    if not used.issuperset(prepare.inputs):
+        prepare = replace(prepare, inputs=tuple(value for value in prepare.inputs if value in used))
     if forward is module.forward and prepare is module.prepare:
         return module
     return replace(module, prepare=prepare, forward=forward)
 
 
 def _used(graph: Graph) -> set[Value]:
-    return {operand for operation in graph.operations for operand in operation.operands} | {*graph.outputs}
+    return {operand for operation in graph.operations for operand in operation.operands}.union(graph.outputs)
 
 
 def _prune_operations(graph: Graph) -> Graph:

@@ -22,8 +22,8 @@ _ELEMENTWISE = frozenset(
 class TabulateRope(Pass):
     """Cosines and sines that depend on nothing but a token's position become rows of a table.
 
-    The table, for positions 0 to ``max_seq_len - 1``, is computed in prepare; forward gathers from it. So every
-    scaling of the rotary frequencies is the same kernel.
+    The table, for positions 0 to ``max_seq_len - 1``, is computed in prepare; forward gathers from it. So
+    every scaling of the rotary frequencies is the same kernel.
     """
 
     max_seq_len: int
