@@ -11,6 +11,8 @@ __all__ = ["SamplingParams"]
 
 _MAX_CHOICES = 128
 _MAX_SEED = 2**64 - 1
+# Below it all weight is on the likeliest token, and dividing by it leaves float32; the bound is vLLM's.
+_MIN_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ class SamplingParams:
     @property
     def is_greedy(self) -> bool:
         """The likeliest token is taken, no random number drawn."""
-        return self.temperature == 0.0 or self.top_k == 1
+        return self.temperature < _MIN_TEMPERATURE or self.top_k == 1
 
     @property
     def changes_logits(self) -> bool:

@@ -10,21 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ...ir.errors import CapacityError, IngotError, RequestError
+from .disconnect import ClientGone
 from .schemas import ErrorBody, ErrorResponse, body
 
 __all__ = ["ApiError", "as_api_error", "error_response", "install_error_handlers"]
 
 
-class _Misfit(TypedDict):
-    """What is used here of pydantic's ``ErrorDetails``."""
+_LOG = logging.getLogger(__name__)
 
-    type: str
-    loc: tuple[str | int, ...]
-    msg: str
-    ctx: dict[str, str]
-
-
-_log = logging.getLogger(__name__)
+# nginx's status for an answer that nobody waited for; only logs see it.
+_CLIENT_CLOSED_REQUEST = 499
 
 
 class ApiError(IngotError):
@@ -76,7 +71,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_ingot_error(_: Request, error: IngotError) -> Response:
         answer = as_api_error(error)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            _log.error("request failed", exc_info=error)
+            _LOG.error("request failed", exc_info=error)
         return error_response(answer)
 
     @app.exception_handler(RequestValidationError)
@@ -87,9 +82,22 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> Response:
         return error_response(_describe_http(request, error), error.headers)
 
+    @app.exception_handler(ClientGone)
+    async def on_gone(_: Request, gone: ClientGone) -> Response:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
     @app.exception_handler(Exception)
     async def on_bug(_: Request, error: Exception) -> Response:
         return error_response(as_api_error(error))
+
+
+class _Misfit(TypedDict):
+    """What is used here of pydantic's ``ErrorDetails``."""
+
+    type: str
+    loc: tuple[str | int, ...]
+    msg: str
+    ctx: dict[str, str]
 
 
 def _describe_http(request: Request, error: HTTPException) -> ApiError:

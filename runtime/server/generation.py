@@ -21,7 +21,7 @@ from .schemas import StreamOptions, Usage, body
 
 __all__ = ["Generation", "Writer", "final_reason"]
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _DONE = b"data: [DONE]\n\n"
@@ -104,7 +104,7 @@ class Generation:
                 yield _event(self.writer.closing(_total(counts)), hidden)
         except Exception as error:
             # The status is long sent; an event is the one place left to say it.
-            _log.exception("stream failed")
+            _LOG.exception("stream failed")
             yield b"data: " + as_api_error(error).json() + b"\n\n"
         yield _DONE
 
@@ -141,7 +141,8 @@ async def _merged(
                 yield 0, chunk
         return
 
-    arrived: asyncio.Queue[tuple[int, Chunk] | None] = asyncio.Queue()
+    # A number alone tells that its stream has ended.
+    arrived: asyncio.Queue[tuple[int, Chunk] | int] = asyncio.Queue()
 
     async def forward(number: int, stream: AsyncGenerator[Chunk, None]) -> None:
         try:
@@ -149,20 +150,18 @@ async def _merged(
                 async for chunk in stream:
                     arrived.put_nowait((number, chunk))
         finally:
-            arrived.put_nowait(None)
+            arrived.put_nowait(number)
 
     tasks = [asyncio.ensure_future(forward(*numbered)) for numbered in enumerate(streams)]
     try:
-        running = len(tasks)
-        while running:
+        num_running = len(tasks)
+        while num_running:
             item = await arrived.get()
-            if item is not None:
+            if isinstance(item, int):
+                num_running -= 1
+                await tasks[item]
+            else:
                 yield item
-                continue
-            running -= 1
-            for task in tasks:
-                if task.done():
-                    task.result()
     finally:
         for task in tasks:
             task.cancel()

@@ -34,7 +34,7 @@ def _running(engines: dict[str, AsyncEngine], **options: object) -> Iterator[Ser
     """Serve from a thread, as no signal is wanted here."""
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(
-        uvicorn.Config(create_app(engines, **options), log_level="critical", lifespan="off")
+        uvicorn.Config(create_app(engines, **options), log_level="error", log_config=None, lifespan="off")
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     url = url_of(listener)

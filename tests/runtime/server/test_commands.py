@@ -1,5 +1,8 @@
 """``ingot run`` and ``ingot serve``, in this process and in processes of their own."""
 
+# The pipes of a process are there where they were asked for.
+# mypy: disable-error-code="union-attr"
+
 import json
 import re
 import signal
@@ -7,16 +10,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from ingot.runtime.base_engine import Message
 from ingot.runtime.commands.run import run
 from ingot.runtime.commands.serve import serve
+from ingot.runtime.engine import Engine
 
 from .alphabet_model import ALPHABET, load_alphabet
 
@@ -84,12 +90,10 @@ def test_run_tells_times_when_asked(invoke: Invoke, artifact: str) -> None:
 
 
 def test_run_remembers_a_conversation(invoke: Invoke, artifact: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ingot.runtime.engine import Engine
-
     seen: list[list[str]] = []
     encode_chat = Engine.encode_chat
 
-    def spy(self, messages, **options):
+    def spy(self: Engine, messages: Sequence[Message], **options: Any) -> object:
         seen.append([message["content"] for message in messages])
         return encode_chat(self, messages, **options)
 

@@ -1,5 +1,8 @@
 """Completions through the ``openai`` package."""
 
+# A field that is absent fails its test; the client's types know too many forms of every answer.
+# mypy: disable-error-code="arg-type, attr-defined, call-overload, index, list-item, union-attr"
+
 import openai
 import pytest
 

@@ -1,24 +1,29 @@
 """Whatever goes wrong is told in OpenAI's error form, with the field at fault."""
 
+# A field that is absent fails its test; the client's types know too many forms of every answer.
+# mypy: disable-error-code="arg-type, attr-defined, call-overload, index, list-item, union-attr"
+
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
-Post = Callable[..., tuple[int, dict[str, object]]]
+Post = Callable[..., tuple[int, dict[str, Any]]]
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def error_of(answer: dict[str, object]) -> dict[str, object]:
+def error_of(answer: dict[str, Any]) -> dict[str, Any]:
     """Check the form, and return what is inside."""
     assert set(answer) == {"error"}
     assert set(answer["error"]) == {"message", "type", "param", "code"}
     assert answer["error"]["message"]
-    return answer["error"]
+    error: dict[str, Any] = answer["error"]
+    return error
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,7 @@ def error_of(answer: dict[str, object]) -> dict[str, object]:
         ({"stream_options": {"x": 1}}, "stream_options.x", "not supported"),
         ({"temperature": "hot"}, "temperature", "number"),
         ({"temperature": -1}, "temperature", "at least 0"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "greater than 0"),
         ({"top_p": 0}, "top_p", "greater than 0"),
         ({"max_tokens": True}, "max_tokens", "integer"),
         ({"max_tokens": 0}, "max_tokens", "at least 1"),
