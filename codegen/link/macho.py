@@ -19,7 +19,7 @@ __all__ = ["link_macho"]
 def link_macho(objects: Sequence[bytes], *, architecture: str, name: str = "library.dylib") -> bytes:
     """Link Mach-O objects for macOS on ``aarch64`` or ``x86_64`` into a dynamic library.
 
-    Names that no object defines are left to the dynamic loader. The library's install name is ``@rpath/NAME``.
+    Names that no object defines are left to the dynamic loader. The install name is ``@rpath/NAME``.
 
     Raises:
         CompileError: the package ``ziglang`` is not installed, or its linker fails.
