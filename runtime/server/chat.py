@@ -144,7 +144,7 @@ class _ChatWriter:
         choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
         return self._chunk([choice])
 
-    def _chunk(self, choices: Sequence[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
+    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
         return ChatChunk(
             id=self._id,
             object="chat.completion.chunk",

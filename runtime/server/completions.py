@@ -96,9 +96,7 @@ class _CompletionWriter:
             finish_reason=final_reason(completion.finish_reason),
         )
 
-    def _response(
-        self, choices: Sequence[CompletionChoice], usage: Usage | None = None
-    ) -> CompletionResponse:
+    def _response(self, choices: list[CompletionChoice], usage: Usage | None = None) -> CompletionResponse:
         return CompletionResponse(
             id=self._id,
             object="text_completion",

@@ -83,7 +83,8 @@ def _kind(field: Mapping[str, Any]) -> str:
     if "const" in field or "enum" in field:
         return " or ".join(json.dumps(value) for value in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":
-        return f"array of {_kind(field.get('items', {}))}"
+        kind = _kind(field.get("items", {}))
+        return f"array of ({kind})" if " or " in kind else f"array of {kind}"
     return str(field.get("type", "any"))
 
 

@@ -27,7 +27,8 @@ def chat_logprobs(entries: Sequence[TokenLogprob] | None) -> ChatLogprobs | None
                 ],
             )
             for entry in entries
-        ]
+        ],
+        refusal=None,
     )
 
 

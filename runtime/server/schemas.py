@@ -12,7 +12,6 @@ format tells an absent field (``delta.role`` after the first chunk) from a null 
 Source of the shapes: OpenAI's API reference, and vLLM's for the extra sampling fields.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
@@ -213,7 +212,7 @@ class ChatRequest(SamplingFields):
     prompt_cache_key: str | None = Field(default=None, description="Taken and not used.")
     safety_identifier: str | None = Field(default=None, description="Taken and not used.")
     modalities: list[Literal["text"]] | None = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: Literal[True] | None = None
     response_format: TextFormat | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
@@ -273,6 +272,7 @@ class ChatLogprobs(_Response):
     """Log-probabilities in the form of chat completions."""
 
     content: list[ChatTokenLogprob]
+    refusal: None
 
 
 class CompletionLogprobs(_Response):
@@ -300,7 +300,7 @@ class CompletionResponse(_Response):
     object: Literal["text_completion"]
     created: int
     model: str
-    choices: Sequence[CompletionChoice]
+    choices: list[CompletionChoice]
     usage: Usage | None = None
 
 
@@ -328,7 +328,7 @@ class ChatResponse(_Response):
     object: Literal["chat.completion"]
     created: int
     model: str
-    choices: Sequence[ChatChoice]
+    choices: list[ChatChoice]
     usage: Usage
 
 
@@ -355,7 +355,7 @@ class ChatChunk(_Response):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    choices: Sequence[ChatChunkChoice]
+    choices: list[ChatChunkChoice]
     usage: Usage | None = None
 
 

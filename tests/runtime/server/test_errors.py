@@ -36,6 +36,7 @@ def error_of(answer: dict[str, Any]) -> dict[str, Any]:
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice", "'none' or 'auto'"),
         ({"response_format": {"type": "json_object"}}, "response_format.type", "'text'"),
         ({"store": True}, "store", "False"),
+        ({"parallel_tool_calls": False}, "parallel_tool_calls", "True"),
         ({"modalities": ["audio"]}, "modalities[0]", "'text'"),
         ({"stream_options": {"x": 1}}, "stream_options.x", "not supported"),
         ({"temperature": "hot"}, "temperature", "number"),
