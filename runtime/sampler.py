@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .candidates import candidates, likeliest
 from .random_stream import uniform
 from .sampling_params import SamplingParams
 from .token_counts import TokenCounts
@@ -18,6 +19,8 @@ from .token_counts import TokenCounts
 __all__ = ["RawLogprobs", "Sampled", "SamplingState", "log_softmax", "sample"]
 
 Floats = npt.NDArray[np.float32]
+
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,47 +149,27 @@ def _weights(logits: Floats, states: list[SamplingState], rows: list[int]) -> Fl
 
 def _draw(weights: Floats, state: SamplingState) -> int:
     """Draw a token by weights, by the inverse of their running sum."""
-    candidates = _candidates(weights, state.params)
-    kept = weights if candidates is None else weights[candidates]
-    sums = kept.cumsum(dtype=np.float64)
-    index = int(sums.searchsorted(uniform(state.seed, state.num_generated) * sums[-1], side="right"))
-    return index if candidates is None else int(candidates[index])
-
-
-def _candidates(weights: Floats, params: SamplingParams) -> npt.NDArray[np.int64] | None:
-    """Return the ids that min-p, top-k and top-p leave, in this order, likeliest first; ``None``: all.
-
-    Ties go to the smaller id. Only ids that can be among them are sorted: for top-p those are known from
-    ``weight >= (1 - top_p) * total / vocab_size``, because all below together weigh less than what it drops.
-    """
-    vocab_size = weights.shape[0]
-    limits_k = 0 < params.top_k < vocab_size
-    if not limits_k and params.top_p == 1.0 and params.min_p == 0.0:
-        return None
-    threshold, total = params.min_p, None
-    if limits_k:
-        threshold = max(threshold, float(np.partition(weights, vocab_size - params.top_k)[-params.top_k]))
-    elif params.min_p == 0.0:
-        total = float(weights.sum(dtype=np.float64))
-        threshold = (1.0 - params.top_p) * total / vocab_size
-    # A threshold rounded up to float32 would lose a weight equal to it.
-    ids = np.flatnonzero(weights >= np.nextafter(np.float32(threshold), np.float32(0.0)))
-    ids = ids[np.argsort(-weights[ids], kind="stable")]
-    if limits_k:
-        ids = ids[: params.top_k]
-    if params.top_p < 1.0:
+    number = uniform(state.seed, state.num_generated)
+    ids = candidates(weights, state.params)
+    if ids is not None:
         sums = weights[ids].cumsum(dtype=np.float64)
-        mass = params.top_p * (float(sums[-1]) if total is None else total)
-        ids = ids[: int(sums.searchsorted(mass, side="left")) + 1]
-    return ids
+        return int(ids[sums.searchsorted(number * sums[-1], side="right")])
+    # First the block, then the place in it: a running sum over a large vocabulary takes ten times as long.
+    edges = np.arange(0, weights.shape[0], _BLOCK)
+    block_sums = np.add.reduceat(weights, edges, dtype=np.float64).cumsum()
+    target = number * block_sums[-1]
+    block = int(block_sums.searchsorted(target, side="right"))
+    start = block * _BLOCK
+    before = float(block_sums[block - 1]) if block else 0.0
+    sums = weights[start : start + _BLOCK].cumsum(dtype=np.float64)
+    # The two sums differ in their last bits, so the target may lie just past the block's end.
+    target = min(target - before, np.nextafter(sums[-1], 0.0))
+    return start + int(sums.searchsorted(target, side="right"))
 
 
 def _report(log_probs: Floats, token_id: int, num_top: int) -> RawLogprobs:
-    top: list[tuple[int, float]] = []
-    if num_top:
-        size = log_probs.shape[0]
-        num_top = min(num_top, size)
-        ids = np.flatnonzero(log_probs >= np.partition(log_probs, size - num_top)[-num_top])
-        ids = ids[np.argsort(-log_probs[ids], kind="stable")][:num_top]
-        top = list(zip(ids.tolist(), log_probs[ids].tolist(), strict=True))
-    return RawLogprobs(float(log_probs[token_id]), tuple(top))
+    if not num_top:
+        return RawLogprobs(float(log_probs[token_id]), ())
+    ids = likeliest(log_probs, num_top)
+    top = tuple(zip(ids.tolist(), log_probs[ids].tolist(), strict=True))
+    return RawLogprobs(float(log_probs[token_id]), top)

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ingot.runtime import SamplingParams
+from ingot.runtime.candidates import candidates
 from ingot.runtime.random_stream import derive_seed, uniform
 from ingot.runtime.sampler import SamplingState, log_softmax, sample
 
@@ -105,7 +106,7 @@ def test_no_token_outside_the_filters_is_drawn(seed, top_k, top_p, min_p, temper
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(1, 6), st.data())
 def test_a_rows_token_is_the_same_in_any_batch(seed, num_others, data):
-    row = _logits(seed=seed % 1000, vocab_size=777)
+    row = _logits(seed=seed % 1000, vocab_size=2777)
     params = data.draw(
         st.sampled_from([{}, {"top_k": 9}, {"top_p": 0.8}, {"min_p": 0.02}, {"frequency_penalty": 0.5}])
     )
@@ -117,9 +118,32 @@ def test_a_rows_token_is_the_same_in_any_batch(seed, num_others, data):
         for index in range(num_others)
     ]
     place = data.draw(st.integers(0, num_others))
-    rows = np.insert(_logits(rows=num_others, seed=3, vocab_size=777), place, row[0], axis=0)
+    rows = np.insert(_logits(rows=num_others, seed=3, vocab_size=2777), place, row[0], axis=0)
     states = [*others[:place], _state(seed=seed, generated=[5, 5], **params), *others[place:]]
     assert sample(rows, states)[place] == alone
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 10), st.floats(0.05, 1.0))
+def test_of_equal_tokens_the_smaller_ids_are_kept(levels, top_k, top_p):
+    logits = np.array(levels, dtype=np.float32)
+    weights = np.exp(logits - logits.max())
+    kept = candidates(weights, SamplingParams(top_k=top_k, top_p=top_p))
+    expected = np.flatnonzero(_reference(logits, top_k=top_k, top_p=top_p))
+    ids = np.arange(len(levels)) if kept is None else kept
+    # Rounding may move the last token of the nucleus in or out, but no other.
+    assert len(set(ids) ^ set(expected)) <= 1
+    order = np.argsort(-logits, kind="stable")
+    assert set(ids) == set(order[: len(ids)])
+
+
+def test_a_large_vocabulary_is_drawn_from_in_all_its_parts():
+    logits = np.full(5000, -60.0, dtype=np.float32)
+    places = [0, 1023, 1024, 2500, 4999]
+    logits[places] = np.log([0.1, 0.2, 0.3, 0.15, 0.25])
+    frequencies = _draws(logits, count=3000)
+    assert set(np.flatnonzero(frequencies)) == set(places)
+    assert np.abs(frequencies[places] - [0.1, 0.2, 0.3, 0.15, 0.25]).max() < 5 * 0.5 / np.sqrt(3000)
 
 
 def test_a_seed_gives_each_place_its_own_number():
