@@ -31,7 +31,8 @@ def export_executable(
     """Write ``executable`` to ``path`` as the shared library that ``tvm.runtime.load_module`` loads.
 
     TVM hands over one object per code module, and one, written by LLVM too, that holds everything else (the
-    virtual machine's bytecode, constants, GPU code) as ``__tvm_ffi__library_bin``.
+    virtual machine's bytecode, constants, GPU code) as ``__tvm_ffi__library_bin``. The library has no name
+    of its own, so that its bytes do not depend on ``path``.
 
     Args:
         executable: what ``tvm.compile`` returned.
@@ -46,7 +47,7 @@ def export_executable(
         files = [Path(folder, f"addon{index}.o") for index in range(len(addons))]
         for file, data in zip(files, addons, strict=True):
             file.write_bytes(data)
-        link = _Link(triple, path.name)
+        link = _Link(triple)
         executable.export_library(
             str(path), fcompile=link, addons=[str(file) for file in files] or None, workspace_dir=folder
         )
@@ -58,9 +59,8 @@ class _Link:
 
     object_format = "o"
 
-    def __init__(self, triple: str, name: str) -> None:
+    def __init__(self, triple: str) -> None:
         self._triple = triple
-        self._name = name
         self.library = b""
 
     def get_target_triple(self) -> str:
@@ -74,4 +74,4 @@ class _Link:
             if suffix != ".o" and data.strip(b"; \n"):
                 raise CompileError(f"{output} holds a '{suffix}' module, which only a C compiler could take.")
         objects = [data for suffix, data in parts if suffix == ".o"]
-        self.library = link_shared(objects, self._triple, name=self._name)
+        self.library = link_shared(objects, self._triple)

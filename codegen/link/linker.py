@@ -93,6 +93,7 @@ def _lay_out(program: Program, plan: Plan, names: DynamicNames, rules: MachineRu
         ".plt": len(plan.stubs) * rules.stub_size,
         ".got": plan.table_size,
     }
+    # How long .dynamic is depends on which other sections there are.
     layout = collect_sections(program, reserved | {".dynamic": 1})
     layout.sections[".dynamic"].size = len(pack_dynamic(dynamic_entries(names, layout, 0)))
     assign_addresses(layout, rules.page_size)

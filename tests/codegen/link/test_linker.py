@@ -190,6 +190,20 @@ def test_data_is_initialised_and_pointers_in_it_are_relocated(load):
 
 
 @runs_x86_64
+def test_an_absolute_symbol_is_not_moved(load):
+    obj = loading("absolute", GOTPCREL)
+    data = obj.section(".data", bytes(8), A | W)
+    obj.symbol("pointer", data)
+    obj.relocate(data, 0, ABS64, obj.symbol("absolute"), 6)
+    constant = Object()
+    constant.symbol("absolute", SpecialSection.ABS, 1234)
+    library = load(obj, constant)
+    assert call(library, "get") == 1234
+    assert ctypes.c_int64.in_dll(library, "pointer").value == 1240
+    assert ".rela.dyn" not in sections(link_elf([obj.build(), constant.build()]))
+
+
+@runs_x86_64
 def test_zeroed_and_common_storage_is_writable_and_apart(load):
     obj = Object()
     bss = obj.section(".bss", flags=A | W, type=SectionType.NOBITS, size=5000, alignment=32)
@@ -343,7 +357,8 @@ def adrp_target(word: int, place: int) -> int:
     return (place & ~0xFFF) + (pages << 12)
 
 
-def test_aarch64_instructions_reach_what_they_name():
+@pytest.mark.parametrize(("section", "flags"), [(".rodata", A), (".data", A | W)], ids=["behind", "ahead"])
+def test_aarch64_instructions_reach_what_they_name(section, flags):
     # adrp x0, d; add x0, x0, d; ldrb, ldrh, ldr w, ldr x, ldr q; bl g; b labs; adrp x1, GOT(labs); ldr x1
     words = [0x90000000, 0x91000000, 0x39400001, 0x79400001, 0xB9400001, 0xF9400001, 0x3DC00001]
     words += [0x94000000, 0x14000000, 0x90000001, 0xF9400021]
@@ -357,7 +372,7 @@ def test_aarch64_instructions_reach_what_they_name():
         obj.relocate(text, 4 * index, kind, target)
     other = Object(Machine.AARCH64)
     other.symbol("g", other.section(".text", bytes(8), alignment=4), 4)
-    other.symbol("d", other.section(".data", bytes(2016), A | W, alignment=16), 2000)
+    other.symbol("d", other.section(section, bytes(2016), flags, alignment=16), 2000)
     library = link_elf([obj.build(), other.build()])
 
     at, found = addresses(library), sections(library)
