@@ -29,13 +29,15 @@ class FuseQKV(Pass):
     def rewrite(self, module: Module) -> Rewritten:
         """See the class."""
         graph = module.forward
-        found = []
+        found: list[FusedLinear] = []
+        taken: set[Operation] = set()
         for operation in graph.operations:
             if operation.operator == "attention":
                 sources = [_projection(operand, graph) for operand in operation.operands]
                 fusible = find_fusible(sources, graph)
-                if fusible is not None:
+                if fusible is not None and taken.isdisjoint(fusible.linears):
                     found.append(fusible)
+                    taken.update(fusible.linears)
         if not found:
             return Rewritten(module)
         rewriter = ModuleRewriter(module)

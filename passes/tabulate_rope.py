@@ -16,6 +16,7 @@ _ELEMENTWISE = frozenset(
     {"neg", "exp", "cos", "sin", "rsqrt", "square", "cast"}
     | {"add", "sub", "mul", "div", "pow", "maximum", "minimum"}
 )
+_REPLAYED = _ELEMENTWISE | {"reshape", "concat", "slice", "repeat"}
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,17 @@ def _functions_of(positions: Value, module: Module) -> set[Value]:
     found = {positions}
     (tokens,) = positions.type.shape
     for operation in graph.operations:
+        operands = operation.operands
         if operation.operator == "constant":
             static.add(operation.result)
+        elif operation.operator not in _REPLAYED or not all(x in found or x in static for x in operands):
             continue
-        if not all(operand in found or operand in static for operand in operation.operands):
-            continue
-        if any(operand in found for operand in operation.operands) and _goes_by_rows(operation, found):
-            (result,) = operation.results
-            if result.type.shape.count(tokens) == 1 and result.type.shape[0] == tokens:
-                found.add(result)
+        elif all(operand in static for operand in operands):
+            static.add(operation.result)
+        elif _goes_by_rows(operation, found):
+            shape = operation.result.type.shape
+            if shape.count(tokens) == 1 and shape[0] == tokens:
+                found.add(operation.result)
     found.discard(positions)
     return found
 
@@ -82,9 +85,9 @@ def _goes_by_rows(operation: Operation, found: set[Value]) -> bool:
     if operation.operator in _ELEMENTWISE:
         rank = operation.result.type.rank
         return all(operand.type.rank == rank for operand in operation.operands if operand in found)
-    if operation.operator in ("concat", "slice", "repeat"):
-        return operation.attributes["axis"] != 0 and all(operand in found for operand in operation.operands)
-    return operation.operator == "reshape"
+    if operation.operator == "reshape":
+        return True
+    return operation.attributes["axis"] != 0 and all(operand in found for operand in operation.operands)
 
 
 class _Replay:

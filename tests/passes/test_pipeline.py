@@ -1,0 +1,244 @@
+"""The whole way, from a plain module to one step over pages."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from ingot.ir import (
+    GraphBuilder,
+    IRError,
+    Module,
+    QuantFormat,
+    ScalarType,
+    VerificationError,
+    evaluate,
+    parse_module,
+    print_module,
+)
+from ingot.ir.errors import CompileError
+from ingot.passes import (
+    EliminateDeadCode,
+    FuseNorms,
+    FuseQKV,
+    InterpreterChecker,
+    PageKVCache,
+    Pass,
+    PipelineOptions,
+    build_pipeline,
+    find_scheme,
+    run_passes,
+)
+from ingot.passes.base import Rewritten
+
+from .plain_llama import PlainLlama
+
+MODELS = {
+    "llama": PlainLlama(),
+    "biases_norms_window": PlainLlama(
+        biases=True, qk_norm=True, tied=False, window=5, attention_factor=1.3, head_dim=16
+    ),
+    "dynamic_rope_equal_heads": PlainLlama(dynamic_rope=True, heads=2, weight_type=ScalarType.FLOAT32),
+}
+EXACT = PipelineOptions(max_seq_len=64, page_size=4, kv_dtype=ScalarType.FLOAT32)
+PAGED_OPERATORS = {
+    *("embedding", "rms_norm", "add_rms_norm", "linear", "slice", "reshape", "rope"),
+    *("append_kv", "paged_attention", "silu_mul", "gather_rows"),
+}
+
+
+def checker(model: PlainLlama) -> InterpreterChecker:
+    return InterpreterChecker(model.weights, vocab_size=model.vocab)
+
+
+@pytest.mark.parametrize("scheme", ["none", "int8", "int4"])
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_every_pattern_is_fused_and_logits_stay(model: PlainLlama, scheme: str) -> None:
+    options = replace(EXACT, scheme=find_scheme(scheme))
+    result = run_passes(model.module(), build_pipeline(options), check=checker(model))
+    operators = {operation.operator for operation in result.module.forward.operations}
+    assert operators == PAGED_OPERATORS | ({"quantize"} if scheme != "none" else set())
+    for record in result.records:
+        assert record.largest_difference is not None
+        if record.name == "quantize_weights":
+            assert 1e-3 < record.largest_difference < 2.0
+        else:
+            assert record.largest_difference < 1e-4, record
+
+
+def test_records_are_truthful() -> None:
+    result = run_passes(MODELS["llama"].module(), build_pipeline(EXACT))
+    modified = {record.name: record.modified for record in result.records[:-3]}
+    assert modified == {
+        **dict.fromkeys(modified, True),
+        "eliminate_dead_code": False,
+        "cast_weights": False,
+    }
+    assert not any(record.modified for record in result.records[-3:])
+    assert all(record.largest_difference is None and record.seconds >= 0 for record in result.records)
+
+
+def test_the_pipeline_is_idempotent() -> None:
+    options = replace(EXACT, scheme=find_scheme("int4"))
+    module = run_passes(MODELS["llama"].module(), build_pipeline(options)).module
+    again = run_passes(module, [step for step in build_pipeline(options) if "paged" in step.requires])
+    assert again.module is module
+    assert not any(record.modified for record in again.records)
+
+
+def test_what_comes_out_reads_back() -> None:
+    module = run_passes(MODELS["biases_norms_window"].module(), build_pipeline(EXACT)).module
+    text = print_module(module)
+    assert print_module(parse_module(text)) == text
+
+
+def test_a_tied_head_shares_the_quantized_embedding() -> None:
+    options = replace(EXACT, scheme=find_scheme("int4"))
+    module = run_passes(MODELS["llama"].module(), build_pipeline(options)).module
+    quantized = {
+        value.name: value.type.element.name
+        for value in module.forward.parameters
+        if isinstance(value.type.element, QuantFormat)
+    }
+    assert quantized.pop("model.embed_tokens.weight.int8_g32") == "int8_g32"
+    assert set(quantized.values()) == {"int4_g32"}
+    embedding, head = module.forward.operations[0], module.forward.operations[-1]
+    assert embedding.operands[0] is head.operands[1]
+
+
+def test_logits_are_of_the_rows_asked_for() -> None:
+    model = MODELS["llama"]
+    module = run_passes(model.module(), build_pipeline(EXACT)).module
+    weights = {value.name: model.weights(value.name) for value in module.prepare.inputs}
+    names = [value.name for value in module.prepare.outputs]
+    arrays = dict(zip(names, evaluate(module.prepare, weights), strict=True))
+    arrays.update({state.name: np.zeros((4, 2, 4, 8), np.float32) for state in module.forward.states})
+    batch = {
+        "token_ids": [3, 1, 4, 1, 5],
+        "positions": [0, 1, 2, 0, 1],
+        "sequence_starts": [0, 3, 5],
+        "context_lengths": [3, 2],
+        "page_table": [[2], [0]],
+        "slots": [8, 9, 10, 0, 1],
+    }
+    arrays.update({name: np.array(value, np.int32) for name, value in batch.items()})
+    everything = evaluate(module.forward, {**arrays, "logit_rows": np.arange(5, dtype=np.int32)})[0]
+    last = evaluate(module.forward, {**arrays, "logit_rows": np.array([2, 4], np.int32)})[0]
+    assert last.shape == (2, model.vocab)
+    np.testing.assert_allclose(last, everything[[2, 4]], atol=1e-5)
+
+
+def test_casting_narrows_weights_only() -> None:
+    model = replace(MODELS["dynamic_rope_equal_heads"], biases=True)
+    options = replace(EXACT, dtype=ScalarType.FLOAT16)
+    result = run_passes(model.module(), build_pipeline(options), check=checker(model))
+    for parameter in result.module.forward.parameters:
+        is_weight = parameter.type.rank == 2 and not parameter.name.startswith("rope.")
+        assert parameter.type.element is (ScalarType.FLOAT16 if is_weight else ScalarType.FLOAT32)
+    (difference,) = (r.largest_difference for r in result.records if r.name == "cast_weights")
+    assert difference is not None
+    assert 0 < difference < 0.05
+
+
+def test_sixteen_layers_take_under_two_seconds() -> None:
+    module = PlainLlama(layers=16).module()
+    passes = build_pipeline(PipelineOptions(max_seq_len=131_072, scheme=find_scheme("int4")))
+    started = time.process_time()
+    run_passes(module, passes)
+    assert time.process_time() - started < 2
+
+
+def test_dump_and_progress_see_each_pass() -> None:
+    dumped: dict[str, str] = {}
+    progressed: list[str] = []
+    passes = build_pipeline(EXACT)
+    run_passes(
+        MODELS["llama"].module(),
+        passes,
+        dump=lambda label, module: dumped.update({label: module.stage}),
+        progress=progressed.append,
+    )
+    assert progressed == [step.name for step in passes]
+    assert list(dumped) == sorted(dumped)
+    assert list(dumped)[:2] == ["00_input", "01_fold_constants"]
+    assert (dumped["00_input"], dumped["04_fuse_norms"], dumped["11_page_kv_cache"]) == (
+        "plain",
+        "fused",
+        "paged",
+    )
+
+
+@dataclass(frozen=True)
+class DropWeights(Pass):
+    """A faulty pass: scales the logits, or leaves a graph that is none."""
+
+    breaks_rules: bool
+    name: ClassVar[str] = "drop_weights"
+
+    def rewrite(self, module: Module) -> Rewritten:
+        forward = module.forward
+        if self.breaks_rules:
+            return Rewritten(module.with_forward(replace(forward, operations=forward.operations[1:])))
+        builder = GraphBuilder()
+        builder.declare(forward.inputs, forward.states, forward.parameters)
+        for operation in forward.operations:
+            builder.append(operation)
+        doubled = builder.emit("add", forward.outputs[0], forward.outputs[0])
+        return Rewritten(module.with_forward(builder.build(doubled)))
+
+
+def test_a_pass_that_breaks_the_module_is_caught() -> None:
+    with pytest.raises(VerificationError, match="defined before it is used"):
+        run_passes(MODELS["llama"].module(), [DropWeights(breaks_rules=True)])
+
+
+def test_a_pass_that_changes_logits_is_caught() -> None:
+    model = MODELS["llama"]
+    with pytest.raises(CompileError, match="drop_weights changed the logits"):
+        run_passes(model.module(), [DropWeights(breaks_rules=False)], check=checker(model))
+
+
+def test_a_pass_names_the_stage_it_needs() -> None:
+    with pytest.raises(CompileError, match="fuse_qkv takes a module at stage fused, not plain"):
+        FuseQKV().run(MODELS["llama"].module())
+
+
+def test_paging_refuses_what_mixes_tokens() -> None:
+    module = FuseNorms().run(MODELS["llama"].module()).module
+    with pytest.raises(CompileError, match=r"causal_mask .* is part of no attention"):
+        PageKVCache(16, ScalarType.FLOAT32).run(module)
+
+
+def test_paging_refuses_logits_of_no_linear() -> None:
+    builder = GraphBuilder()
+    ids = builder.input("token_ids", ["tokens"], ScalarType.INT32)
+    module = Module(
+        "none", "fused", GraphBuilder().build(), builder.build(builder.emit("cast", ids, to="float32"))
+    )
+    with pytest.raises(CompileError, match="no linear makes the logits"):
+        PageKVCache(16, ScalarType.FLOAT32).run(module)
+
+
+def test_schemes_are_found_by_name() -> None:
+    assert find_scheme("none") is None
+    with pytest.raises(CompileError, match="no quantization scheme 'int3'; schemes: none, int8, int4"):
+        find_scheme("int3")
+
+
+def test_dead_code_keeps_inputs_of_forward() -> None:
+    builder = GraphBuilder()
+    builder.input("positions", ["tokens"], ScalarType.INT32)
+    x = builder.input("x", ["tokens"], ScalarType.FLOAT32)
+    module = Module("m", "plain", GraphBuilder().build(), builder.build(x))
+    assert not EliminateDeadCode().run(module).modified
+
+
+def test_the_checker_needs_each_input() -> None:
+    builder = GraphBuilder()
+    x = builder.input("images", ["tokens", 4], ScalarType.FLOAT32)
+    module = Module("m", "plain", GraphBuilder().build(), builder.build(x))
+    with pytest.raises(IRError, match="'images'"):
+        checker(MODELS["llama"]).logits(module)
