@@ -77,8 +77,8 @@ def load_model(
     """Take a model in. Only headers are read: weights stay in their files until they are asked for.
 
     Args:
-        source: a Hugging Face folder, or a hub id, ``org/name`` or ``org/name@revision``. A folder that exists
-            is taken as one, even if it could be a hub id.
+        source: a Hugging Face folder, or a hub id, ``org/name`` or ``org/name@revision``. A folder that
+            exists is taken as one, even if it could be a hub id.
         token: for the hub; without it ``HF_TOKEN`` or the login's.
         progress: told of bytes as they are downloaded.
 

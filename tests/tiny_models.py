@@ -4,8 +4,8 @@ All dimensions of a checkpoint are different numbers, so that code which takes o
 vocabulary 307, hidden 48, between 80, 4 layers, 6 heads over 2 KV heads of 10 elements. Weights, norms and
 biases included, are random and large enough for logits that are not flat.
 
-``torch`` and ``transformers`` are imported when a function is called. From a test in a folder below, import with
-``from ..tiny_models import make_tiny``.
+``torch`` and ``transformers`` are imported when a function is called. From a test in a folder below, import
+with ``from ..tiny_models import make_tiny``.
 """
 
 from __future__ import annotations

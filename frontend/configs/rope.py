@@ -89,15 +89,17 @@ class Llama3Rope(PlainRope):
     def inverse_frequencies(self, head_dim: int) -> FloatArray:
         """Radians a position adds to the angle of each pair, float32 ``[head_dim / 2]``."""
         kept = PlainRope.inverse_frequencies(self, head_dim)
-        divided = kept / np.float32(self.factor)
-        wavelengths = np.float32(2 * math.pi) / kept
-        turns = np.float32(self.original_max_position_embeddings) / wavelengths
+        factor = np.float32(self.factor)
+        # torch divides a number by a tensor as the number times reciprocals, and so must this: what is left of
+        # the difference below magnifies roundings.
+        wavelengths = (np.float32(1) / kept) * np.float32(2 * math.pi)
+        turns = (np.float32(1) / wavelengths) * np.float32(self.original_max_position_embeddings)
         span = np.float32(self.high_freq_factor - self.low_freq_factor)
         smooth = (turns - np.float32(self.low_freq_factor)) / span
-        between = (1 - smooth) * divided + smooth * kept
+        between = (1 - smooth) * kept / factor + smooth * kept
         slow = wavelengths > np.float32(self.original_max_position_embeddings / self.low_freq_factor)
         fast = wavelengths < np.float32(self.original_max_position_embeddings / self.high_freq_factor)
-        return np.where(slow, divided, np.where(fast, kept, between))
+        return np.where(slow, kept / factor, np.where(fast, kept, between))
 
 
 @dataclass(frozen=True, slots=True)
