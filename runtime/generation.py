@@ -68,10 +68,10 @@ class Generation:
         self._pending_ids.append(token_id)
         if sampled.logprobs is not None:
             self._pending_logprobs.append(self._token_logprob(token_id, sampled.logprobs))
-        enough = self.num_generated >= self._params.min_tokens
-        if enough and token_id in self._stop_ids:
+        # The sampler gives none of these before min_tokens.
+        if token_id in self._stop_ids:
             return self._end("stop", "", None if token_id in self._eos_ids else token_id)
-        text, stop = self._match(self._detokenizer.push(token_id), enough=enough)
+        text, stop = self._match(self._detokenizer.push(token_id))
         if stop is not None:
             return self._chunk(text, "stop", stop)
         if self.num_generated >= self._max_tokens:
@@ -82,13 +82,13 @@ class Generation:
         """End the answer with what there is."""
         return self._end("abort", "")
 
-    def _match(self, text: str, *, enough: bool) -> tuple[str, str | None]:
-        return self._stop_strings.push(text) if enough else (text, None)
+    def _match(self, text: str) -> tuple[str, str | None]:
+        if self.num_generated < self._params.min_tokens:
+            return text, None
+        return self._stop_strings.push(text)
 
     def _end(self, reason: FinishReason, text: str, stop_reason: int | None = None) -> Chunk:
-        rest, stop = self._match(
-            self._detokenizer.flush(), enough=self.num_generated >= self._params.min_tokens
-        )
+        rest, stop = self._match(self._detokenizer.flush())
         if stop is not None:
             return self._chunk(text + rest, "stop", stop)
         return self._chunk(text + rest + self._stop_strings.flush(), reason, stop_reason)

@@ -187,17 +187,21 @@ class Tokenizer:
         return {} if decoder is None else dict(json.loads(decoder.__getstate__()))
 
     @cached_property
+    def _decoder_kinds(self) -> frozenset[str]:
+        parts = self._decoder.get("decoders", [self._decoder])
+        return frozenset(part["type"] for part in parts if "type" in part)
+
+    @cached_property
     def _is_byte_level(self) -> bool:
-        return bool(self._decoder.get("type") == "ByteLevel")
+        return self._decoder_kinds == {"ByteLevel"}
 
     @cached_property
     def _has_byte_runs(self) -> bool:
-        parts = [self._decoder, *self._decoder.get("decoders", [])]
-        return any(part.get("type") == "ByteFallback" for part in parts)
+        return "ByteFallback" in self._decoder_kinds
 
     @cached_property
     def _to_bytes(self) -> Callable[[str], bytes]:
-        return byte_level_bytes if self._is_byte_level else plain_bytes
+        return byte_level_bytes if "ByteLevel" in self._decoder_kinds else plain_bytes
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:

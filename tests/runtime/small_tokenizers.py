@@ -12,6 +12,7 @@ __all__ = [
     "byte_fallback_tokenizer",
     "byte_level_backend",
     "byte_level_tokenizer",
+    "replacing_tokenizer",
     "word_piece_tokenizer",
 ]
 
@@ -84,4 +85,12 @@ def word_piece_tokenizer() -> Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     backend.add_special_tokens(["[UNK]", "[CLS]"])
+    return Tokenizer(backend)
+
+
+@functools.cache
+def replacing_tokenizer() -> Tokenizer:
+    """Bytes, but with a decoder that changes them first: no table from tokens to bytes will do."""
+    backend = tokenizers.Tokenizer.from_str(byte_level_backend().to_str())
+    backend.decoder = decoders.Sequence([decoders.Replace("h", "Ġh"), decoders.ByteLevel()])
     return Tokenizer(backend)

@@ -1,10 +1,16 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ingot.runtime.token_bytes import byte_fallback_value, byte_level_bytes, plain_bytes
 
-from .small_tokenizers import byte_fallback_tokenizer, byte_level_tokenizer, word_piece_tokenizer
+from .small_tokenizers import (
+    byte_fallback_tokenizer,
+    byte_level_tokenizer,
+    replacing_tokenizer,
+    word_piece_tokenizer,
+)
 
-TOKENIZERS = [byte_level_tokenizer, byte_fallback_tokenizer, word_piece_tokenizer]
+TOKENIZERS = [byte_level_tokenizer, byte_fallback_tokenizer, word_piece_tokenizer, replacing_tokenizer]
 
 
 def _stream(tokenizer, token_ids, prompt_ids=()):
@@ -51,8 +57,9 @@ def test_a_leading_space_is_kept_after_a_prompt_and_dropped_without():
     assert "".join(_stream(tokenizer, token_ids, prompt_ids)) == " the"
 
 
-def test_a_character_in_several_tokens_comes_whole():
-    tokenizer = byte_level_tokenizer()
+@pytest.mark.parametrize("make", [byte_level_tokenizer, replacing_tokenizer])
+def test_a_character_in_several_tokens_comes_whole(make):
+    tokenizer = make()
     token_ids = tokenizer.encode("\U0001f680", add_special_tokens=False)
     assert len(token_ids) > 1
     pieces = _stream(tokenizer, token_ids)

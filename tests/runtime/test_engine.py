@@ -63,13 +63,25 @@ def test_a_stream_is_the_answer_in_pieces(engine):
     assert chunks[-1].usage == output.usage
 
 
-def test_closing_a_stream_frees_its_pages(engine):
-    endless = SamplingParams(ignore_eos=True, temperature=0.0)
-    stream = engine.stream("hello", endless)
-    next(stream)
-    stream.close()
-    assert _settled(engine).num_used_pages == 0
-    assert engine.generate("hello", GREEDY).finish_reason == "length"
+@pytest.mark.parametrize("leave", ["close", "collect", "exception"])
+def test_leaving_a_stream_aborts_it_and_frees_its_pages(leave):
+    executor = FakeExecutor(max_seq_len=50_000, num_pages=12_500)
+    info = ModelInfo("fake", 50_000, frozenset())
+    with Engine.from_executor(executor, byte_level_tokenizer(), info) as engine:
+        stream = engine.stream("hello", SamplingParams(ignore_eos=True, temperature=0.0))
+        next(stream)
+        assert engine.stats.num_used_pages > 0
+        if leave == "close":
+            stream.close()
+        elif leave == "collect":
+            del stream
+            gc.collect()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                stream.throw(KeyboardInterrupt)
+        assert _settled(engine).num_used_pages == 0
+        assert executor.num_steps < 20_000
+        assert engine.generate("hello", GREEDY).finish_reason == "length"
 
 
 def test_a_seed_gives_the_same_answers_alone_and_in_company(engine):

@@ -156,6 +156,16 @@ def test_a_seed_gives_each_place_its_own_number():
     assert uniform(-1, 0) != uniform(1, 0)
 
 
+def test_each_place_of_a_sequence_is_drawn_anew():
+    state = _state(seed=4)
+    drawn = set()
+    for _ in range(50):
+        token_id = sample(np.zeros((1, VOCAB), dtype=np.float32), [state])[0].token_id
+        state.record(token_id)
+        drawn.add(token_id)
+    assert len(drawn) > 20
+
+
 def test_logits_are_not_changed():
     logits = _logits(rows=2)
     before = logits.copy()
