@@ -1,0 +1,1 @@
+"""The kinds of talk tinychat is trained on, one module each."""
