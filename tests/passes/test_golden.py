@@ -1,7 +1,7 @@
 """Each ``tests/golden/<pass>/<case>.ir`` holds a comment, the pass's options, a module, and what it becomes.
 
-``pytest tests/passes/test_golden.py --update-golden`` rewrites what is expected: read the difference before you
-commit it.
+``pytest tests/passes/test_golden.py --update-golden`` rewrites what is expected: read the difference before
+you commit it.
 """
 
 from __future__ import annotations

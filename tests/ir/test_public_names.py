@@ -1,0 +1,15 @@
+"""The names that other rooms build on."""
+
+import ingot.ir
+
+NAMES = """
+FORMATS OPERATORS STAGES Array Attribute Dim Element Graph GraphBuilder IRError IngotError Module Operation
+Operator ParseError QuantFormat QuantizedArray Rule ScalarType StageSpec TensorType Value VerificationError
+bind_shape bind_symbols dequantize evaluate find_format find_operator find_stage find_violations parse_element
+parse_module print_graph print_module quantize verify
+"""
+
+
+def test_public_names() -> None:
+    assert sorted(ingot.ir.__all__) == sorted(NAMES.split())
+    assert all(hasattr(ingot.ir, name) for name in ingot.ir.__all__)

@@ -1,0 +1,14 @@
+"""The names that other rooms build on."""
+
+import ingot.passes
+
+NAMES = """
+SCHEMES CastWeights Checker EliminateCommonSubexpressions EliminateDeadCode FoldConstants FuseAttention
+FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker PageKVCache Pass PassRecord PassResult PipelineOptions
+PipelineResult QuantScheme QuantizeWeights TabulateRope build_pipeline find_scheme run_passes
+"""
+
+
+def test_public_names() -> None:
+    assert sorted(ingot.passes.__all__) == sorted(NAMES.split())
+    assert all(hasattr(ingot.passes, name) for name in ingot.passes.__all__)
