@@ -29,7 +29,8 @@ class BaseEngine:
     """Holds the model, and the one thread that runs it."""
 
     compile_model: ClassVar[Callable[[str], Path] | None] = None
-    """Makes an artifact of what is not one. The package's root sets it: the runtime knows no compiler."""
+    """Makes an artifact of what is not one. The package's root sets it, here and so for both engines: the
+    runtime knows no compiler."""
 
     def __init__(
         self,

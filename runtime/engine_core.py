@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..ir.errors import IngotError
+from ..ir.errors import CapacityError, IngotError
 from .generation import Generation
 from .model_info import ModelInfo
 from .outputs import Chunk, Usage
-from .request import Failure, GenerateRequest, Limits, Request, ScoreRequest, Scores, Sink
+from .request import Failure, Limits, Request, ScoreRequest, Scores, Sink
 from .sampler import log_softmax, sample
 from .scheduler import Scheduler
 from .sequence import TokenHistory
@@ -120,27 +120,18 @@ class EngineCore:
 
     def add(self, handle: int, request: Request, sink: Sink) -> None:
         """Take a request that has been checked; ``handle`` is the caller's name for it, never used before."""
-        flight = self._flights[handle] = _Flight(handle, sink, len(request.token_ids))
+        flight = _Flight(handle, sink, len(request.token_ids))
+        try:
+            works = self._works(request)
+        except MemoryError as error:
+            sink(Failure(CapacityError(f"the machine lacks the memory for the answer: {error}", "prompt")))
+            return
+        self._flights[handle] = flight
         self._num_prompt_tokens += len(request.token_ids)
-        match request:
-            case ScoreRequest():
-                history = TokenHistory(next(self._sequence_ids), list(request.token_ids), True)
-                shape = (len(request.token_ids), self._executor.vocab_size)
-                self._start(flight, history, _Scoring(history, np.empty(shape, dtype=np.float32)))
-            case GenerateRequest():
-                seed = secrets.randbits(64) if request.params.seed is None else request.params.seed
-                for index in range(request.params.n):
-                    history = TokenHistory(next(self._sequence_ids), list(request.token_ids))
-                    generation = Generation(
-                        history,
-                        request,
-                        index=index,
-                        seed=seed,
-                        tokenizer=self._tokenizer,
-                        info=self._info,
-                        max_seq_len=self._scheduler.max_seq_len,
-                    )
-                    self._start(flight, history, generation)
+        for work in works:
+            flight.sequence_ids.add(work.history.sequence_id)
+            self._jobs[work.history.sequence_id] = _Job(flight, work)
+            self._scheduler.add(work.history)
 
     def abort(self, handle: int) -> None:
         """End a request early, its choices with ``abort``; one that has ended is no error."""
@@ -177,10 +168,25 @@ class EngineCore:
         self._scheduler.advance(step)
         self._consume(step, logits)
 
-    def _start(self, flight: _Flight, history: TokenHistory, work: Generation | _Scoring) -> None:
-        flight.sequence_ids.add(history.sequence_id)
-        self._jobs[history.sequence_id] = _Job(flight, work)
-        self._scheduler.add(history)
+    def _works(self, request: Request) -> list[Generation | _Scoring]:
+        """The sequences to run for a request: one for scores, one for each choice of an answer."""
+        if isinstance(request, ScoreRequest):
+            history = TokenHistory(next(self._sequence_ids), list(request.token_ids), wants_all_logits=True)
+            shape = (len(request.token_ids), self._executor.vocab_size)
+            return [_Scoring(history, np.empty(shape, dtype=np.float32))]
+        seed = secrets.randbits(64) if request.params.seed is None else request.params.seed
+        return [
+            Generation(
+                TokenHistory(next(self._sequence_ids), list(request.token_ids)),
+                request,
+                index=index,
+                seed=seed,
+                tokenizer=self._tokenizer,
+                info=self._info,
+                max_seq_len=self._scheduler.max_seq_len,
+            )
+            for index in range(request.params.n)
+        ]
 
     def _consume(self, step: Step, logits: npt.NDArray[np.float32]) -> None:
         generations: list[Generation] = []

@@ -1,5 +1,6 @@
 import asyncio
 import functools
+import gc
 
 import pytest
 from ingot.ir.errors import IngotError, RequestError
@@ -74,6 +75,18 @@ async def test_closing_a_stream_frees_its_pages():
         await stream.aclose()
         assert (await _settled(engine)).num_used_pages == 0
         assert engine.stats.num_generated_tokens < 200
+
+
+@in_loop
+async def test_a_stream_that_is_left_and_forgotten_is_aborted():
+    executor = FakeExecutor(max_seq_len=50_000, num_pages=12_500)
+    info = ModelInfo("fake", 50_000, frozenset())
+    async with AsyncEngine.from_executor(executor, byte_level_tokenizer(), info) as engine:
+        async for _ in engine.stream("hello", ENDLESS):
+            break
+        gc.collect()
+        assert (await _settled(engine)).num_used_pages == 0
+        assert executor.num_steps < 20_000
 
 
 @in_loop

@@ -162,6 +162,16 @@ def test_a_request_that_exceeds_all_pages_is_refused_with_the_numbers():
         assert (len(output.token_ids), output.finish_reason) == (16, "length")
 
 
+def test_scores_too_large_for_the_machine_are_refused_and_the_engine_goes_on():
+    executor = FakeExecutor()
+    with _engine(executor) as engine:
+        executor.vocab_size = 2**50
+        with pytest.raises(CapacityError, match="lacks the memory for the answer"):
+            engine.score([1, 2, 3])
+        executor.vocab_size = 300
+        assert engine.score([1, 2, 3]).shape == (3, 300)
+
+
 def test_the_engines_own_limit_on_length_counts():
     with _engine(max_seq_len=10) as engine:
         assert engine.limits.max_seq_len == 10
