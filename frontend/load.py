@@ -88,13 +88,12 @@ def load_model(
         HubError: the repository cannot be had.
         ModelError: ``source`` is neither a folder nor a hub id.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path, text = Path(source).expanduser(), str(source)
+    if text and path.is_dir():
         return _load_folder(path, path.resolve().name)
-    text = str(source)
     if path.suffix.lower() == ".gguf" or ".gguf" in text.rpartition(":")[2].lower():
         raise ModelError(f"{text} is a GGUF file, which is not supported yet: give a folder with safetensors")
-    if path.exists():
+    if path.is_file():
         raise ModelError(f"{text} is a file: give the folder with config.json and model.safetensors")
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
         raise ModelError(

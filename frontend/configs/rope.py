@@ -90,8 +90,8 @@ class Llama3Rope(PlainRope):
         """Radians a position adds to the angle of each pair, float32 ``[head_dim / 2]``."""
         kept = PlainRope.inverse_frequencies(self, head_dim)
         factor = np.float32(self.factor)
-        # torch divides a number by a tensor as the number times reciprocals, and so must this: what is left of
-        # the difference below magnifies roundings.
+        # torch divides a number by a tensor as the number times reciprocals, and so must this: the difference
+        # below magnifies roundings.
         wavelengths = (np.float32(1) / kept) * np.float32(2 * math.pi)
         turns = (np.float32(1) / wavelengths) * np.float32(self.original_max_position_embeddings)
         span = np.float32(self.high_freq_factor - self.low_freq_factor)

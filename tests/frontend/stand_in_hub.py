@@ -1,7 +1,7 @@
 """A small hub on loopback: repositories in memory, served as the public hub serves its own.
 
-It answers the requests that ``huggingface_hub`` makes for a snapshot: a repository's commit, its tree, and its
-files, whose ``HEAD`` names commit, hash and size and whose ``GET`` honours ``Range``.
+It answers the requests that ``huggingface_hub`` makes for a snapshot: a repository's commit, its tree, and
+its files, whose ``HEAD`` names commit, hash and size and whose ``GET`` honours ``Range``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, repository: Repository, path: str) -> None:
         if path not in repository.files:
-            return self._refuse(404, "EntryNotFound")
+            self._refuse(404, "EntryNotFound")
+            return
         content = repository.files[path]
         headers = {
             "ETag": f'"{_hash(content)}"',

@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, file_download
-
 from ingot.frontend.hub import fetch_repository
 from ingot.ir.errors import HubError
 
@@ -47,7 +47,7 @@ def test_fetches_what_is_needed_and_no_copies(tmp_path: Path) -> None:
     assert all((folder / name).read_bytes() == content for name, content in files.items())
     size = sum(map(len, files.values())) + len(b"{}")
     assert reports[-1] == (size, size)
-    assert all(before <= after for before, after in zip(reports, reports[1:], strict=False))
+    assert all(before <= after for before, after in pairwise(reports))
 
 
 def test_fetches_the_shards_that_the_index_names(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_private_repository_with_a_token(tmp_path: Path) -> None:
 def test_a_broken_connection_is_taken_up_where_it_broke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)
     files = tiny_files()
     with serve_hub({NAME: Repository(files, break_after=1000, breaks=1)}) as hub:
@@ -114,7 +114,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
 
 
 def test_a_download_given_up_keeps_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     files = tiny_files()
     repository = Repository(files, break_after=900, breaks=10**6)
     repository.files["model.safetensors"] = bytes(900 * 10)
@@ -186,7 +186,6 @@ def test_load_model_by_hub_id_follows_the_environment(tmp_path: Path) -> None:
     )
     with serve_hub({NAME: Repository(tiny_files(), token="hf_good", branches=("main", "v2"))}) as hub:
         environment = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_good"}
-        started = time.monotonic()
         result = subprocess.run(
             [sys.executable, "-c", script, f"{NAME}@v2"],
             env={**os.environ, **environment},
@@ -196,4 +195,3 @@ def test_load_model_by_hub_id_follows_the_environment(tmp_path: Path) -> None:
         )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == ["tiny", 48, "c" * 40]
-    assert time.monotonic() - started < 60

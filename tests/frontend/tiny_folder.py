@@ -93,7 +93,7 @@ def tiny_files(*, shards: int = 1, dtype: Any = np.float32, **config: Any) -> di
     if shards == 1:
         return files | {"model.safetensors": safetensors_bytes(tensors)}
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(shards):
         file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         part = names[number::shards]

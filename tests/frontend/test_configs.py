@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ingot.frontend import DecoderConfig, supported_architectures
+from ingot.frontend.configs import PlainRope
+from ingot.frontend.registry import find_family
+from ingot.ir.errors import ConfigError
+from ingot.ir.types import ScalarType
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 31,
+    "hidden_size": 48,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+}
+
+
+def read(architecture: str, **fields: Any) -> DecoderConfig:
+    config = {**SMALL, "architectures": [f"{architecture}ForCausalLM"], "num_key_value_heads": 2, **fields}
+    return find_family(config).from_hf(config)
+
+
+def test_what_config_json_leaves_out() -> None:
+    """Silence means what the family's class in transformers means by it."""
+    assert read("Llama") == DecoderConfig(
+        model_type="llama",
+        vocab_size=31,
+        hidden_size=48,
+        intermediate_size=40,
+        num_layers=3,
+        num_heads=6,
+        num_kv_heads=2,
+        head_dim=8,
+        max_position_embeddings=2048,
+        rms_norm_eps=1e-6,
+        rope=PlainRope(10_000.0),
+        windows=(0, 0, 0),
+        qkv_bias=False,
+        output_bias=False,
+        mlp_bias=False,
+        qk_norm=False,
+        tie_word_embeddings=False,
+        dtype=None,
+        eos_token_ids=(),
+    )
+    assert read("Mistral").windows == (4096, 4096, 4096)
+    assert read("Qwen2").qkv_bias
+    assert not read("Qwen2").output_bias
+    assert read("Qwen3").head_dim == 128
+    assert read("Qwen3").qk_norm
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Mistral", "Qwen2", "Qwen3"])
+def test_defaults_are_those_of_transformers(architecture: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = getattr(transformers, f"{architecture}Config")()
+    config = {
+        "architectures": [f"{architecture}ForCausalLM"],
+        **{name: getattr(theirs, name) for name in SMALL},
+    }
+    ours = find_family(config).from_hf(config)
+    assert ours.num_kv_heads == theirs.num_key_value_heads
+    assert ours.head_dim == getattr(theirs, "head_dim", theirs.hidden_size // theirs.num_attention_heads)
+    assert ours.max_position_embeddings == theirs.max_position_embeddings
+    assert ours.rms_norm_eps == theirs.rms_norm_eps
+    assert ours.tie_word_embeddings == theirs.tie_word_embeddings
+    assert ours.rope == PlainRope(theirs.rope_parameters["rope_theta"])
+    window = theirs.sliding_window if architecture == "Mistral" else None
+    assert set(ours.windows) == {window or 0}
+
+
+def test_kv_heads() -> None:
+    assert read("Llama", num_key_value_heads=None).num_kv_heads == 6
+    with pytest.raises(ConfigError, match="num_key_value_heads 4 does not divide num_attention_heads 6"):
+        read("Llama", num_key_value_heads=4)
+
+
+def test_head_dim() -> None:
+    assert read("Llama", head_dim=10).head_dim == 10
+    assert read("Llama", head_dim=None).head_dim == 8
+    with pytest.raises(ConfigError, match="head_dim must be even for rotary embeddings, not 7"):
+        read("Llama", head_dim=7)
+    with pytest.raises(ConfigError, match="6 does not divide hidden_size 50, and there is no head_dim"):
+        read("Llama", hidden_size=50)
+    with pytest.raises(ConfigError, match="rope type 'dynamic' needs a head_dim of at least 4"):
+        read("Llama", head_dim=2, rope_scaling={"type": "dynamic", "factor": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("fields", "windows"),
+    [
+        ({"sliding_window": 5}, (0, 0, 0)),
+        ({"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}, (0, 5, 5)),
+        ({"use_sliding_window": True, "sliding_window": 5}, (0, 0, 0)),
+        ({"use_sliding_window": True, "sliding_window": None, "max_window_layers": 0}, (0, 0, 0)),
+        (
+            {
+                "use_sliding_window": True,
+                "sliding_window": 5,
+                "max_window_layers": 3,
+                "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            },
+            (5, 0, 5),
+        ),
+    ],
+)
+@pytest.mark.parametrize("architecture", ["Qwen2", "Qwen3"])
+def test_windows_by_layer(architecture: str, fields: dict[str, Any], windows: tuple[int, ...]) -> None:
+    assert read(architecture, **fields).windows == windows
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "message"),
+    [
+        (
+            "Qwen2",
+            {"layer_types": ["full_attention"]},
+            "'layer_types' names 1 layers where num_hidden_layers is 3",
+        ),
+        (
+            "Qwen3",
+            {"layer_types": ["linear_attention"] * 3},
+            "layer type 'linear_attention' is not supported",
+        ),
+        ("Qwen3", {"layer_types": ["sliding_attention"] * 3}, "no sliding_window is in use"),
+        (
+            "Mistral",
+            {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+            "'layer_types' must all be sliding_attention, as sliding_window 5 says",
+        ),
+    ],
+)
+def test_windows_refused(architecture: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(architecture, **fields)
+
+
+def test_mistral_with_layer_types_that_say_the_same() -> None:
+    assert read("Mistral", sliding_window=5, layer_types=["sliding_attention"] * 3).windows == (5, 5, 5)
+    assert read("Mistral", sliding_window=None, layer_types=["full_attention"] * 3).windows == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"),
+    [(None, ()), (7, (7,)), (0, (0,)), ([7, 9], (7, 9))],
+    ids=["none", "one", "zero", "list"],
+)
+def test_eos_token_ids(value: object, ids: tuple[int, ...]) -> None:
+    assert read("Llama", eos_token_id=value).eos_token_ids == ids
+
+
+@pytest.mark.parametrize("field", ["dtype", "torch_dtype"])
+def test_dtype(field: str) -> None:
+    assert read("Llama", **{field: "bfloat16"}).dtype is ScalarType.BFLOAT16
+    assert read("Llama", **{field: "torch.float16"}).dtype is ScalarType.FLOAT16
+    assert read("Llama", **{field: "float8_e4m3fn"}).dtype is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_size": None}, "config.json: field 'hidden_size' is missing"),
+        ({"hidden_size": "48"}, "'hidden_size' must be a whole number of at least 1, not '48'"),
+        ({"hidden_size": True}, "'hidden_size' must be a whole number of at least 1, not True"),
+        ({"num_hidden_layers": 0}, "'num_hidden_layers' must be a whole number of at least 1, not 0"),
+        ({"rms_norm_eps": "small"}, "'rms_norm_eps' must be a positive number, not 'small'"),
+        ({"tie_word_embeddings": 1}, "'tie_word_embeddings' must be true or false, not 1"),
+        ({"eos_token_id": "</s>"}, "'eos_token_id' must be a token id or a list of them, not '</s>'"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported; supported is silu"),
+        ({"hidden_act": 3}, "'hidden_act' must be a string, not 3"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "weights quantized with gptq are not supported"),
+        ({"is_causal": False}, "attention that is not causal is not supported"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "architecture 'GPT2LMHeadModel' is not supported; supported are Ll",
+        ),
+        ({"architectures": "LlamaForCausalLM"}, "'architectures' must be a list of strings"),
+        (
+            {"architectures": None, "model_type": "mamba"},
+            "model type 'mamba' is not supported; supported are Llama",
+        ),
+        ({"architectures": []}, "neither 'architectures' nor 'model_type' says what model this is"),
+    ],
+)
+def test_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read("Llama", **fields)
+
+
+@pytest.mark.parametrize("architectures", [None, []])
+def test_model_type_where_no_architecture_is_named(architectures: object) -> None:
+    assert read("Llama", architectures=architectures, model_type="qwen3").model_type == "qwen3"
+
+
+def test_every_architecture_has_its_family() -> None:
+    assert supported_architectures() == (
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+    )
+    for architecture in supported_architectures():
+        assert architecture.lower().startswith(read(architecture.removesuffix("ForCausalLM")).model_type)
