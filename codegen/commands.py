@@ -1,0 +1,133 @@
+"""``ingot compile`` and ``ingot targets``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..ir import ScalarType
+from ..ir.errors import CompileError
+from ..passes import SCHEMES
+from ..targets import CPUS, detect_host, parse_target, supported_targets
+
+__all__ = ["compile_command", "targets_command"]
+
+_DTYPES = ["auto", *(kind.value for kind in ScalarType if kind.is_float)]
+_PAGE_SIZES = ["16", "32", "64"]
+
+
+def _check_targets(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse a target that does not exist as wrong usage, before a model is read."""
+    for text in values:
+        if text != "cpu":  # whether this host has one is no matter of usage
+            try:
+                parse_target(text)
+            except CompileError as error:
+                raise click.BadParameter(str(error), context, parameter) from None
+    return values
+
+
+@click.command("compile")
+@click.argument("model")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="OUT.ingot", help="The folder to make."
+)
+@click.option(
+    "--target",
+    "targets",
+    metavar="T",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    callback=_check_targets,
+    help="What to build for, 'ingot targets' lists them; several give one artifact.",
+)
+@click.option("--quant", type=click.Choice(["none", *SCHEMES]), default="none", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(_DTYPES),
+    default="auto",
+    show_default=True,
+    help="Of weights that are not quantized; auto keeps the checkpoint's.",
+)
+@click.option("--backend", type=click.Choice(["tvm", "onnx"]), default="tvm", show_default=True)
+@click.option(
+    "--max-seq-len",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Longest sequence in tokens; the model's own unless given.",
+)
+@click.option(
+    "--page-size",
+    type=click.Choice(_PAGE_SIZES),
+    default="16",
+    show_default=True,
+    help="Tokens in a page of the KV cache.",
+)
+@click.option("--verify", is_flag=True, help="Measure on the reference interpreter what each pass changes.")
+@click.option(
+    "--dump-ir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the module after each pass.",
+)
+@click.option("--force", is_flag=True, help="Replace the artifact that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def compile_command(
+    model: str,
+    output: Path | None,
+    targets: tuple[str, ...],
+    quant: str,
+    dtype: str,
+    backend: str,
+    max_seq_len: int | None,
+    page_size: str,
+    verify: bool,
+    dump_ir: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compile MODEL, a Hugging Face folder or a hub id (org/name[@revision]), into an artifact."""
+    # Seconds of imports, and only this command needs them.
+    from .compiler import compile_model
+    from .model_source import find_model
+    from .progress_bar import ProgressBar
+    from .report import print_json, print_report
+
+    found = find_model(model)
+    with ProgressBar() as progress:
+        artifact = compile_model(
+            found.source,
+            output,
+            targets=targets,
+            quant=quant,
+            dtype=dtype,
+            backend=backend,
+            max_seq_len=max_seq_len,
+            page_size=int(page_size),
+            verify=verify,
+            dump_ir=dump_ir,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json(artifact)
+    else:
+        print_report(artifact)
+
+
+@click.command("targets")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def targets_command(as_json: bool) -> None:
+    """Show what this host has, and what can be built for."""
+    from .report import print_targets, print_targets_json
+
+    host = detect_host()
+    best_first = supported_targets(host)
+    if as_json:
+        print_targets_json(host, tuple(CPUS.values()), best_first)
+    else:
+        print_targets(host, tuple(CPUS.values()), best_first)

@@ -1,0 +1,105 @@
+"""``ingot inspect``: what is in an artifact."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from ...ir.errors import ArtifactError
+from ...targets import Manifest, read_manifest
+
+__all__ = ["inspect"]
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--ir", "stage", metavar="STAGE", help="Print the module as it was after this stage, as text.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON document.")
+def inspect(artifact: Path, stage: str | None, as_json: bool) -> None:
+    """Show what ARTIFACT was made of and how, what it needs to run, and what it holds."""
+    if stage is not None and as_json:
+        raise click.UsageError("--ir prints a module's text and --json the manifest; choose one")
+    manifest = read_manifest(artifact)
+    if stage is not None:
+        click.echo(_read_stage(artifact, stage), nl=False)
+    elif as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    else:
+        _print_report(artifact, manifest)
+
+
+def _read_stage(artifact: Path, stage: str) -> str:
+    stages = {path.stem: path for path in sorted((artifact / "ir").glob("*.ir"))}
+    if stage not in stages:
+        raise ArtifactError(f"{artifact} has no stage '{stage}'; it has {', '.join(stages) or 'none'}")
+    return stages[stage].read_text(encoding="utf-8")
+
+
+def _print_report(artifact: Path, manifest: Manifest) -> None:
+    from rich.box import SIMPLE_HEAD  # tables only where one is printed
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{artifact}[/bold]", soft_wrap=True)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _facts(manifest):
+        facts.add_row(name, value)
+    console.print(facts)
+
+    passes = Table("pass", "changed", "largest difference", box=SIMPLE_HEAD)
+    for record in manifest.passes:
+        difference = record.largest_difference
+        passes.add_row(
+            record.name,
+            "yes" if record.modified else "no",
+            "not measured" if difference is None else f"{difference:.2g}",
+        )
+    console.print(passes)
+
+    files = Table("file", "size", "BLAKE3", box=SIMPLE_HEAD)
+    for file in manifest.files:
+        files.add_row(file.path, _size(file.num_bytes), file.blake3[:16])
+    console.print(files)
+    for note in manifest.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+
+
+def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What there is to say before the tables, as names and values."""
+    model, memory = manifest.model, manifest.memory
+    yield (
+        "model",
+        f"{model.name}: {model.architecture}, {model.num_layers} layers, vocabulary {model.vocab_size}",
+    )
+    yield "parameters", f"{model.num_parameters:,}, quant {manifest.quant}, dtype {manifest.dtype}"
+    kinds = Counter(f"{parameter.layout}" for parameter in manifest.parameters)
+    yield "layouts", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    yield "longest", f"{model.max_seq_len} tokens"
+    for library in manifest.libraries:
+        yield "target", f"{library.target} ({library.system} {library.machine})"
+    yield "weights", _size(memory.weight_bytes)
+    yield "KV cache", f"{_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size} tokens"
+    yield "activations", f"{_size(memory.activation_bytes_per_token)} a token of a step"
+    accuracy = manifest.accuracy
+    if accuracy is not None:
+        yield (
+            "accuracy",
+            f"against {accuracy.reference}: KL {accuracy.kl_mean:.2g} (largest {accuracy.kl_max:.2g}), "
+            f"perplexity {accuracy.perplexity:.3f} ({accuracy.reference_perplexity:.3f})",
+        )
+    toolchain = ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items()))
+    yield "made by", f"ingot {manifest.ingot}, {toolchain}"
+    for source in manifest.sources:
+        yield "from", f"{source.name}, {_size(source.num_bytes)}, SHA-256 {source.sha256[:16]}"
+
+
+def _size(num_bytes: int) -> str:
+    size = float(num_bytes)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
