@@ -20,10 +20,17 @@ class _Tally:
 
     def __init__(self, report: DownloadProgress | None) -> None:
         self._report = report
-        self._counts: dict[object, tuple[int, int]] = {}
+        self._counts: dict[int, tuple[int, int]] = {}
         self._lock = Lock()
 
-    def count(self, bar: object, done: int, total: int) -> None:
+    def open_bar(self) -> int:
+        """The number of a new bar; an object's identity would be used again once it is gone."""
+        with self._lock:
+            self._counts[len(self._counts)] = (0, 0)
+            return len(self._counts) - 1
+
+    def count(self, bar: int, done: int, total: int) -> None:
+        """Take note of a bar's bytes."""
         with self._lock:
             if self._report is None or self._counts.get(bar) == (done, total):
                 return
@@ -39,7 +46,7 @@ def silent_bars(report: DownloadProgress | None) -> type[tqdm]:
     class Bar(tqdm):
         def __init__(self, *args: Any, name: str | None = None, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
-            self._counts_bytes = name == _BYTES
+            self._number = tally.open_bar() if name == _BYTES else None
             self._done = int(kwargs.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> bool | None:
@@ -48,7 +55,7 @@ def silent_bars(report: DownloadProgress | None) -> type[tqdm]:
             return None
 
         def refresh(self, *args: Any, **kwargs: Any) -> None:
-            if self._counts_bytes:
-                tally.count(id(self), self._done, int(self.total or 0))
+            if self._number is not None:
+                tally.count(self._number, self._done, int(self.total or 0))
 
     return Bar

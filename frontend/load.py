@@ -50,7 +50,7 @@ class Model:
     def provenance(self) -> tuple[SourceFile, ...]:
         """Names, sizes and hashes of the files the module and its weights are from.
 
-        All bytes are read (about 0.6 s a gigabyte, from the page cache); raises :class:`WeightError` where
+        All bytes are read, which takes about a second a gigabyte; raises :class:`WeightError` where
         they cannot be.
         """
         named = (

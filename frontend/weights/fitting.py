@@ -11,8 +11,8 @@ from .source import WeightSource
 
 __all__ = ["Fitting"]
 
-_DERIVED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|masked_bias|attn\.bias)$")
-"""Buffers that older checkpoints hold and that follow from the configuration."""
+_DERIVED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
+"""Buffers that older checkpoints hold although they follow from the configuration."""
 
 _MOST_NAMED = 3
 
@@ -23,15 +23,14 @@ class Fitting:
     def __init__(self, weights: WeightSource) -> None:
         self._weights = weights
         self._names = frozenset(weights.names)
-        self._asked: dict[str, tuple[int, ...]] = {}
+        self._asked: set[str] = set()
         self._missing: list[str] = []
         self._misfits: list[str] = []
 
     def declare(self, name: str, shape: tuple[int, ...]) -> TensorType:
         """Ask for a tensor of ``shape``; its type, which is made up where the checkpoint has no such."""
         made_up = TensorType(shape, ScalarType.FLOAT32)
-        if self._asked.setdefault(name, shape) != shape:
-            self._misfits.append(f"tensor '{name}' is asked for as {self._asked[name]} and as {shape}")
+        self._asked.add(name)
         if name not in self._names:
             self._missing.append(name)
             return made_up

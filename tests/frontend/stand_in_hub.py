@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
-__all__ = ["Repository", "StandInHub", "serve_hub"]
+__all__ = ["INVALID_TOKEN", "Repository", "StandInHub", "serve_hub"]
+
+INVALID_TOKEN = "hf_invalid"
+"""A token of no account."""
 
 _API = re.compile(
     r"/api/models/(?P<name>[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<revision>[^/?]+))?(\?.*)?$"
@@ -27,7 +30,8 @@ _FILE = re.compile(r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path
 class Repository:
     """``files`` by path; ``token`` is what it takes to read it, ``gated`` whether that is by consent.
 
-    ``break_after`` bytes a file's connection breaks off, as often as ``breaks`` says.
+    ``break_after`` bytes a file's connection breaks off, as often as ``breaks`` says; ``status`` is what
+    requests are answered with, where it is not 200.
     """
 
     files: dict[str, bytes]
@@ -37,6 +41,7 @@ class Repository:
     gated: bool = False
     break_after: int = 0
     breaks: int = 0
+    status: int = 200
 
 
 @dataclass
@@ -99,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = match.groupdict() if match else {}
         repository = self.hub.repositories.get(parts.get("name", ""))
         authorization = self.headers.get("Authorization")
+        if authorization == f"Bearer {INVALID_TOKEN}":
+            return self._refuse(401, "", "Invalid credentials in Authorization header")
         if repository is None:
             return self._refuse(401 if authorization is None else 404, "RepoNotFound")
         if repository.token is not None and authorization != f"Bearer {repository.token}":
@@ -106,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._refuse(401 if authorization is None else 404, "RepoNotFound")
             if "path" in parts:  # what a gated repository holds is public, what is in its files is not
                 return self._refuse(401 if authorization is None else 403, "GatedRepo")
+        if repository.status != 200:
+            return self._refuse(repository.status, "")
         revision = parts["revision"] or "main"
         if revision not in (*repository.branches, repository.commit):
             return self._refuse(404, "RevisionNotFound")
@@ -122,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         }
         return self._send(200, json.dumps(about).encode())
 
-    def _refuse(self, status: int, code: str) -> None:
-        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
+    def _refuse(self, status: int, code: str, message: str = "") -> None:
+        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": message or code})
 
     def _send_file(self, repository: Repository, path: str) -> None:
         if path not in repository.files:

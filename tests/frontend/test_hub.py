@@ -13,7 +13,7 @@ from huggingface_hub import constants, file_download
 from ingot.frontend.hub import fetch_repository
 from ingot.ir.errors import HubError
 
-from .stand_in_hub import Repository, serve_hub
+from .stand_in_hub import INVALID_TOKEN, Repository, serve_hub
 from .tiny_folder import tiny_files
 
 NAME = "someone/tiny"
@@ -99,6 +99,29 @@ def test_private_repository_with_a_token(tmp_path: Path) -> None:
     with serve_hub({NAME: Repository(tiny_files(), token="hf_good")}) as hub:
         folder = fetch_repository(NAME, token="hf_good", endpoint=hub.address, cache_folder=tmp_path)
     assert (folder / "model.safetensors").is_file()
+
+
+def test_a_token_of_no_account(tmp_path: Path) -> None:
+    with (
+        serve_hub({NAME: Repository(tiny_files())}) as hub,
+        pytest.raises(HubError, match=r"http.* does not accept the token for someone/tiny; give a valid one"),
+    ):
+        fetch_repository(NAME, token=INVALID_TOKEN, endpoint=hub.address, cache_folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, r"http.* forbids someone/tiny to this token; one with read access is needed"),
+        (500, r"http.* answers 500 for someone/tiny; try again later"),
+    ],
+)
+def test_a_hub_that_does_not_answer_as_it_should(tmp_path: Path, status: int, message: str) -> None:
+    with (
+        serve_hub({NAME: Repository(tiny_files(), status=status)}) as hub,
+        pytest.raises(HubError, match=message),
+    ):
+        fetch_repository(NAME, endpoint=hub.address, cache_folder=tmp_path)
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(
