@@ -19,7 +19,7 @@ from .errors import IRError
 from .graph import Graph, Module
 from .types import ScalarType, TensorType
 
-__all__ = ["STAGES", "Rule", "StageSpec", "find_stage"]
+__all__ = ["STAGES", "Rule", "StageSpec", "find_stage", "graphs_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ def _int32(*shape: str) -> TensorType:
 
 
 _ELEMENTWISE = frozenset(
-    "neg exp cos sin rsqrt square silu add sub mul div pow maximum minimum cast".split()  # noqa: SIM905
+    {"neg", "exp", "cos", "sin", "rsqrt", "square", "silu", "cast"}
+    | {"add", "sub", "mul", "div", "pow", "maximum", "minimum"}
 )
 _SHAPE = frozenset({"constant", "iota", "reshape", "transpose", "concat", "slice", "repeat", "gather_rows"})
 _PREPARE = _ELEMENTWISE | _SHAPE | {"mean", "matmul"}

@@ -46,7 +46,12 @@ class InterpreterChecker:
     def __init__(
         self, weights: Callable[[str], Array], *, vocab_size: int, num_tokens: int = 24, seed: int = 0
     ) -> None:
-        """``weights`` gives the checkpoint's tensors by name; the longer sequence is of ``num_tokens``."""
+        """``weights`` gives the checkpoint's tensors by name; the longer sequence is of ``num_tokens``.
+
+        That is at least 4, and at most the ``max_seq_len`` that the passes are given.
+        """
+        if num_tokens < 4:
+            raise CompileError(f"a check needs sequences of at least 4 tokens, not {num_tokens}")
         generator = np.random.default_rng(seed)
         lengths = num_tokens, num_tokens // 2 + 1
         self._sequences = [generator.integers(0, vocab_size, n).astype(np.int32) for n in lengths]

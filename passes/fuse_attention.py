@@ -63,7 +63,7 @@ class FuseAttention(Pass):
                 attention["k"],
                 attention["v"],
                 replaces=operation.result,
-                scale=attention.constant("scale") or 0.0,
+                scale=attention.number("scale"),
                 window=attention.attribute("mask", "window"),
             )
 
@@ -78,7 +78,7 @@ def _is_attention(attention: Match, positions: Value | None) -> bool:
     heads, kv_heads = q.shape[1], k.shape[1]
     return (
         attention["positions"] is positions
-        and attention.constant("scale") is not None
+        and attention.is_number("scale")
         and k == v
         and q == TensorType((k.shape[0], heads, k.shape[2]), k.element)
         and isinstance(heads, int)

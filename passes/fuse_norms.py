@@ -47,11 +47,9 @@ def _fuse_norms(module: Module) -> Module:
     rewriter = ModuleRewriter(module)
 
     def fuse(operation: Operation, norm: Match) -> None:
-        epsilon = norm.constant("epsilon")
-        assert epsilon is not None  # _is_rms_norm saw to it
-        rewriter.forward.emit(
-            "rms_norm", norm["x"], norm["weight"], replaces=operation.result, epsilon=epsilon
-        )
+        operands = norm["x"], norm["weight"]
+        epsilon = norm.number("epsilon")
+        rewriter.forward.emit("rms_norm", *operands, replaces=operation.result, epsilon=epsilon)
 
     rewriter.forward.apply({operation: partial(fuse, operation, norm) for operation, norm in found.items()})
     return rewriter.finish()
@@ -63,7 +61,7 @@ def _is_rms_norm(norm: Match) -> bool:
         rows.element is ScalarType.FLOAT32
         and norm.attribute("mean", "axis") == rows.rank - 1
         and weight == TensorType(rows.shape[-1:], ScalarType.FLOAT32)
-        and norm.constant("epsilon") is not None
+        and norm.is_number("epsilon")
     )
 
 

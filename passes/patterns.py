@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir import Attribute, Graph, Operation, Value
 
-__all__ = ["Apply", "Match", "OneOf", "Pattern", "Wildcard", "apply", "constant_of", "match"]
+__all__ = ["Apply", "Match", "OneOf", "Pattern", "Wildcard", "apply", "match"]
 
 _COMMUTATIVE = frozenset({"add", "mul"})
 
@@ -64,22 +64,20 @@ class Match:
         """An attribute of the operation that makes the value bound to ``name``."""
         return self.graph.producers[self.values[name]].attributes[key]
 
-    def constant(self, name: str) -> float | None:
-        """The number bound to ``name``, None where it is no constant of one element."""
-        return constant_of(self.graph, self.values[name])
+    def is_number(self, name: str) -> bool:
+        """Whether a constant of one element is bound to ``name``."""
+        producer = self.graph.producers.get(self.values[name])
+        return producer is not None and producer.operator == "constant" and _is_single(producer.result)
+
+    def number(self, name: str) -> float:
+        """The number bound to ``name``, which :meth:`is_number`."""
+        array = np.asarray(self.attribute(name, "value"))
+        # The shortest decimal of the same number in the constant's type: 1e-05, not 9.999999747378752e-06.
+        return float(str(array.reshape(())[()]))
 
 
-def constant_of(graph: Graph, value: Value) -> float | None:
-    """The number that ``value`` is, None where it is no constant of one element."""
-    producer = graph.producers.get(value)
-    if producer is None or producer.operator != "constant":
-        return None
-    array = producer.attributes["value"]
-    if not isinstance(array, np.ndarray) or array.size != 1:
-        return None
-    # The shortest decimal of the same number in the constant's type: 1e-05, not 9.999999747378752e-06.
-    number: float = float(str(array.reshape(())[()]))
-    return number
+def _is_single(value: Value) -> bool:
+    return all(dim == 1 for dim in value.type.shape)
 
 
 def match(pattern: Pattern, operation: Operation, graph: Graph) -> Match | None:

@@ -14,10 +14,12 @@ from ingot.ir import (
     Module,
     QuantFormat,
     ScalarType,
+    TensorType,
     VerificationError,
     evaluate,
     parse_module,
     print_module,
+    verify,
 )
 from ingot.ir.errors import CompileError
 from ingot.passes import (
@@ -172,11 +174,11 @@ def test_dump_and_progress_see_each_pass() -> None:
 
 
 @dataclass(frozen=True)
-class DropWeights(Pass):
-    """A faulty pass: scales the logits, or leaves a graph that is none."""
+class Meddle(Pass):
+    """A faulty pass: it doubles the logits, or leaves a graph that is none."""
 
     breaks_rules: bool
-    name: ClassVar[str] = "drop_weights"
+    name: ClassVar[str] = "meddle"
 
     def rewrite(self, module: Module) -> Rewritten:
         forward = module.forward
@@ -192,13 +194,13 @@ class DropWeights(Pass):
 
 def test_a_pass_that_breaks_the_module_is_caught() -> None:
     with pytest.raises(VerificationError, match="defined before it is used"):
-        run_passes(MODELS["llama"].module(), [DropWeights(breaks_rules=True)])
+        run_passes(MODELS["llama"].module(), [Meddle(breaks_rules=True)])
 
 
 def test_a_pass_that_changes_logits_is_caught() -> None:
     model = MODELS["llama"]
-    with pytest.raises(CompileError, match="drop_weights changed the logits"):
-        run_passes(model.module(), [DropWeights(breaks_rules=False)], check=checker(model))
+    with pytest.raises(CompileError, match="meddle changed the logits"):
+        run_passes(model.module(), [Meddle(breaks_rules=False)], check=checker(model))
 
 
 def test_a_pass_names_the_stage_it_needs() -> None:
@@ -220,6 +222,42 @@ def test_paging_refuses_logits_of_no_linear() -> None:
     )
     with pytest.raises(CompileError, match="no linear makes the logits"):
         PageKVCache(16, ScalarType.FLOAT32).run(module)
+
+
+def test_paging_refuses_logits_that_are_used_again() -> None:
+    builder = GraphBuilder()
+    ids = builder.input("token_ids", ["tokens"], ScalarType.INT32)
+    table = builder.parameter("w", TensorType((8, 4), ScalarType.FLOAT32))
+    raw = builder.emit("linear", builder.emit("embedding", table, ids), table, name="raw")
+    forward = builder.build(builder.emit("neg", raw, name="logits"), raw)
+    prepare = GraphBuilder()
+    module = Module("m", "fused", prepare.build(prepare.input("w", (8, 4), ScalarType.FLOAT32)), forward)
+    with pytest.raises(CompileError, match=r"%raw, on the way to the logits, has other uses"):
+        PageKVCache(16, ScalarType.FLOAT32).run(module)
+
+
+def test_layers_that_share_projections_are_fused_once() -> None:
+    builder = GraphBuilder()
+    x = builder.input("x", ["tokens", 8], ScalarType.FLOAT32)
+    weights = [builder.parameter(name, TensorType((8, 8), ScalarType.FLOAT32)) for name in "abcd"]
+    q, k, v, other = (
+        builder.emit("reshape", builder.emit("linear", x, weight), shape=("tokens", 1, 8))
+        for weight in weights
+    )
+    first = builder.emit("attention", q, k, v, scale=1.0, window=0)
+    second = builder.emit("attention", other, k, v, scale=1.0, window=0)
+    prepare = GraphBuilder()
+    given = [prepare.input(name, (8, 8), ScalarType.FLOAT32) for name in "abcd"]
+    module = Module("m", "fused", prepare.build(*given), builder.build(first, second))
+    result = FuseQKV().run(module)
+    verify(result.module)
+    linears = [op for op in result.module.forward.operations if op.operator == "linear"]
+    assert [linear.operands[1].name for linear in linears] == ["a+b+c", "d"]
+
+
+def test_a_check_needs_a_few_tokens() -> None:
+    with pytest.raises(CompileError, match="at least 4 tokens, not 3"):
+        InterpreterChecker(MODELS["llama"].weights, vocab_size=9, num_tokens=3)
 
 
 def test_schemes_are_found_by_name() -> None:
