@@ -1,0 +1,61 @@
+# Two folders are made here, each with a virtual environment of its own: .demo as a user would have it,
+# .venv for working on ingot. Python 3.11 or newer and make are all that is needed beforehand.
+
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
+PYTEST_ARGS ?=
+
+# An environment is set up again when these change, and not before.
+REQUIREMENTS := $(shell cat pyproject.toml setup.py | cksum | cut -d' ' -f1)
+SOURCES := $(wildcard *.py) $(shell find ir targets frontend passes codegen runtime -name '*.py')
+DEV := .venv/installed-$(REQUIREMENTS)
+DEMO := .demo/installed-$(REQUIREMENTS)
+PIP_FLAGS := --quiet --no-input --disable-pip-version-check
+
+.PHONY: help demo test check fmt golden clean python
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: $(DEMO) ## Compile the example model and ask it three questions
+	@.demo/venv/bin/python examples/demo.py
+
+test: $(DEV) ## Run all tests; PYTEST_ARGS="tests/ir -x" for some
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEV) ## Formatting, lint, types, import rules
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	@mkdir -p .venv/typing && ln -sfn "$(CURDIR)" .venv/typing/ingot
+	MYPYPATH=.venv/typing .venv/bin/mypy --config-file pyproject.toml -p ingot
+	.venv/bin/lint-imports
+
+fmt: $(DEV) ## Format, and fix what lint can fix
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+golden: $(DEV) ## Rewrite what golden tests expect; read the difference before committing it
+	.venv/bin/python -m pytest --update-golden $$(find tests -name 'test_golden*.py') $(PYTEST_ARGS)
+
+clean: ## Remove both environments and what was built
+	rm -rf .venv .demo build
+
+python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer was not found; name one, as in: make PYTHON=/path/to/python3 ..." >&2; exit 1; fi
+
+$(DEV): | python
+	@echo "Setting up .venv (PyTorch and transformers are among what tests compare with) ..."
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,reference]'
+	@rm -f .venv/installed-* && touch $@
+
+# setuptools would put files of an older build/ into the wheel, even ones that are gone.
+$(DEMO): $(SOURCES) | python
+	@echo "Setting up .demo ..."
+	@test -x .demo/venv/bin/python || $(PYTHON) -m venv .demo/venv
+	@rm -rf build
+	@.demo/venv/bin/python -m pip install $(PIP_FLAGS) .
+	@rm -rf build .demo/installed-* && touch $@
