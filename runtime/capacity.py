@@ -37,7 +37,7 @@ class Capacity:
         if isinstance(request, GenerateRequest):
             params = request.params
             self._check_ids(tuple(params.logit_bias), "logit_bias")
-            self._check_ids(params.stop_token_ids, "stop_token_ids")
+            self._check_ids(tuple(params.stop_token_ids), "stop_token_ids")
             if params.logprobs is not None and params.logprobs > self.vocab_size:
                 raise RequestError(
                     f"logprobs is {params.logprobs}, but the model has {self.vocab_size} tokens", "logprobs"

@@ -1,5 +1,7 @@
 """An executor without a model, that answers wrongly as soon as a page is wrong."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from ingot.runtime.step import LogitRows, SequenceChunk, Step, StepOutput
@@ -45,14 +47,15 @@ class FakeExecutor:
     def close(self) -> None:
         self.num_closed += 1
 
-    def logits_after(self, token_ids: list[int]) -> npt.NDArray[np.float32]:
+    def logits_after(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """What the model gives after a history, no pages involved: float32 ``[vocab_size]``."""
         history = np.array(token_ids, dtype=np.uint64)
         value = (history * self._weights[: len(token_ids)]).sum(dtype=np.uint64)
         mixed = self._salts + value
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return ((mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**24) - np.float32(0.5)) * 8
+        fractions: npt.NDArray[np.float32] = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+        return (fractions - np.float32(0.5)) * np.float32(8)
 
     def _run_chunk(self, chunk: SequenceChunk) -> list[npt.NDArray[np.float32]]:
         start, end = chunk.num_computed_tokens, chunk.num_computed_tokens + len(chunk.token_ids)

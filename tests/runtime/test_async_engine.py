@@ -1,10 +1,13 @@
 import asyncio
 import functools
 import gc
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
 
 import pytest
 from ingot.ir.errors import IngotError, RequestError
-from ingot.runtime import AsyncEngine, Engine, ModelInfo, SamplingParams
+from ingot.runtime import AsyncEngine, Chunk, Engine, ModelInfo, SamplingParams
+from ingot.runtime.engine_core import EngineStats
 
 from .fake_executor import FakeExecutor
 from .small_tokenizers import byte_level_tokenizer
@@ -14,28 +17,28 @@ GREEDY = SamplingParams(max_tokens=8, temperature=0.0, ignore_eos=True)
 ENDLESS = SamplingParams(ignore_eos=True, temperature=0.0)
 
 
-def _engine(executor=None, **limits):
+def _engine(executor: FakeExecutor | None = None, **limits: int) -> AsyncEngine:
     return AsyncEngine.from_executor(executor or FakeExecutor(), byte_level_tokenizer(), INFO, **limits)
 
 
-def in_loop(test):
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     """Run a coroutine as a test; it must end within seconds."""
 
     @functools.wraps(test)
-    def run():
+    def run() -> None:
         asyncio.run(asyncio.wait_for(test(), 20))
 
     return run
 
 
-async def _settled(engine):
+async def _settled(engine: AsyncEngine) -> EngineStats:
     while engine.stats.num_requests:
         await asyncio.sleep(0.001)
     return engine.stats
 
 
 @in_loop
-async def test_answers_are_those_of_the_synchronous_engine():
+async def test_answers_are_those_of_the_synchronous_engine() -> None:
     with Engine.from_executor(FakeExecutor(), byte_level_tokenizer(), INFO) as engine:
         expected = engine.generate("hello", GREEDY)
         scores = engine.score([1, 2, 3])
@@ -50,7 +53,7 @@ async def test_answers_are_those_of_the_synchronous_engine():
 
 
 @in_loop
-async def test_many_streams_run_together_and_none_is_mixed_up():
+async def test_many_streams_run_together_and_none_is_mixed_up() -> None:
     async with _engine(FakeExecutor(num_pages=40), max_num_seqs=6) as engine:
         prompts = [[5, index] for index in range(30)]
         outputs = await asyncio.gather(*(engine.generate(prompt, GREEDY) for prompt in prompts))
@@ -60,7 +63,7 @@ async def test_many_streams_run_together_and_none_is_mixed_up():
 
 
 @in_loop
-async def test_a_wrong_request_is_refused_by_the_call_itself():
+async def test_a_wrong_request_is_refused_by_the_call_itself() -> None:
     async with _engine() as engine:
         with pytest.raises(RequestError, match="holds no tokens"):
             engine.stream([])
@@ -68,7 +71,7 @@ async def test_a_wrong_request_is_refused_by_the_call_itself():
 
 
 @in_loop
-async def test_closing_a_stream_frees_its_pages():
+async def test_closing_a_stream_frees_its_pages() -> None:
     async with _engine() as engine:
         stream = engine.stream("hello", ENDLESS)
         await anext(stream)
@@ -78,7 +81,7 @@ async def test_closing_a_stream_frees_its_pages():
 
 
 @in_loop
-async def test_a_stream_that_is_left_and_forgotten_is_aborted():
+async def test_a_stream_that_is_left_and_forgotten_is_aborted() -> None:
     executor = FakeExecutor(max_seq_len=50_000, num_pages=12_500)
     info = ModelInfo("fake", 50_000, frozenset())
     async with AsyncEngine.from_executor(executor, byte_level_tokenizer(), info) as engine:
@@ -90,7 +93,7 @@ async def test_a_stream_that_is_left_and_forgotten_is_aborted():
 
 
 @in_loop
-async def test_cancelling_who_waits_aborts_the_request():
+async def test_cancelling_who_waits_aborts_the_request() -> None:
     executor = FakeExecutor(max_seq_len=100_000, num_pages=25_000)
     engine = AsyncEngine.from_executor(
         executor, byte_level_tokenizer(), ModelInfo("fake", 100_000, frozenset())
@@ -106,12 +109,12 @@ async def test_cancelling_who_waits_aborts_the_request():
             assert (await _settled(engine)).num_used_pages == 0
 
 
-async def _read(stream):
+async def _read(stream: AsyncGenerator[Chunk, None]) -> list[Chunk]:
     return [chunk async for chunk in stream]
 
 
 @in_loop
-async def test_a_named_request_can_be_aborted_from_elsewhere():
+async def test_a_named_request_can_be_aborted_from_elsewhere() -> None:
     async with _engine() as engine:
         stream = engine.stream("hello", ENDLESS, request_id="mine")
         chunks = [await anext(stream)]
@@ -126,7 +129,7 @@ async def test_a_named_request_can_be_aborted_from_elsewhere():
 
 
 @in_loop
-async def test_an_executors_error_reaches_every_stream_and_the_engine_goes_on():
+async def test_an_executors_error_reaches_every_stream_and_the_engine_goes_on() -> None:
     executor = FakeExecutor()
     async with _engine(executor) as engine:
         executor.error = ValueError("device lost")
@@ -139,7 +142,7 @@ async def test_an_executors_error_reaches_every_stream_and_the_engine_goes_on():
 
 
 @in_loop
-async def test_drain_waits_for_those_in_flight():
+async def test_drain_waits_for_those_in_flight() -> None:
     async with _engine() as engine:
         stream = engine.stream("hello", SamplingParams(max_tokens=100, ignore_eos=True))
         first = await anext(stream)
@@ -152,7 +155,7 @@ async def test_drain_waits_for_those_in_flight():
 
 
 @in_loop
-async def test_close_ends_streams_and_a_second_close_does_nothing():
+async def test_close_ends_streams_and_a_second_close_does_nothing() -> None:
     executor = FakeExecutor()
     engine = _engine(executor)
     stream = engine.stream("hello", ENDLESS)
@@ -165,7 +168,7 @@ async def test_close_ends_streams_and_a_second_close_does_nothing():
         await engine.generate("a")
 
 
-def test_an_engine_serves_one_loop_after_another():
+def test_an_engine_serves_one_loop_after_another() -> None:
     engine = _engine()
     outputs = [asyncio.run(engine.generate("hello", GREEDY)) for _ in range(2)]
     assert outputs[0] == outputs[1]

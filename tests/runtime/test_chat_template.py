@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from ingot.ir.errors import RequestError
@@ -7,11 +8,11 @@ from ingot.runtime.chat_template import ChatTemplate, normalize_messages
 USER = [{"role": "user", "content": "hi"}]
 
 
-def _render(source, messages=USER, **options):
+def _render(source: str, messages: Any = USER, **options: Any) -> str:
     return ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"}).render(messages, **options)
 
 
-def test_messages_special_tokens_and_generation_prompt_are_variables():
+def test_messages_special_tokens_and_generation_prompt_are_variables() -> None:
     source = (
         "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m['content'] }}{{ eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
@@ -20,11 +21,11 @@ def test_messages_special_tokens_and_generation_prompt_are_variables():
     assert _render(source, add_generation_prompt=False) == "<s>user:hi</s>"
 
 
-def test_blocks_are_trimmed_as_in_transformers():
+def test_blocks_are_trimmed_as_in_transformers() -> None:
     assert _render("{% if true %}\n    {% if true %}\nx\n    {% endif %}\n{% endif %}\n") == "x\n"
 
 
-def test_helpers_of_transformers_are_there():
+def test_helpers_of_transformers_are_there() -> None:
     assert _render("{{ {'a': 'é<b>'} | tojson }}") == '{"a": "é<b>"}'
     assert _render("{{ [1] | tojson(indent=1) }}") == "[\n 1\n]"
     assert len(_render("{{ strftime_now('%Y') }}")) == 4
@@ -48,7 +49,7 @@ def test_helpers_of_transformers_are_there():
         ("{% for i in range(10000000) %}{% endfor %}", "OverflowError"),
     ],
 )
-def test_what_goes_wrong_in_a_template_is_a_sentence(source, words):
+def test_what_goes_wrong_in_a_template_is_a_sentence(source: str, words: str) -> None:
     with pytest.raises(RequestError, match="the chat template") as refusal:
         _render(source)
     assert words in str(refusal.value)
@@ -72,12 +73,12 @@ def test_what_goes_wrong_in_a_template_is_a_sentence(source, words):
         ),
     ],
 )
-def test_malformed_messages_are_refused_by_place(messages, words):
+def test_malformed_messages_are_refused_by_place(messages: Any, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         normalize_messages(messages)
 
 
-def test_parts_become_text_and_arguments_become_objects():
+def test_parts_become_text_and_arguments_become_objects() -> None:
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},

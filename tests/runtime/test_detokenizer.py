@@ -1,6 +1,9 @@
+from collections.abc import Callable, Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ingot.runtime import Tokenizer
 from ingot.runtime.token_bytes import byte_fallback_value, byte_level_bytes, plain_bytes
 
 from .small_tokenizers import (
@@ -13,14 +16,16 @@ from .small_tokenizers import (
 TOKENIZERS = [byte_level_tokenizer, byte_fallback_tokenizer, word_piece_tokenizer, replacing_tokenizer]
 
 
-def _stream(tokenizer, token_ids, prompt_ids=()):
+def _stream(tokenizer: Tokenizer, token_ids: Sequence[int], prompt_ids: Sequence[int] = ()) -> list[str]:
     detokenizer = tokenizer.detokenizer(prompt_ids)
     return [*(detokenizer.push(token_id) for token_id in token_ids), detokenizer.flush()]
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(TOKENIZERS), st.data())
-def test_pieces_join_to_the_full_decode_for_any_tokens(make, data):
+def test_pieces_join_to_the_full_decode_for_any_tokens(
+    make: Callable[[], Tokenizer], data: st.DataObject
+) -> None:
     tokenizer = make()
     # Ids past the vocabulary too: a model's logits are often wider.
     token_ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 3), max_size=40))
@@ -29,7 +34,7 @@ def test_pieces_join_to_the_full_decode_for_any_tokens(make, data):
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(TOKENIZERS), st.text(max_size=20))
-def test_pieces_join_to_the_full_decode_for_any_text(make, text):
+def test_pieces_join_to_the_full_decode_for_any_text(make: Callable[[], Tokenizer], text: str) -> None:
     tokenizer = make()
     token_ids = tokenizer.encode(text, add_special_tokens=False)
     pieces = _stream(tokenizer, token_ids)
@@ -40,7 +45,7 @@ def test_pieces_join_to_the_full_decode_for_any_text(make, text):
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_after_a_prompt_pieces_are_what_decoding_both_adds(data):
+def test_after_a_prompt_pieces_are_what_decoding_both_adds(data: st.DataObject) -> None:
     tokenizer = byte_fallback_tokenizer()
     ids = st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=12)
     prompt_ids = [*data.draw(ids), *tokenizer.encode("hello", add_special_tokens=False)]
@@ -49,7 +54,7 @@ def test_after_a_prompt_pieces_are_what_decoding_both_adds(data):
     assert "".join(_stream(tokenizer, token_ids, prompt_ids)) == whole[len(tokenizer.decode(prompt_ids)) :]
 
 
-def test_a_leading_space_is_kept_after_a_prompt_and_dropped_without():
+def test_a_leading_space_is_kept_after_a_prompt_and_dropped_without() -> None:
     tokenizer = byte_fallback_tokenizer()
     token_ids = tokenizer.encode("the", add_special_tokens=False)
     prompt_ids = tokenizer.encode("hello", add_special_tokens=False)
@@ -58,7 +63,7 @@ def test_a_leading_space_is_kept_after_a_prompt_and_dropped_without():
 
 
 @pytest.mark.parametrize("make", [byte_level_tokenizer, replacing_tokenizer])
-def test_a_character_in_several_tokens_comes_whole(make):
+def test_a_character_in_several_tokens_comes_whole(make: Callable[[], Tokenizer]) -> None:
     tokenizer = make()
     token_ids = tokenizer.encode("\U0001f680", add_special_tokens=False)
     assert len(token_ids) > 1
@@ -68,7 +73,7 @@ def test_a_character_in_several_tokens_comes_whole(make):
     assert cut_short[-1] == "\ufffd" == "".join(cut_short)
 
 
-def test_byte_tokens_come_with_the_end_of_their_run():
+def test_byte_tokens_come_with_the_end_of_their_run() -> None:
     tokenizer = byte_fallback_tokenizer()
     token_ids = tokenizer.encode("日\u00fca", add_special_tokens=False)
     pieces = _stream(tokenizer, token_ids)
@@ -77,13 +82,13 @@ def test_byte_tokens_come_with_the_end_of_their_run():
     assert "üa" in pieces
 
 
-def test_special_tokens_have_no_text():
+def test_special_tokens_have_no_text() -> None:
     tokenizer = byte_level_tokenizer()
     hello = tokenizer.encode("hello", add_special_tokens=False)
     assert "".join(_stream(tokenizer, [0, *hello, 1, *hello])) == "hellohello"
 
 
-def test_token_bytes_of_each_kind():
+def test_token_bytes_of_each_kind() -> None:
     assert byte_level_bytes("Ġhé") == b" h\xe9"
     assert byte_level_bytes("a b") == b"a b"
     assert byte_level_bytes("Ċ") == b"\n"
@@ -93,7 +98,7 @@ def test_token_bytes_of_each_kind():
     assert byte_fallback_value("<0x0AB>") is None
 
 
-def test_bytes_of_tokens_join_to_the_bytes_of_the_text():
+def test_bytes_of_tokens_join_to_the_bytes_of_the_text() -> None:
     tokenizer = byte_level_tokenizer()
     text = "hello größe 日本語 🙂\x00"
     token_ids = tokenizer.encode(text, add_special_tokens=False)

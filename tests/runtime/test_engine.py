@@ -1,11 +1,15 @@
 import gc
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ingot.ir.errors import ArtifactError, CapacityError, IngotError, RequestError
 from ingot.runtime import Chunk, Engine, ModelInfo, SamplingParams
+from ingot.runtime.engine_core import EngineStats
 
 from .fake_executor import FakeExecutor
 from .small_tokenizers import byte_level_tokenizer
@@ -14,17 +18,17 @@ INFO = ModelInfo("fake", 256, frozenset([1]))
 GREEDY = SamplingParams(max_tokens=8, temperature=0.0, ignore_eos=True)
 
 
-def _engine(executor=None, **limits):
+def _engine(executor: FakeExecutor | None = None, **limits: int) -> Engine:
     return Engine.from_executor(executor or FakeExecutor(), byte_level_tokenizer(), INFO, **limits)
 
 
 @pytest.fixture
-def engine():
+def engine() -> Iterator[Engine]:
     with _engine() as engine:
         yield engine
 
 
-def _settled(engine):
+def _settled(engine: Engine) -> EngineStats:
     """The engine's counts once nothing runs; an abort takes effect at the next step."""
     deadline = time.monotonic() + 5
     while engine.stats.num_requests and time.monotonic() < deadline:
@@ -32,17 +36,18 @@ def _settled(engine):
     return engine.stats
 
 
-def test_one_prompt_gives_one_answer_and_a_list_a_list(engine):
+def test_one_prompt_gives_one_answer_and_a_list_a_list(engine: Engine) -> None:
     one = engine.generate("hello", GREEDY)
     assert len(one.token_ids) == 8
     assert one.finish_reason == "length"
     assert one.usage.prompt_tokens == len(byte_level_tokenizer().encode("hello"))
     assert engine.generate(byte_level_tokenizer().encode("hello"), GREEDY) == one
     assert engine.generate(["hello", "hello", [1, 2, 3]], GREEDY)[:2] == [one, one]
-    assert engine.generate([], GREEDY) == []
+    nothing: list[str] = []
+    assert engine.generate(nothing, GREEDY) == []
 
 
-def test_each_prompt_can_have_its_own_parameters(engine):
+def test_each_prompt_can_have_its_own_parameters(engine: Engine) -> None:
     short = SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True)
     outputs = engine.generate(["hello", "hello"], [GREEDY, short])
     assert [len(output.token_ids) for output in outputs] == [8, 2]
@@ -52,7 +57,7 @@ def test_each_prompt_can_have_its_own_parameters(engine):
         engine.generate("a", [GREEDY])
 
 
-def test_a_stream_is_the_answer_in_pieces(engine):
+def test_a_stream_is_the_answer_in_pieces(engine: Engine) -> None:
     output = engine.generate("hello", GREEDY)
     chunks = list(engine.stream("hello", GREEDY))
     assert all(isinstance(chunk, Chunk) for chunk in chunks)
@@ -64,7 +69,7 @@ def test_a_stream_is_the_answer_in_pieces(engine):
 
 
 @pytest.mark.parametrize("leave", ["close", "collect", "exception"])
-def test_leaving_a_stream_aborts_it_and_frees_its_pages(leave):
+def test_leaving_a_stream_aborts_it_and_frees_its_pages(leave: str) -> None:
     executor = FakeExecutor(max_seq_len=50_000, num_pages=12_500)
     info = ModelInfo("fake", 50_000, frozenset())
     with Engine.from_executor(executor, byte_level_tokenizer(), info) as engine:
@@ -84,7 +89,7 @@ def test_leaving_a_stream_aborts_it_and_frees_its_pages(leave):
         assert engine.generate("hello", GREEDY).finish_reason == "length"
 
 
-def test_a_seed_gives_the_same_answers_alone_and_in_company(engine):
+def test_a_seed_gives_the_same_answers_alone_and_in_company(engine: Engine) -> None:
     params = SamplingParams(max_tokens=12, seed=11, n=3, top_p=0.9)
     alone = engine.generate("hello", params)
     assert len({choice.token_ids for choice in alone.choices}) == 3
@@ -96,18 +101,19 @@ def test_a_seed_gives_the_same_answers_alone_and_in_company(engine):
     assert first.token_ids == alone.token_ids
 
 
-def test_without_a_seed_answers_differ(engine):
+def test_without_a_seed_answers_differ(engine: Engine) -> None:
     params = SamplingParams(max_tokens=12, ignore_eos=True)
     assert engine.generate("hello", params).token_ids != engine.generate("hello", params).token_ids
 
 
-def test_logprobs_agree_with_scores(engine):
+def test_logprobs_agree_with_scores(engine: Engine) -> None:
     prompt = byte_level_tokenizer().encode("hello")
     params = SamplingParams(max_tokens=6, temperature=1.0, seed=5, logprobs=3, ignore_eos=True)
     output = engine.generate(prompt, params)
     scores = engine.score([*prompt, *output.token_ids])
     assert scores.shape == (len(prompt) + 6, 300)
     assert scores.dtype == np.float32
+    assert output.logprobs is not None
     for index, entry in enumerate(output.logprobs):
         row = scores[len(prompt) - 1 + index]
         assert entry.token_id == output.token_ids[index]
@@ -115,7 +121,7 @@ def test_logprobs_agree_with_scores(engine):
         assert [top.token_id for top in entry.top] == np.argsort(-row)[:3].tolist()
 
 
-def test_chat_goes_through_the_template(engine):
+def test_chat_goes_through_the_template(engine: Engine) -> None:
     messages = [{"role": "user", "content": "hi"}]
     reply = engine.chat(messages, GREEDY)
     text = "<s><|user|>hi\n<|assistant|>"
@@ -144,13 +150,15 @@ def test_chat_goes_through_the_template(engine):
         ([5] * 200, SamplingParams(min_tokens=57), CapacityError, "57 to generate"),
     ],
 )
-def test_a_wrong_request_is_refused_before_it_runs(engine, prompt, params, error, words):
+def test_a_wrong_request_is_refused_before_it_runs(
+    engine: Engine, prompt: Any, params: Any, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         engine.stream(prompt, params)
     assert engine.stats.num_steps == 0
 
 
-def test_a_request_that_exceeds_all_pages_is_refused_with_the_numbers():
+def test_a_request_that_exceeds_all_pages_is_refused_with_the_numbers() -> None:
     with _engine(FakeExecutor(num_pages=5, page_size=4)) as engine:
         with pytest.raises(CapacityError, match=r"21 tokens .* holds 20; give the engine more kv_memory"):
             engine.generate([5] * 20)
@@ -162,7 +170,7 @@ def test_a_request_that_exceeds_all_pages_is_refused_with_the_numbers():
         assert (len(output.token_ids), output.finish_reason) == (16, "length")
 
 
-def test_scores_too_large_for_the_machine_are_refused_and_the_engine_goes_on():
+def test_scores_too_large_for_the_machine_are_refused_and_the_engine_goes_on() -> None:
     executor = FakeExecutor()
     with _engine(executor) as engine:
         executor.vocab_size = 2**50
@@ -172,7 +180,7 @@ def test_scores_too_large_for_the_machine_are_refused_and_the_engine_goes_on():
         assert engine.score([1, 2, 3]).shape == (3, 300)
 
 
-def test_the_engines_own_limit_on_length_counts():
+def test_the_engines_own_limit_on_length_counts() -> None:
     with _engine(max_seq_len=10) as engine:
         assert engine.limits.max_seq_len == 10
         with pytest.raises(CapacityError, match="the longest sequence is 10"):
@@ -191,12 +199,12 @@ def test_the_engines_own_limit_on_length_counts():
         ),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(limits, words):
+def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any], words: str) -> None:
     with pytest.raises(RequestError, match=words):
         _engine(**limits)
 
 
-def test_a_failing_executor_fails_its_requests_and_the_engine_goes_on():
+def test_a_failing_executor_fails_its_requests_and_the_engine_goes_on() -> None:
     executor = FakeExecutor()
     with _engine(executor) as engine:
         executor.error = ValueError("device lost")
@@ -209,7 +217,7 @@ def test_a_failing_executor_fails_its_requests_and_the_engine_goes_on():
         assert engine.stats.num_used_pages == 0
 
 
-def test_a_defect_in_the_engine_itself_reaches_those_who_wait(monkeypatch):
+def test_a_defect_in_the_engine_itself_reaches_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = FakeExecutor()
     engine = _engine(executor)
     monkeypatch.setattr("ingot.runtime.engine_core.sample", lambda *_: 1 / 0)
@@ -221,7 +229,7 @@ def test_a_defect_in_the_engine_itself_reaches_those_who_wait(monkeypatch):
     assert executor.num_closed == 1
 
 
-def test_close_aborts_what_runs_closes_the_executor_once_and_refuses_more():
+def test_close_aborts_what_runs_closes_the_executor_once_and_refuses_more() -> None:
     executor = FakeExecutor()
     engine = _engine(executor)
     stream = engine.stream("hello", SamplingParams(ignore_eos=True))
@@ -235,7 +243,7 @@ def test_close_aborts_what_runs_closes_the_executor_once_and_refuses_more():
     engine.drain()
 
 
-def test_drain_lets_requests_end_and_takes_no_more():
+def test_drain_lets_requests_end_and_takes_no_more() -> None:
     with _engine() as engine:
         stream = engine.stream("hello", SamplingParams(max_tokens=200, ignore_eos=True))
         first = next(stream)
@@ -247,7 +255,7 @@ def test_drain_lets_requests_end_and_takes_no_more():
         assert chunks[-1].finish_reason == "length"
 
 
-def test_an_engine_that_is_dropped_ends_its_thread():
+def test_an_engine_that_is_dropped_ends_its_thread() -> None:
     executor = FakeExecutor()
     engine = _engine(executor)
     engine.generate("a", GREEDY)
@@ -256,7 +264,7 @@ def test_an_engine_that_is_dropped_ends_its_thread():
     assert executor.num_closed == 1
 
 
-def test_threads_share_an_engine(engine):
+def test_threads_share_an_engine(engine: Engine) -> None:
     expected = engine.generate("hello", GREEDY)
     outputs = []
     threads = [
@@ -269,12 +277,14 @@ def test_threads_share_an_engine(engine):
     assert outputs == [expected] * 8
 
 
-def test_what_is_no_artifact_goes_to_the_compiler_or_is_refused(tmp_path, monkeypatch):
+def test_what_is_no_artifact_goes_to_the_compiler_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ArtifactError, match=r"is not an artifact: it holds no manifest\.json"):
         Engine(tmp_path)
     asked = []
 
-    def compile_model(model):
+    def compile_model(model: str) -> Path:
         asked.append(model)
         raise ArtifactError("no compiler today")
 

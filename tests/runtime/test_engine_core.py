@@ -1,11 +1,14 @@
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from ingot.ir.errors import IngotError
-from ingot.runtime import ModelInfo, SamplingParams
+from ingot.runtime import ModelInfo, RequestOutput, SamplingParams
 from ingot.runtime.collector import Collector
 from ingot.runtime.engine_core import EngineCore
 from ingot.runtime.outputs import Chunk
-from ingot.runtime.request import Failure, GenerateRequest, Limits, ScoreRequest, Scores
+from ingot.runtime.request import Event, Failure, GenerateRequest, Limits, Request, ScoreRequest, Scores
 from ingot.runtime.sampler import log_softmax
 
 from .fake_executor import FakeExecutor
@@ -15,42 +18,55 @@ EOS = 1
 INFO = ModelInfo("fake", 96, frozenset([EOS]))
 
 
-class _Inbox(list):
+class _Inbox(list[Event]):
     """A request's events as they come."""
 
-    def __init__(self, request):
+    def __init__(self, request: Request) -> None:
         super().__init__()
         self.request = request
 
     @property
-    def ended(self):
+    def ended(self) -> bool:
         return bool(self) and (not isinstance(self[-1], Chunk) or self[-1].usage is not None)
 
-    def output(self):
+    def output(self) -> RequestOutput:
+        assert isinstance(self.request, GenerateRequest)
         collector = Collector(self.request.params.n)
-        return [collector.add(chunk) for chunk in self][-1]
+        output = [collector.add(chunk) for chunk in self if isinstance(chunk, Chunk)][-1]
+        assert output is not None
+        return output
+
+    def scores(self) -> npt.NDArray[np.float32]:
+        assert isinstance(self[0], Scores)
+        return self[0].log_probs
+
+    def error(self) -> Exception:
+        assert isinstance(self[-1], Failure)
+        return self[-1].error
 
 
-def _core(executor, **limits):
+def _core(executor: FakeExecutor, **limits: int) -> EngineCore:
     given = {"max_num_seqs": 5, "max_num_batched_tokens": 12, "max_seq_len": 96} | limits
     return EngineCore(executor, byte_level_tokenizer(), INFO, Limits(**given))
 
 
-def _executor(num_pages=26):
+def _executor(num_pages: int = 26) -> FakeExecutor:
     return FakeExecutor(num_pages=num_pages, page_size=4, max_seq_len=96)
 
 
-def _greedy_reference(executor, token_ids, max_tokens):
+def _greedy_reference(
+    executor: FakeExecutor, token_ids: Sequence[int], max_tokens: int | None
+) -> tuple[int, ...]:
     """What a model without pages, batches or scheduler answers."""
     history = list(token_ids)
-    while len(history) - len(token_ids) < max_tokens:
+    while max_tokens is None or len(history) - len(token_ids) < max_tokens:
         history.append(int(executor.logits_after(history).argmax()))
         if history[-1] == EOS:
             break
     return tuple(history[len(token_ids) :])
 
 
-def _random_request(rng):
+def _random_request(rng: np.random.Generator) -> Request:
     prompt = tuple(int(token_id) for token_id in rng.integers(0, 300, int(rng.integers(1, 40))))
     if rng.random() < 0.1:
         return ScoreRequest(prompt)
@@ -67,7 +83,7 @@ def _random_request(rng):
     )
 
 
-def _run_alone(request):
+def _run_alone(request: Request) -> _Inbox:
     core = _core(_executor())
     inbox = _Inbox(request)
     core.add(0, request, inbox.append)
@@ -76,19 +92,21 @@ def _run_alone(request):
     return inbox
 
 
-def _same(request, inbox, alone):
+def _same(request: Request, inbox: _Inbox, alone: _Inbox) -> bool:
     if isinstance(request, ScoreRequest):
-        return np.array_equal(inbox[0].log_probs, alone[0].log_probs)
+        return np.array_equal(inbox.scores(), alone.scores())
     return inbox.output() == alone.output()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_thousands_of_random_requests_keep_every_page_in_order(seed):
+def test_thousands_of_random_requests_keep_every_page_in_order(seed: int) -> None:
     """Arrivals in bursts, aborts at any moment, pages short enough to preempt; integrity after each step."""
     rng = np.random.default_rng(seed)
     executor = _executor()
     core = _core(executor)
-    inboxes, aborted, live = {}, set(), []
+    inboxes: dict[int, _Inbox] = {}
+    aborted: set[int] = set()
+    live: list[int] = []
     num_requests = 600
     while len(inboxes) < num_requests or core.has_work:
         for _ in range(int(rng.choice([0, 0, 0, 1, 3])) if core.stats.num_requests < 20 else 0):
@@ -123,7 +141,7 @@ def test_thousands_of_random_requests_keep_every_page_in_order(seed):
             assert _same(request, inbox, _run_alone(request))
 
 
-def test_aborted_requests_keep_what_they_had():
+def test_aborted_requests_keep_what_they_had() -> None:
     core = _core(_executor())
     inbox = _Inbox(GenerateRequest((5, 6), SamplingParams(ignore_eos=True, temperature=0.0, n=2)))
     core.add(0, inbox.request, inbox.append)
@@ -140,7 +158,7 @@ def test_aborted_requests_keep_what_they_had():
     assert core.stats.num_used_pages == 0
 
 
-def test_an_executors_error_fails_those_in_the_step_and_no_others():
+def test_an_executors_error_fails_those_in_the_step_and_no_others() -> None:
     executor = _executor()
     core = _core(executor, max_num_seqs=1)
     first = _Inbox(GenerateRequest((5, 6), SamplingParams(max_tokens=3, temperature=0.0)))
@@ -151,17 +169,16 @@ def test_an_executors_error_fails_those_in_the_step_and_no_others():
     core.step()
     executor.error = None
     core.scheduler.check_integrity()
-    assert isinstance(first[-1], Failure)
-    assert isinstance(first[-1].error, IngotError)
-    assert "device lost" in str(first[-1].error)
+    assert isinstance(first.error(), IngotError)
+    assert "device lost" in str(first.error())
     while not second.ended:
         core.step()
     assert second.output().token_ids == _greedy_reference(executor, (7,), 3)
 
 
-def test_logits_that_are_no_numbers_fail_their_request_alone():
+def test_logits_that_are_no_numbers_fail_their_request_alone() -> None:
     class Broken(FakeExecutor):
-        def logits_after(self, token_ids):
+        def logits_after(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
             logits = super().logits_after(token_ids)
             return np.full_like(logits, np.nan) if token_ids[0] == 9 else logits
 
@@ -174,11 +191,11 @@ def test_logits_that_are_no_numbers_fail_their_request_alone():
         core.step()
         core.scheduler.check_integrity()
     assert [type(event) for event in bad] == [Failure]
-    assert "not finite" in str(bad[0].error)
+    assert "not finite" in str(bad.error())
     assert good.output().finish_reason in ("length", "stop")
 
 
-def test_scores_are_the_log_probabilities_after_each_token_over_chunks():
+def test_scores_are_the_log_probabilities_after_each_token_over_chunks() -> None:
     executor = _executor()
     core = _core(executor, max_num_batched_tokens=7)
     inbox = _Inbox(ScoreRequest(tuple(range(40, 72))))
@@ -187,5 +204,4 @@ def test_scores_are_the_log_probabilities_after_each_token_over_chunks():
         core.step()
     assert executor.num_steps == 5
     rows = [executor.logits_after(list(range(40, 41 + index))) for index in range(32)]
-    assert isinstance(inbox[0], Scores)
-    assert np.allclose(inbox[0].log_probs, log_softmax(np.stack(rows)))
+    assert np.allclose(inbox.scores(), log_softmax(np.stack(rows)))

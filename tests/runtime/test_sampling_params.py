@@ -1,18 +1,19 @@
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from ingot.ir.errors import RequestError
 from ingot.runtime import SamplingParams
 
 
-def test_defaults_sample_plainly_and_parameters_are_frozen():
+def test_defaults_sample_plainly_and_parameters_are_frozen() -> None:
     params = SamplingParams()
     assert (params.temperature, params.top_p, params.top_k, params.n) == (1.0, 1.0, 0, 1)
     assert not params.is_greedy
     assert not params.changes_logits
     with pytest.raises(dataclasses.FrozenInstanceError):
-        params.top_k = 3
+        params.top_k = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -52,28 +53,30 @@ def test_defaults_sample_plainly_and_parameters_are_frozen():
         ("logprobs", -1),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_its_name(name, value):
+def test_a_value_out_of_range_is_refused_by_its_name(name: str, value: Any) -> None:
     with pytest.raises(RequestError, match=name) as refusal:
         SamplingParams(**{name: value})
     assert refusal.value.param == name
 
 
-def test_min_tokens_may_not_exceed_max_tokens():
+def test_min_tokens_may_not_exceed_max_tokens() -> None:
     with pytest.raises(RequestError, match="min_tokens is 5, more than max_tokens, 4"):
         SamplingParams(min_tokens=5, max_tokens=4)
 
 
-def test_values_are_brought_to_one_form():
-    params = SamplingParams(stop="end", stop_token_ids=[3, 4], logit_bias={"7": 1, 8: -2.5})
+def test_values_are_brought_to_one_form() -> None:
+    bias: Any = {"7": 1, 8: -2.5}
+    params = SamplingParams(stop="end", stop_token_ids=[3, 4], logit_bias=bias)
     assert params.stop_strings == ("end",)
     assert params.stop_token_ids == (3, 4)
     assert dict(params.logit_bias) == {7: 1.0, 8: -2.5}
     assert SamplingParams(stop=["a", "b"]).stop_strings == ("a", "b")
-    assert SamplingParams(stop=None, stop_token_ids=None, logit_bias=None) == SamplingParams()
+    nothing: dict[str, Any] = {"stop": None, "stop_token_ids": None, "logit_bias": None}
+    assert SamplingParams(**nothing) == SamplingParams()
     assert hash(SamplingParams(seed=3)) == hash(SamplingParams(seed=3))
 
 
-def test_the_callers_mapping_is_not_shared():
+def test_the_callers_mapping_is_not_shared() -> None:
     bias = {7: 1.0}
     params = SamplingParams(logit_bias=bias)
     bias[8] = 1.0

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from ingot.ir.errors import RequestError
 from ingot.runtime.sizes import parse_size
@@ -7,12 +9,12 @@ from ingot.runtime.sizes import parse_size
     ("size", "num_bytes"),
     [(1, 1), ("1", 1), ("2GiB", 2**31), ("512 MB", 512_000_000), ("1.5kib", 1536), ("0.5GiB", 2**29)],
 )
-def test_sizes_are_bytes(size, num_bytes):
+def test_sizes_are_bytes(size: Any, num_bytes: int) -> None:
     assert parse_size(size, name="kv_memory") == num_bytes
 
 
 @pytest.mark.parametrize("size", [0, -1, True, "", "0MiB", "GiB", "2 apples", "-1GiB", "1e9", 1.5, None])
-def test_what_is_no_size_is_refused_by_name(size):
+def test_what_is_no_size_is_refused_by_name(size: Any) -> None:
     with pytest.raises(RequestError, match="kv_memory must be a size") as refusal:
         parse_size(size, name="kv_memory")
     assert refusal.value.param == "kv_memory"

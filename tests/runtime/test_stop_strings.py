@@ -8,7 +8,7 @@ _TEXT = st.text(alphabet="ab<>", max_size=30)
 _STOPS = st.lists(st.text(alphabet="ab<>", min_size=1, max_size=4), max_size=3)
 
 
-def _run(stops, pieces):
+def _run(stops: list[str], pieces: list[str]) -> tuple[str, str | None]:
     matcher = StopStrings(stops)
     out = ""
     for piece in pieces:
@@ -20,14 +20,14 @@ def _run(stops, pieces):
 
 
 @given(_TEXT, _STOPS, st.lists(st.integers(0, 30), max_size=8))
-def test_the_result_does_not_depend_on_the_pieces(text, stops, cuts):
+def test_the_result_does_not_depend_on_the_pieces(text: str, stops: list[str], cuts: list[int]) -> None:
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(bounds)]
     assert _run(stops, pieces) == _run(stops, list(text))
 
 
 @given(_TEXT, _STOPS)
-def test_the_text_ends_before_the_first_stop_string_to_be_complete(text, stops):
+def test_the_text_ends_before_the_first_stop_string_to_be_complete(text: str, stops: list[str]) -> None:
     out, stop = _run(stops, [text])
     assert text.startswith(out)
     if stop is None:
@@ -39,7 +39,7 @@ def test_the_text_ends_before_the_first_stop_string_to_be_complete(text, stops):
         assert not any(candidate in text[: end - 1] for candidate in stops)
 
 
-def test_only_a_possible_beginning_is_held_back():
+def test_only_a_possible_beginning_is_held_back() -> None:
     matcher = StopStrings(["</s>"])
     assert matcher.push("a<") == ("a", None)
     assert matcher.push("b</") == ("<b", None)
@@ -47,5 +47,5 @@ def test_only_a_possible_beginning_is_held_back():
     assert matcher.flush() == "</s"
 
 
-def test_of_several_complete_at_once_the_longest_is_taken():
+def test_of_several_complete_at_once_the_longest_is_taken() -> None:
     assert StopStrings(["b", "ab"]).push("xab") == ("x", "ab")

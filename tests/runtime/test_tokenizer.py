@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ingot.ir.errors import ArtifactError, RequestError
@@ -9,7 +11,7 @@ from .small_tokenizers import CHAT_TEMPLATE, byte_level_backend
 HI = [{"role": "user", "content": "hi"}]
 
 
-def _folder(path, **files):
+def _folder(path: Path, **files: Any) -> Path:
     byte_level_backend().save(str(path / "tokenizer.json"))
     for name, content in files.items():
         file = path / name.replace("__", ".")
@@ -17,7 +19,7 @@ def _folder(path, **files):
     return path
 
 
-def test_special_tokens_stand_alone_or_in_objects(tmp_path):
+def test_special_tokens_stand_alone_or_in_objects(tmp_path: Path) -> None:
     folder = _folder(
         tmp_path,
         special_tokens_map__json={"bos_token": {"content": "<s>"}, "eos_token": "wrong"},
@@ -40,11 +42,13 @@ def test_special_tokens_stand_alone_or_in_objects(tmp_path):
         ({}, set()),
     ],
 )
-def test_the_end_tokens_come_from_the_first_file_that_names_them(tmp_path, files, expected):
+def test_the_end_tokens_come_from_the_first_file_that_names_them(
+    tmp_path: Path, files: Any, expected: set[int]
+) -> None:
     assert Tokenizer.load(_folder(tmp_path, **files)).eos_token_ids == expected
 
 
-def test_the_post_processor_adds_its_tokens_only_to_plain_text(tmp_path):
+def test_the_post_processor_adds_its_tokens_only_to_plain_text(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(_folder(tmp_path))
     plain = tokenizer.encode("hello")
     assert plain[0] == 0
@@ -54,7 +58,7 @@ def test_the_post_processor_adds_its_tokens_only_to_plain_text(tmp_path):
     assert tokenizer.decode(plain, skip_special_tokens=False) == "<s>hello"
 
 
-def test_settings_of_a_training_script_do_not_cut_prompts(tmp_path):
+def test_settings_of_a_training_script_do_not_cut_prompts(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     spec = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     spec["truncation"] = {
@@ -67,7 +71,7 @@ def test_settings_of_a_training_script_do_not_cut_prompts(tmp_path):
     assert len(Tokenizer.load(folder).encode("hello world " * 5)) > 2
 
 
-def test_templates_are_found_in_all_their_places(tmp_path):
+def test_templates_are_found_in_all_their_places(tmp_path: Path) -> None:
     named = [{"name": "default", "template": "old"}, {"name": "tool_use", "template": "with tools"}]
     folder = _folder(tmp_path, tokenizer_config__json={"chat_template": named}, chat_template__jinja="new")
     (folder / "additional_chat_templates").mkdir()
@@ -79,7 +83,7 @@ def test_templates_are_found_in_all_their_places(tmp_path):
     assert tokenizer.render_chat(HI, chat_template="{{ messages[0].content }}!") == "hi!"
 
 
-def test_without_a_template_messages_are_refused_and_text_still_works(tmp_path):
+def test_without_a_template_messages_are_refused_and_text_still_works(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(_folder(tmp_path))
     assert not tokenizer.has_chat_template
     assert tokenizer.encode("hello")
@@ -87,14 +91,14 @@ def test_without_a_template_messages_are_refused_and_text_still_works(tmp_path):
         tokenizer.render_chat(HI)
 
 
-def test_a_list_without_a_default_names_what_there_is(tmp_path):
+def test_a_list_without_a_default_names_what_there_is(tmp_path: Path) -> None:
     named = [{"name": "rag", "template": "x"}]
     tokenizer = Tokenizer.load(_folder(tmp_path, tokenizer_config__json={"chat_template": named}))
     with pytest.raises(RequestError, match="no default chat template; name one of: rag"):
         tokenizer.render_chat(HI)
 
 
-def test_broken_folders_are_refused_by_file(tmp_path):
+def test_broken_folders_are_refused_by_file(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"holds no tokenizer\.json"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
@@ -108,6 +112,6 @@ def test_broken_folders_are_refused_by_file(tmp_path):
         Tokenizer.load(tmp_path)
 
 
-def test_text_that_utf8_cannot_hold_is_refused(tmp_path):
+def test_text_that_utf8_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="not valid Unicode"):
         Tokenizer.load(_folder(tmp_path)).encode("\ud800")
