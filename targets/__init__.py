@@ -1,0 +1,17 @@
+"""Targets, the host, and the manifest's schema."""
+
+from .host import Host, detect_host
+from .manifest import Manifest, read_manifest, write_manifest
+from .target import CPUS, Target, parse_target, supported_targets
+
+__all__ = [
+    "CPUS",
+    "Host",
+    "Manifest",
+    "Target",
+    "detect_host",
+    "parse_target",
+    "read_manifest",
+    "supported_targets",
+    "write_manifest",
+]

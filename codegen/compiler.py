@@ -1,0 +1,280 @@
+"""From a model to an artifact: frontend, passes, machine code, parameters, manifest."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from ..frontend import Model, load_model
+from ..ir import Module, ScalarType, print_module
+from ..ir.errors import CompileError
+from ..passes import InterpreterChecker, PipelineOptions, build_pipeline, find_scheme, run_passes
+from ..passes import PassRecord as PassRun
+from ..targets import Manifest, Target, parse_target, write_manifest
+from ..targets.manifest import (
+    SCHEMA,
+    InputRecord,
+    LibraryRecord,
+    ModelRecord,
+    PassRecord,
+    SourceRecord,
+    StateRecord,
+)
+from .tvm_compiler import require_compiler
+
+__all__ = ["CompileProgress", "CompiledArtifact", "compile_model"]
+
+Item = TypeVar("Item")
+
+
+class CompileProgress(Protocol):
+    """Hears how far compiling has come."""
+
+    def stage(self, title: str, total: int | None) -> None:
+        """A new stage of ``total`` steps; None where that is not known."""
+
+    def advance(self, amount: int = 1) -> None:
+        """So many steps further."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledArtifact:
+    """An artifact that was just made; where a path is expected it stands for its folder."""
+
+    path: Path
+    num_bytes: int
+    seconds: float
+    peak_memory_bytes: int
+    manifest: Manifest
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+class _Silent:
+    """Progress that nobody watches."""
+
+    def stage(self, title: str, total: int | None) -> None:
+        pass
+
+    def advance(self, amount: int = 1) -> None:
+        pass
+
+
+def compile_model(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    targets: Sequence[str] = ("cpu",),
+    quant: str = "none",
+    dtype: str = "auto",
+    backend: str = "tvm",
+    max_seq_len: int | None = None,
+    page_size: int = 16,
+    verify: bool = False,
+    dump_ir: Path | None = None,
+    force: bool = False,
+    progress: CompileProgress | None = None,
+) -> CompiledArtifact:
+    """Compile a model into an artifact folder.
+
+    Args:
+        source: a Hugging Face folder or a hub id.
+        output: the folder to make; ``NAME.ingot`` here unless given.
+        targets: what to build machine code for, as :func:`ingot.targets.parse_target` reads it.
+        quant: a scheme of :data:`ingot.passes.SCHEMES`, or ``none``.
+        dtype: of unquantized weights; ``auto`` keeps the checkpoint's. With ``float32`` the KV cache is
+        float32 too,
+            otherwise float16.
+        backend: ``tvm``.
+        max_seq_len: the longest sequence in tokens; what the model was made for unless given.
+        page_size: tokens a page of the KV cache holds: 16, 32 or 64.
+        verify: run the reference interpreter around each pass and record the largest difference.
+        dump_ir: a folder to write the module after each pass to.
+        force: replace ``output`` if it is an artifact.
+        progress: told of each stage.
+
+    Raises:
+        ModelError: the model cannot be taken in.
+        CompileError: it cannot be built as asked; nothing is written then.
+    """
+    started = time.perf_counter()
+    watcher = progress or _Silent()
+    built_for = _parse_targets(targets)
+    scheme = find_scheme(quant)
+    weight_type = _parse_dtype(dtype)
+    if backend != "tvm":
+        raise CompileError(f"no backend '{backend}'; backends: tvm")
+    if page_size not in (16, 32, 64):
+        raise CompileError(f"a page holds 16, 32 or 64 tokens, not {page_size}")
+
+    require_compiler()
+    watcher.stage("Reading the model", None)
+    model = load_model(source)
+    length = _sequence_length(model, max_seq_len)
+    path = Path(output) if output is not None else Path(f"{model.name}.ingot")
+    from .artifact_writer import (
+        copy_tokenizer,
+        hash_tree,
+        staged_folder,
+        write_parameters,
+    )  # after cheap refusals
+
+    with staged_folder(path, force=force) as folder:
+        copy_tokenizer(model.folder, folder)
+        provenance = model.provenance_later()
+        is_float32 = (weight_type or model.config.dtype) is ScalarType.FLOAT32
+        options = PipelineOptions(
+            max_seq_len=length,
+            scheme=scheme,
+            dtype=weight_type,
+            page_size=page_size,
+            kv_dtype=ScalarType.FLOAT32 if is_float32 else ScalarType.FLOAT16,
+        )
+        module, runs = _run_pipeline(model, options, folder, verify=verify, dump_ir=dump_ir, progress=watcher)
+
+        from .library import build_library, toolchain
+        from .lowering import state_layouts
+        from .memory_plan import plan_memory
+        from .preparing import pack_parameters
+
+        watcher.stage("Generating machine code", len(built_for))
+        (folder / "lib").mkdir()
+        for target in built_for:
+            build_library(module, target, folder / "lib" / target.library_name)
+            watcher.advance()
+        watcher.stage("Packing weights", len(module.forward.parameters))
+        packed = _watched(pack_parameters(module, model.weights), watcher.advance)
+        parameters = write_parameters(folder, packed)
+
+        watcher.stage("Hashing", None)
+        files = hash_tree(folder)
+        sizes = {file.path: file.num_bytes for file in files}
+        memory = plan_memory(module.forward, weight_bytes=sizes["params/weights.bin"], page_size=page_size)
+        manifest = Manifest(
+            schema=SCHEMA,
+            ingot=version("ingot"),
+            toolchain=toolchain(),
+            model=ModelRecord(
+                name=model.name,
+                architecture=model.config.model_type,
+                vocab_size=model.config.vocab_size,
+                num_layers=model.config.num_layers,
+                num_parameters=_num_parameters(model),
+                max_seq_len=length,
+                eos_token_ids=model.config.eos_token_ids,
+            ),
+            dtype=dtype,
+            quant=quant,
+            sources=tuple(SourceRecord(f.name, f.num_bytes, f.sha256) for f in provenance.result()),
+            passes=tuple(PassRecord(run.name, run.modified, run.largest_difference) for run in runs),
+            inputs=tuple(
+                InputRecord(v.name, v.type.shape, v.type.scalar.value) for v in module.forward.inputs
+            ),
+            states=tuple(StateRecord(s.name, s.shape, s.dtype) for s in state_layouts(module.forward)),
+            parameters=parameters,
+            libraries=tuple(_library_record(target) for target in built_for),
+            memory=memory,
+            files=files,
+            notes=tuple(note for run in runs for note in run.notes),
+        )
+        write_manifest(folder, manifest)
+    return CompiledArtifact(
+        path=path,
+        num_bytes=sum(sizes.values()) + (path / "manifest.json").stat().st_size,
+        seconds=time.perf_counter() - started,
+        peak_memory_bytes=_peak_memory(),
+        manifest=manifest,
+    )
+
+
+def _parse_targets(targets: Sequence[str]) -> tuple[Target, ...]:
+    parsed = tuple(dict.fromkeys(parse_target(text) for text in targets))
+    if not parsed:
+        raise CompileError("no target to build for; 'cpu' is this host")
+    return parsed
+
+
+def _parse_dtype(dtype: str) -> ScalarType | None:
+    choices = {kind.value: kind for kind in ScalarType if kind.is_float}
+    if dtype != "auto" and dtype not in choices:
+        raise CompileError(f"no dtype '{dtype}'; dtypes: auto, {', '.join(choices)}")
+    return choices.get(dtype)
+
+
+def _sequence_length(model: Model, asked: int | None) -> int:
+    most = model.config.max_position_embeddings
+    if asked is None:
+        return most
+    if asked < 1:
+        raise CompileError(f"max_seq_len must be at least 1, not {asked}")
+    return asked
+
+
+def _run_pipeline(
+    model: Model,
+    options: PipelineOptions,
+    folder: Path,
+    *,
+    verify: bool,
+    dump_ir: Path | None,
+    progress: CompileProgress,
+) -> tuple[Module, tuple[PassRun, ...]]:
+    """Run the passes; the module after each stage goes into the artifact, after each pass to ``dump_ir``."""
+    passes = build_pipeline(options)
+    stages: dict[str, Module] = {}
+
+    def keep(label: str, module: Module) -> None:
+        stages[module.stage] = module
+        if dump_ir is not None:
+            dump_ir.mkdir(parents=True, exist_ok=True)
+            (dump_ir / f"{label}.ir").write_text(print_module(module))
+        progress.advance()
+
+    checker = InterpreterChecker(model.weights.read, vocab_size=model.config.vocab_size) if verify else None
+    progress.stage("Running passes", len(passes) + 1)
+    result = run_passes(model.module, passes, check=checker, dump=keep)
+    (folder / "ir").mkdir()
+    for stage, module in stages.items():
+        (folder / "ir" / f"{stage}.ir").write_text(print_module(module))
+    return result.module, result.records
+
+
+def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:
+    for item in items:
+        yield item
+        advance()
+
+
+def _library_record(target: Target) -> LibraryRecord:
+    return LibraryRecord(
+        target=target.name,
+        path=f"lib/{target.library_name}",
+        system=target.system,
+        machine=target.machine,
+        features=tuple(sorted(target.features)),
+        rank=target.rank,
+    )
+
+
+def _num_parameters(model: Model) -> int:
+    """Elements of the tensors the graph uses; a tied head is counted once."""
+    total = 0
+    for value in model.module.forward.parameters:
+        count = 1
+        for dim in value.type.shape:
+            count *= int(dim)
+        total += count
+    return total
+
+
+def _peak_memory() -> int:
+    """The most memory this process has held at once, in bytes, mapped files included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

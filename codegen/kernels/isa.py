@@ -1,0 +1,124 @@
+"""What kernels ask of an instruction set: vector width, integer dot products, and how many registers to fill.
+
+Everything else about a machine LLVM knows. A new instruction set is one subclass and one entry in ``ISAS``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from .script import T, broadcast, reinterpret, vector_type
+
+__all__ = ["ISAS", "Isa", "fma", "intrinsic"]
+
+
+def intrinsic(dtype: str, name: str, *operands: tirx.Expr) -> tirx.Expr:
+    """An LLVM intrinsic without side effects."""
+    return T.call_llvm_pure_intrin(dtype, name, *operands)
+
+
+def fma(lanes: int, a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+    """``a * b + c`` in float32, rounded once."""
+    suffix = "f32" if lanes == 1 else f"v{lanes}f32"
+    return intrinsic(vector_type("float32", lanes), f"llvm.fma.{suffix}", a, b, c)
+
+
+@dataclass(frozen=True)
+class Isa(ABC):
+    """One instruction set.
+
+    ``lanes`` is float32 elements in a vector register. ``integer_rows`` and ``float_rows`` are the heights of
+    the register tiles of the integer and float matrix products, largest first, each half the one before,
+    down to 1. ``attention_rows`` is how many queries share a register tile of keys.
+    """
+
+    name: str
+    lanes: int
+    integer_rows: tuple[int, ...]
+    float_rows: tuple[int, ...]
+    attention_rows: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in a vector register."""
+        return 4 * self.lanes
+
+    @abstractmethod
+    def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
+        """Add the products of four neighbours to each int32 lane of ``sums``.
+
+        ``weights`` are unsigned bytes that stand for ``byte - zero_point``, ``activations`` signed bytes of
+        magnitude up to 127. Where :meth:`subtracts_zero_point` is false the products are of the bytes as
+        they are.
+        """
+
+    def subtracts_zero_point(self, zero_point: int) -> bool:
+        """Whether :meth:`dot` itself takes the zero point off the weights."""
+        return False
+
+
+@dataclass(frozen=True)
+class Avx512Vnni(Isa):
+    """AVX-512 with VNNI: four byte products and their sum in one instruction."""
+
+    def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
+        return intrinsic(
+            "int32x16",
+            "llvm.x86.avx512.vpdpbusd.512",
+            sums,
+            reinterpret("int8x64", weights),
+            reinterpret("int8x64", activations),
+        )
+
+
+@dataclass(frozen=True)
+class Avx2(Isa):
+    """AVX2: pairs of bytes to saturating int16, pairs of these to int32.
+
+    Two products of a 4-bit weight fit int16. For wider weights the sign moves to the activation, so that a
+    pair is at most ``2 * 128 * 127`` and cannot saturate.
+    """
+
+    def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
+        weights, activations = reinterpret("int8x32", weights), reinterpret("int8x32", activations)
+        if self.subtracts_zero_point(zero_point):
+            signed = T.bitwise_xor(weights, broadcast(T.int8(-128), 32))
+            activations = intrinsic("int8x32", "llvm.x86.avx2.psign.b", activations, signed)
+            weights = intrinsic("int8x32", "llvm.abs.v32i8", signed, tirx.const(False, "bool"))
+        pairs = intrinsic("int16x16", "llvm.x86.avx2.pmadd.ub.sw", weights, activations)
+        fours = intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", pairs, broadcast(T.int16(1), 16))
+        return sums + fours
+
+    def subtracts_zero_point(self, zero_point: int) -> bool:
+        return zero_point == 128
+
+
+@dataclass(frozen=True)
+class NeonDotProduct(Isa):
+    """Armv8.2 with the dot product extension."""
+
+    def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
+        weights = reinterpret("int8x16", weights)
+        if self.subtracts_zero_point(zero_point):
+            weights = T.bitwise_xor(weights, broadcast(T.int8(-128), 16))
+        name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+        return intrinsic("int32x4", name, sums, weights, reinterpret("int8x16", activations))
+
+    def subtracts_zero_point(self, zero_point: int) -> bool:
+        return zero_point == 128
+
+
+ISAS: dict[str, Isa] = {
+    isa.name: isa
+    for isa in (
+        Avx512Vnni(
+            "avx512-vnni", lanes=16, integer_rows=(8, 4, 2, 1), float_rows=(8, 4, 2, 1), attention_rows=4
+        ),
+        Avx2("avx2", lanes=8, integer_rows=(2, 1), float_rows=(4, 2, 1), attention_rows=2),
+        NeonDotProduct("neon-dotprod", lanes=4, integer_rows=(2, 1), float_rows=(4, 2, 1), attention_rows=4),
+    )
+}
+"""Every instruction set by the name that targets use."""

@@ -1,0 +1,268 @@
+"""Kernels that go over rows once: norms, rotary embedding, gates, look-ups, and writing to the KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from .isa import Isa, fma
+from .layout import BLOCK, num_blocks
+from .rows import Rows, exponential, load_float, load_rows, reduce_add
+from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
+
+__all__ = ["add", "append_kv", "embedding", "gather_rows", "rms_norm", "rope", "silu_mul"]
+
+
+def _columns(isa: Isa, width: int, emit: Callable[[Expr, int], None]) -> None:
+    """Emit ``emit(column, lanes)`` over ``width`` columns: whole vectors, then single elements."""
+    if width // isa.lanes:
+        with T.serial(width // isa.lanes) as index:
+            emit(index * isa.lanes, isa.lanes)
+    for column in range(width // isa.lanes * isa.lanes, width):
+        emit(column, 1)
+
+
+def rms_norm(isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: Rows | None) -> tirx.PrimFunc:
+    """Root mean square norm over each ``size`` columns of a row, the whole row or a head of it.
+
+    Arguments: ``x`` float32 ``[m, x.stride]``, a residual likewise if there is one, the weight float32
+    ``[size]``; results: the sum ``[m, width]`` if there is a residual, and the norm ``[m, width]``.
+    """
+    lanes = isa.lanes
+
+    def body(rows: Buffer, *rest: Buffer) -> None:
+        if residual is None:
+            weight, out = rest
+            source, view = rows, x
+        else:
+            other, weight, total, out = rest
+            source, view = total, Rows.dense(x.width)
+        with T.parallel(rows.shape[0]) as row, T.serial(x.width // size) as head:
+            squares, tail = Vector("float32", lanes), Vector("float32", 1)
+            squares.fill(T.float32(0))
+            tail.set(T.float32(0))
+
+            def accumulate(column: Expr, width: int) -> None:
+                value, into = Vector("float32", width), squares if width > 1 else tail
+                value.set(load_rows(rows, x, row, head * size + column, width))
+                if residual is not None:
+                    value.set(value.value + load_rows(other, residual, row, head * size + column, width))
+                    store(total, (row, head * size + column), value.value, width)
+                into.set(fma(width, value.value, value.value, into.value))
+
+            _columns(isa, size, accumulate)
+            factor = Vector("float32", 1)
+            mean = (reduce_add(lanes, squares.value) + tail.value) / T.float32(size)
+            factor.set(T.float32(1) / tirx.sqrt(mean + T.float32(epsilon)))
+
+            def scale(column: Expr, width: int) -> None:
+                value = load_rows(source, view, row, head * size + column, width)
+                normed = value * broadcast(factor.value, width) * load(weight, (column,), width)
+                store(out, (row, head * size + column), normed, width)
+
+            _columns(isa, size, scale)
+
+    m = symbol("m")
+    arguments: list[tuple[str, tuple[Expr, ...], str]] = [("x", (m, x.stride), "float32")]
+    if residual is not None:
+        arguments.append(("residual", (m, residual.stride), "float32"))
+    arguments.append(("weight", (size,), "float32"))
+    if residual is not None:
+        arguments.append(("total", (m, x.width), "float32"))
+    return kernel(name, [*arguments, ("out", (m, x.width), "float32")], body)
+
+
+def add(isa: Isa, name: str, left: Rows, right: Rows) -> tirx.PrimFunc:
+    """The sum of two activations of one width; the result is ``[m, width]``."""
+
+    def body(left_rows: Buffer, right_rows: Buffer, out: Buffer) -> None:
+        with T.parallel(left_rows.shape[0]) as row:
+
+            def total(column: Expr, width: int) -> None:
+                value = load_rows(left_rows, left, row, column, width)
+                store(out, (row, column), value + load_rows(right_rows, right, row, column, width), width)
+
+            _columns(isa, left.width, total)
+
+    m = symbol("m")
+    arguments = [
+        ("left", (m, left.stride), "float32"),
+        ("right", (m, right.stride), "float32"),
+        ("out", (m, left.width), "float32"),
+    ]
+    return kernel(name, arguments, body)
+
+
+def rope(isa: Isa, name: str, x: Rows, head_dim: int) -> tirx.PrimFunc:
+    """Turn each head's element i with element i + head_dim / 2 by the row's angles.
+
+    Arguments: ``x`` float32 ``[m, x.stride]``, cosines and sines float32 ``[m, head_dim / 2]``; the result
+    ``[m, width]``.
+    """
+    half = head_dim // 2
+
+    def body(rows: Buffer, cosines: Buffer, sines: Buffer, out: Buffer) -> None:
+        with T.parallel(rows.shape[0]) as row, T.serial(x.width // head_dim) as head:
+
+            def turn(column: Expr, width: int) -> None:
+                first, second = Vector("float32", width), Vector("float32", width)
+                cosine, sine = Vector("float32", width), Vector("float32", width)
+                first.set(load_rows(rows, x, row, head * head_dim + column, width))
+                second.set(load_rows(rows, x, row, head * head_dim + half + column, width))
+                cosine.set(load(cosines, (row, column), width))
+                sine.set(load(sines, (row, column), width))
+                store(
+                    out,
+                    (row, head * head_dim + column),
+                    first.value * cosine.value - second.value * sine.value,
+                    width,
+                )
+                store(
+                    out,
+                    (row, head * head_dim + half + column),
+                    second.value * cosine.value + first.value * sine.value,
+                    width,
+                )
+
+            _columns(isa, half, turn)
+
+    m = symbol("m")
+    arguments = [
+        ("x", (m, x.stride), "float32"),
+        ("cosines", (m, half), "float32"),
+        ("sines", (m, half), "float32"),
+        ("out", (m, x.width), "float32"),
+    ]
+    return kernel(name, arguments, body)
+
+
+def silu_mul(isa: Isa, name: str, x: Rows) -> tirx.PrimFunc:
+    """``silu(gate) * up`` of rows that hold both halves; the result is ``[m, width / 2]``."""
+    half = x.width // 2
+
+    def body(rows: Buffer, out: Buffer) -> None:
+        with T.parallel(rows.shape[0]) as row:
+
+            def gate(column: Expr, width: int) -> None:
+                value = Vector("float32", width)
+                value.set(load_rows(rows, x, row, column, width))
+                one = broadcast(T.float32(1), width)
+                opened = value.value / (
+                    one + exponential(isa, width, broadcast(T.float32(0), width) - value.value)
+                )
+                store(out, (row, column), opened * load_rows(rows, x, row, half + column, width), width)
+
+            _columns(isa, half, gate)
+
+    m = symbol("m")
+    return kernel(name, [("x", (m, x.stride), "float32"), ("out", (m, half), "float32")], body)
+
+
+def gather_rows(isa: Isa, name: str, table_rows: Expr | None, x: Rows) -> tirx.PrimFunc:
+    """Rows of ``x`` by number: ``x`` ``[n, x.stride]``, row numbers int32 ``[m]``, the result ``[m, width]``.
+
+    ``table_rows`` is n where it is fixed, None where it differs from step to step.
+    """
+
+    def body(table: Buffer, numbers: Buffer, out: Buffer) -> None:
+        with T.parallel(numbers.shape[0]) as row:
+
+            def copy(column: Expr, width: int) -> None:
+                store(out, (row, column), load_rows(table, x, load(numbers, (row,)), column, width), width)
+
+            _columns(isa, x.width, copy)
+
+    n = symbol("n") if table_rows is None else table_rows
+    m = symbol("m")
+    arguments = [
+        ("table", (n, x.stride), "float32"),
+        ("numbers", (m,), "int32"),
+        ("out", (m, x.width), "float32"),
+    ]
+    return kernel(name, arguments, body)
+
+
+def embedding(
+    isa: Isa, name: str, vocabulary: int, width: int, dtype: str, quantized: tuple[int, int, str] | None
+) -> tirx.PrimFunc:
+    """Rows of a blocked table as float32; ``quantized`` is (bits, group size, scale type), else ``dtype``
+    are floats.
+
+    Arguments: the table (codes and scales, or floats), token ids int32 ``[m]``; the result ``[m, width]``.
+    """
+    blocks, m = num_blocks(vocabulary), symbol("m")
+
+    if quantized is None:
+
+        def look_up(table: Buffer, token_ids: Buffer, out: Buffer) -> None:
+            with T.parallel(token_ids.shape[0]) as row, T.serial(width) as column:
+                token = load(token_ids, (row,))
+                value = load_float(table, (token // BLOCK, column, tirx.floormod(token, BLOCK)), 1, dtype)
+                store(out, (row, column), value)
+
+        arguments: list[tuple[str, tuple[Expr, ...], str]] = [("table", (blocks, width, BLOCK), dtype)]
+        body: Callable[..., None] = look_up
+    else:
+        bits, group_size, scale_type = quantized
+
+        def look_up_codes(codes: Buffer, scales: Buffer, token_ids: Buffer, out: Buffer) -> None:
+            with T.parallel(token_ids.shape[0]) as row, T.serial(width // group_size) as group:
+                token = load(token_ids, (row,))
+                block, lane = token // BLOCK, tirx.floormod(token, BLOCK)
+                scale = load_float(scales, (block, group, lane), 1, scale_type)
+                with T.serial(group_size // 4) as four, T.serial(4) as element:
+                    fours = group * (group_size // 4) + four
+                    if bits == 8:
+                        code = cast("int32", 1, load(codes, (block, fours * 64 + lane * 4 + element)))
+                    else:
+                        byte = cast("int32", 1, load(codes, (block, fours // 2 * 64 + lane * 4 + element)))
+                        code = T.bitwise_and(T.shift_right(byte, tirx.floormod(fours, 2) * 4), T.int32(15))
+                    value = cast("float32", 1, code - T.int32(1 << (bits - 1))) * scale
+                    store(out, (row, fours * 4 + element), value)
+
+        arguments = [
+            ("codes", (blocks, width * BLOCK * bits // 8), "uint8"),
+            ("scales", (blocks, width // group_size, BLOCK), scale_type),
+        ]
+        body = look_up_codes
+    return kernel(name, [*arguments, ("token_ids", (m,), "int32"), ("out", (m, width), "float32")], body)
+
+
+def append_kv(
+    isa: Isa, name: str, k: Rows, v: Rows, kv_heads: int, head_dim: int, page_size: int, dtype: str
+) -> tirx.PrimFunc:
+    """Write each row's keys and values into its slot (``page * page_size + offset``).
+
+    Arguments: the caches, ``dtype`` ``[pages, kv_heads, head_dim, page_size]`` for keys (so that
+    neighbouring keys fill a vector) and ``[pages, kv_heads, page_size, head_dim]`` for values; ``k`` and
+    ``v`` float32 ``[m, stride]``; slots int32 ``[m]``.
+    """
+
+    def body(keys: Buffer, values: Buffer, k_rows: Buffer, v_rows: Buffer, slots: Buffer) -> None:
+        with T.parallel(slots.shape[0]) as row, T.serial(kv_heads) as head:
+            page = load(slots, (row,)) // page_size
+            offset = tirx.floormod(load(slots, (row,)), page_size)
+            with T.serial(head_dim) as column:
+                key = load_rows(k_rows, k, row, head * head_dim + column)
+                store(keys, (page, head, column, offset), cast(dtype, 1, key))
+            _columns(
+                isa,
+                head_dim,
+                lambda column, width: store(
+                    values,
+                    (page, head, offset, column),
+                    cast(dtype, width, load_rows(v_rows, v, row, head * head_dim + column, width)),
+                    width,
+                ),
+            )
+
+    m, pages = symbol("m"), symbol("pages")
+    arguments = [
+        ("keys", (pages, kv_heads, head_dim, page_size), dtype),
+        ("values", (pages, kv_heads, page_size, head_dim), dtype),
+        ("k", (m, k.stride), "float32"),
+        ("v", (m, v.stride), "float32"),
+        ("slots", (m,), "int32"),
+    ]
+    return kernel(name, arguments, body)

@@ -1,0 +1,100 @@
+"""Rounding activations to int8 in groups, as the matrix products take them."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from .isa import Isa, intrinsic
+from .rows import Rows, load_rows, reduce_max
+from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
+
+__all__ = ["quantize_rows"]
+
+
+def quantize_rows(isa: Isa, name: str, x: Rows, group_size: int) -> tirx.PrimFunc:
+    """Codes, scales and the codes' sums of float32 rows, group by group.
+
+    Arguments: ``x`` float32 ``[m, x.stride]``; results: codes int8 ``[m, width]``, scales float32 and sums
+    int32 ``[m, groups]``. The codes lie tile by tile, as :func:`.linear.for_tiles` cuts the rows: within a
+    tile of ``h`` rows ``[width / 4, h, 4]``, so that a product reads them in the order of their addresses.
+    """
+    groups, lanes = x.width // group_size, isa.lanes
+
+    def body(rows: Buffer, codes: Buffer, scales: Buffer, sums: Buffer) -> None:
+        num_rows = rows.shape[0]
+        words = T.decl_buffer((num_rows * (x.width // 4),), "int32", data=codes.data)
+
+        def quantize_row(row: Expr, first_row: Expr, height: int) -> None:
+            packed = T.alloc_buffer((group_size // 4,), "int32")
+            packed_bytes = T.decl_buffer((group_size,), "int8", data=packed.data)
+            with T.serial(groups) as group:
+                values = [Vector("float32", lanes) for _ in range(group_size // lanes)]
+                largest = Vector("float32", lanes)
+                largest.fill(T.float32(0))
+                for index, value in enumerate(values):
+                    value.set(load_rows(rows, x, row, group * group_size + index * lanes, lanes))
+                    largest.set(
+                        tirx.max(
+                            largest.value,
+                            intrinsic(f"float32x{lanes}", f"llvm.fabs.v{lanes}f32", value.value),
+                        )
+                    )
+                scale = Vector("float32", 1)
+                scale.set(reduce_max(lanes, largest.value) / T.float32(127))
+                inverse = Vector("float32", 1)
+                inverse.set(tirx.Select(scale.value > T.float32(0), T.float32(1) / scale.value, T.float32(0)))
+                total = Vector("int32", lanes)
+                total.fill(T.int32(0))
+                for index, value in enumerate(values):
+                    code = Vector("int32", lanes)
+                    rounded = intrinsic(
+                        f"float32x{lanes}",
+                        f"llvm.rint.v{lanes}f32",
+                        value.value * broadcast(inverse.value, lanes),
+                    )
+                    bounded = tirx.max(
+                        tirx.min(rounded, broadcast(T.float32(127), lanes)), broadcast(T.float32(-128), lanes)
+                    )
+                    code.set(cast("int32", lanes, bounded))
+                    total.set(total.value + code.value)
+                    store(packed_bytes, index * lanes, cast("int8", lanes, code.value), lanes)
+                store(scales, (row, group), scale.value)
+                store(
+                    sums, (row, group), intrinsic("int32", f"llvm.vector.reduce.add.v{lanes}i32", total.value)
+                )
+                for four in range(group_size // 4):
+                    place = (
+                        first_row * (x.width // 4)
+                        + (group * (group_size // 4) + four) * height
+                        + (row - first_row)
+                    )
+                    store(words, place, load(packed, four))
+
+        def place_row(row: Expr, heights: tuple[int, ...], first_row: Expr) -> None:
+            """Find the tile of a row past all tiles of the largest height."""
+            height = heights[0]
+            if len(heights) == 1:
+                quantize_row(row, first_row, height)
+                return
+            taken = tirx.floormod(num_rows // height, 2) * height
+            with T.If(row < first_row + taken):
+                with T.Then():
+                    quantize_row(row, first_row, height)
+                with T.Else():
+                    place_row(row, heights[1:], first_row + taken)
+
+        largest_height = isa.integer_rows[0]
+        with T.parallel(num_rows) as row, T.If(row < num_rows // largest_height * largest_height):
+            with T.Then():
+                quantize_row(row, row // largest_height * largest_height, largest_height)
+            with T.Else():
+                place_row(row, isa.integer_rows[1:], num_rows // largest_height * largest_height)
+
+    m = symbol("m")
+    arguments = [
+        ("x", (m, x.stride), "float32"),
+        ("codes", (m, x.width), "int8"),
+        ("scales", (m, groups), "float32"),
+        ("sums", (m, groups), "int32"),
+    ]
+    return kernel(name, arguments, body)

@@ -1,0 +1,81 @@
+"""Rows: how kernels see activations, and what several kernels do with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from .isa import Isa, fma, intrinsic
+from .script import Buffer, Expr, T, broadcast, cast, load, reinterpret, vector_type
+
+__all__ = ["Rows", "exponential", "load_float", "load_rows", "reduce_add", "reduce_max"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """``width`` float32 columns from ``offset`` of rows that are ``stride`` apart.
+
+    A slice of a fused projection, or heads split off a row, are Rows of the same buffer: nothing is moved.
+    """
+
+    width: int
+    stride: int
+    offset: int = 0
+
+    @classmethod
+    def dense(cls, width: int) -> Rows:
+        """Rows that fill their buffer."""
+        return cls(width, width)
+
+
+def load_rows(buffer: Buffer, view: Rows, row: Expr, column: Expr, lanes: int = 1) -> tirx.Expr:
+    """``lanes`` columns of a row of a view."""
+    return load(buffer, (row, view.offset + column), lanes)
+
+
+def load_float(buffer: Buffer, index: Expr | tuple[Expr, ...], lanes: int, dtype: str) -> tirx.Expr:
+    """``lanes`` neighbours as float32; ``uint16`` holds the bits of bfloat16."""
+    value = load(buffer, index, lanes)
+    if dtype == "float32":
+        return value
+    if dtype == "uint16":
+        wide = T.shift_left(cast("uint32", lanes, value), broadcast(T.uint32(16), lanes))
+        return reinterpret(vector_type("float32", lanes), wide)
+    return cast("float32", lanes, value)
+
+
+def reduce_max(lanes: int, value: tirx.Expr) -> tirx.Expr:
+    """The largest lane."""
+    return value if lanes == 1 else intrinsic("float32", f"llvm.vector.reduce.fmax.v{lanes}f32", value)
+
+
+def reduce_add(lanes: int, value: tirx.Expr) -> tirx.Expr:
+    """The sum of the lanes, first to last."""
+    if lanes == 1:
+        return value
+    return intrinsic("float32", f"llvm.vector.reduce.fadd.v{lanes}f32", T.float32(0), value)
+
+
+def exponential(isa: Isa, lanes: int, x: tirx.Expr) -> tirx.Expr:
+    """``exp(x)`` for finite or -inf ``x``, to about 1e-7 relative; exactly 0 below -87.
+
+    ``2**n * exp(r)`` with ``|r| <= log(2) / 2`` and the polynomial of Cephes' ``expf`` (Moshier).
+    """
+    vector = vector_type("float32", lanes)
+
+    def constant(value: float) -> tirx.Expr:
+        return broadcast(T.float32(value), lanes)
+
+    clamped = tirx.min(tirx.max(x, constant(-87.0)), constant(88.0))
+    suffix = "f32" if lanes == 1 else f"v{lanes}f32"
+    n = intrinsic(vector, f"llvm.rint.{suffix}", clamped * constant(1.44269504088896341))
+    r = fma(lanes, n, constant(-0.693359375), clamped)
+    r = fma(lanes, n, constant(2.12194440e-4), r)
+    y = constant(1.9875691500e-4)
+    for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        y = fma(lanes, y, r, constant(coefficient))
+    y = fma(lanes, y, r * r, r + constant(1.0))
+    exponent = cast("int32", lanes, n) + broadcast(T.int32(127), lanes)
+    power = reinterpret(vector, T.shift_left(exponent, broadcast(T.int32(23), lanes)))
+    return tirx.Select(x < constant(-87.0), constant(0.0), y * power)

@@ -1,0 +1,44 @@
+"""Machine code: a paged module, compiled for one target and linked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tvm
+
+from ..ir import Module
+from ..ir.errors import CompileError
+from ..targets import Target
+from .kernels.isa import ISAS
+from .link import export_executable
+from .lowering import lower
+
+__all__ = ["build_library", "llvm_target", "toolchain"]
+
+
+def llvm_target(target: Target) -> tvm.target.Target:
+    """TVM's description of a CPU target."""
+    fields: dict[str, object] = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu}
+    if target.attributes:
+        fields["mattr"] = list(target.attributes)
+    return tvm.target.Target(fields)
+
+
+def toolchain() -> dict[str, str]:
+    """Versions of what makes the machine code."""
+    return {"tvm": str(tvm.__version__), "llvm": str(tvm.support.libinfo().get("LLVM_VERSION", "unknown"))}
+
+
+def build_library(module: Module, target: Target, path: Path) -> None:
+    """Compile ``module``'s step for ``target`` and write the shared library to ``path``.
+
+    Raises :class:`CompileError` where the module has an operator without a kernel, or TVM refuses.
+    """
+    lowered = lower(module, ISAS[target.isa])
+    try:
+        executable = tvm.compile(lowered, target=llvm_target(target))
+    except tvm.error.InternalError as error:
+        raise CompileError(
+            f"TVM cannot compile for {target.name}: {str(error).strip().splitlines()[-1]}"
+        ) from error
+    export_executable(executable, path, target.triple)

@@ -1,0 +1,401 @@
+"""From a paged module to TVM: each operator becomes a call of a kernel specialised to its shapes.
+
+Activations are two-dimensional buffers ``[rows, columns]``; reshapes and slices that keep rows whole move
+nothing, they are other :class:`~ingot.codegen.kernels.rows.Rows` of the same buffer. A kernel is generated
+once for each distinct specialisation, so that a model of many like layers holds a handful. To lower another
+operator, add a method to :class:`_Lowering` and name it in ``_RULES``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import cast
+
+import tvm
+from tvm import relax, tirx
+
+from ..ir import Graph, Module, Operation, QuantFormat, ScalarType, TensorType, Value
+from ..ir.errors import CompileError
+from .kernels.attention import AttentionShape, paged_attention
+from .kernels.isa import Isa
+from .kernels.layout import Component, Layout, components
+from .kernels.linear import linear_float, linear_quantized
+from .kernels.pointwise import add, append_kv, embedding, gather_rows, rms_norm, rope, silu_mul
+from .kernels.quantize import quantize_rows
+from .kernels.rows import Rows
+
+__all__ = ["ENTRY", "StateLayout", "lower", "parameter_layouts", "state_layouts"]
+
+ENTRY = "step"
+"""The function of a library that runs one step: inputs, states, then the arrays of the parameters; it
+returns logits.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StateLayout:
+    """How a state lies in memory: dimensions, ``pages`` the symbolic one, and numpy dtype."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+class _StateRole(Enum):
+    KEYS = "keys"
+    VALUES = "values"
+
+
+def parameter_layouts(graph: Graph) -> dict[Value, Layout]:
+    """How each parameter of a step is laid out, by what uses it.
+
+    They are in the order in which the step first uses them, which is that of the entry's arguments and of
+    the file.
+    """
+    known = frozenset(graph.parameters)
+    layouts: dict[Value, Layout] = {}
+    for operation in graph.operations:
+        for position, operand in enumerate(operation.operands):
+            if operation.operator == "linear":
+                wanted = (None, Layout.BLOCKED, Layout.PADDED)[position]
+            elif operation.operator == "embedding" and position == 0:
+                wanted = Layout.BLOCKED
+            else:
+                wanted = Layout.ROWS
+            if wanted is None or operand not in known:
+                continue
+            if layouts.setdefault(operand, wanted) is not wanted:
+                raise CompileError(
+                    f"parameter %{operand.name} is used in two ways that want different layouts"
+                )
+    for parameter in graph.parameters:
+        layouts.setdefault(parameter, Layout.ROWS)
+    return layouts
+
+
+def state_layouts(graph: Graph) -> tuple[StateLayout, ...]:
+    """How each state of a step is laid out: keys by column, so that neighbouring keys fill a vector."""
+    roles: dict[Value, _StateRole] = {}
+    for operation in graph.operations:
+        if operation.operator == "append_kv":
+            roles[operation.operands[0]] = _StateRole.KEYS
+            roles[operation.operands[1]] = _StateRole.VALUES
+    layouts = []
+    for state in graph.states:
+        pages, kv_heads, page_size, head_dim = state.type.shape
+        inner = (head_dim, page_size) if roles[state] is _StateRole.KEYS else (page_size, head_dim)
+        layouts.append(StateLayout(state.name, (pages, kv_heads, *inner), state.type.scalar.value))
+    return tuple(layouts)
+
+
+def lower(module: Module, isa: Isa) -> tvm.IRModule:
+    """The module's step as a Relax function :data:`ENTRY` over kernels for ``isa``.
+
+    Raises :class:`CompileError` for an operator that has no kernel, or operands no kernel takes.
+    """
+    if module.stage != "paged":
+        raise CompileError(f"only paged modules can be lowered, not one at stage {module.stage}")
+    return _Lowering(module.forward, isa).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """An activation: columns of a buffer of so many ``rows``."""
+
+    buffer: relax.Expr
+    rows: str | int
+    view: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """A quantized activation: codes, scales, and the codes' sums by group."""
+
+    codes: relax.Expr
+    scales: relax.Expr
+    sums: relax.Expr
+    rows: str | int
+
+
+def _whole(type_: TensorType) -> int:
+    """Columns of an activation: all dimensions but the first."""
+    return math.prod(int(dim) for dim in type_.shape[1:])
+
+
+class _Lowering:
+    """Walks a graph once, emitting kernel calls; holds the buffer behind each value."""
+
+    def __init__(self, graph: Graph, isa: Isa) -> None:
+        self._graph = graph
+        self._isa = isa
+        self._builder = relax.BlockBuilder()
+        self._symbols: dict[str, tirx.Var] = {}
+        self._kernels: dict[tuple[object, ...], relax.GlobalVar] = {}
+        self._regions: dict[Value, _Region] = {}
+        self._codes: dict[Value, _Codes] = {}
+        self._plain: dict[Value, relax.Expr] = {}
+        self._stored: dict[Value, tuple[tuple[Component, ...], tuple[relax.Var, ...]]] = {}
+
+    # --- the function
+
+    def run(self) -> tvm.IRModule:
+        graph = self._graph
+        arguments: list[relax.Var] = []
+        for value in graph.inputs:
+            self._plain[value] = self._argument(
+                arguments, value.name, value.type.shape, value.type.scalar.value
+            )
+        for state, stored in zip(graph.states, state_layouts(graph), strict=True):
+            self._plain[state] = self._argument(arguments, stored.name, stored.shape, stored.dtype)
+        for parameter, layout in parameter_layouts(graph).items():
+            parts = components(parameter.type, layout)
+            variables = tuple(
+                self._argument(arguments, parameter.name + part.suffix, part.shape, part.dtype)
+                for part in parts
+            )
+            self._stored[parameter] = parts, variables
+        with self._builder.function(ENTRY, arguments):
+            with self._builder.dataflow():
+                for operation in graph.operations:
+                    self._lower(operation)
+                logits = self._region(graph.outputs[0])
+                result = self._builder.emit_output(logits.buffer)
+            self._builder.emit_func_output(result)
+        return self._builder.finalize()
+
+    def _argument(
+        self, arguments: list[relax.Var], name: str, shape: tuple[int | str, ...], dtype: str
+    ) -> relax.Var:
+        variable = relax.Var(_identifier(name), self._tensor(shape, dtype))
+        arguments.append(variable)
+        return variable
+
+    def _tensor(self, shape: tuple[int | str, ...], dtype: str) -> relax.TensorType:
+        return relax.TensorType([self._dim(dim) for dim in shape], dtype)
+
+    def _dim(self, dim: int | str) -> int | tirx.Var:
+        if isinstance(dim, int):
+            return dim
+        return self._symbols.setdefault(dim, tirx.Var(dim, "int64"))
+
+    def _lower(self, operation: Operation) -> None:
+        rule = _RULES.get(operation.operator)
+        if rule is None:
+            value = operation.results[0].name
+            raise CompileError(f"no kernel for operator {operation.operator} (%{value}) on CPU")
+        rule(self, operation)
+
+    # --- kernels and buffers
+
+    def _call(
+        self,
+        make: Callable[..., tirx.PrimFunc],
+        key: tuple[object, ...],
+        arguments: list[relax.Expr],
+        results: list[tuple[tuple[int | str, ...], str]],
+    ) -> list[relax.Expr]:
+        """Call the kernel ``make(isa, name, *key)``; it is generated on first use."""
+        kernel = self._kernel(make, key)
+        types = [self._tensor(shape, dtype) for shape, dtype in results]
+        called = self._builder.emit(relax.call_tir(kernel, arguments, types if len(types) > 1 else types[0]))
+        if len(types) == 1:
+            return [called]
+        return [self._builder.emit(relax.TupleGetItem(called, index)) for index in range(len(types))]
+
+    def _kernel(self, make: Callable[..., tirx.PrimFunc], key: tuple[object, ...]) -> relax.GlobalVar:
+        known = (make, *key)
+        if known not in self._kernels:
+            name = f"{make.__name__}_{len(self._kernels)}"
+            self._kernels[known] = self._builder.add_func(make(self._isa, name, *key), name)
+        return self._kernels[known]
+
+    def _region(self, value: Value) -> _Region:
+        """The buffer behind an activation; parameters and inputs that are read row by row are one as well."""
+        if value in self._regions:
+            return self._regions[value]
+        rows = value.type.shape[0]
+        if value in self._stored:
+            return _Region(self._stored[value][1][0], rows, Rows.dense(_whole(value.type)))
+        raise CompileError(f"%{value.name} ({value.type}) is used where rows of activations are needed")
+
+    def _emit_rows(
+        self,
+        operation: Operation,
+        make: Callable[..., tirx.PrimFunc],
+        key: tuple[object, ...],
+        arguments: list[relax.Expr],
+    ) -> None:
+        """Call a kernel whose results are this operation's, each a dense activation."""
+        shapes = [((result.type.shape[0], _whole(result.type)), "float32") for result in operation.results]
+        buffers = self._call(make, key, arguments, cast("list[tuple[tuple[int | str, ...], str]]", shapes))
+        for result, buffer in zip(operation.results, buffers, strict=True):
+            self._regions[result] = _Region(buffer, result.type.shape[0], Rows.dense(_whole(result.type)))
+
+    # --- one rule an operator
+
+    def _reshape(self, operation: Operation) -> None:
+        (source,) = operation.operands
+        if source.type.shape[0] != operation.result.type.shape[0]:
+            raise CompileError(
+                f"reshape of {source.type} to {operation.result.type} does not keep rows whole"
+            )
+        self._regions[operation.result] = self._region(source)
+
+    def _slice(self, operation: Operation) -> None:
+        region, axis = self._region(operation.operands[0]), cast(int, operation.attributes["axis"])
+        if axis != 1:
+            raise CompileError(
+                f"slice along axis {axis} (%{operation.result.name}): only columns can be sliced"
+            )
+        inner = math.prod(int(dim) for dim in operation.result.type.shape[2:])
+        offset = region.view.offset + cast(int, operation.attributes["start"]) * inner
+        view = Rows(_whole(operation.result.type), region.view.stride, offset)
+        self._regions[operation.result] = _Region(region.buffer, region.rows, view)
+
+    def _embedding(self, operation: Operation) -> None:
+        table, token_ids = operation.operands
+        parts, variables = self._stored[table]
+        vocabulary, width = (int(dim) for dim in table.type.shape)
+        key = (vocabulary, width, parts[0].dtype, _stored_format(table.type.element))
+        self._emit_rows(operation, embedding, key, [*variables, self._plain[token_ids]])
+
+    def _gather_rows(self, operation: Operation) -> None:
+        table, numbers = operation.operands
+        region = self._region(table)
+        fixed = region.rows if isinstance(region.rows, int) else None
+        self._emit_rows(operation, gather_rows, (fixed, region.view), [region.buffer, self._plain[numbers]])
+
+    def _rms_norm(self, operation: Operation) -> None:
+        *rows, weight = operation.operands
+        regions = [self._region(value) for value in rows]
+        size, epsilon = int(weight.type.shape[0]), cast(float, operation.attributes["epsilon"])
+        residual = regions[1].view if len(regions) == 2 else None
+        key = (regions[0].view, size, epsilon, residual)
+        arguments = [*(region.buffer for region in regions), self._stored[weight][1][0]]
+        self._emit_rows(operation, rms_norm, key, arguments)
+
+    def _add(self, operation: Operation) -> None:
+        left, right = (self._region(value) for value in operation.operands)
+        if operation.operands[0].type != operation.operands[1].type:
+            raise CompileError(f"add (%{operation.result.name}) of different shapes has no kernel on CPU")
+        self._emit_rows(operation, add, (left.view, right.view), [left.buffer, right.buffer])
+
+    def _quantize(self, operation: Operation) -> None:
+        (source,) = operation.operands
+        region = self._region(source)
+        element = cast(QuantFormat, operation.result.type.element)
+        rows, width, size = region.rows, region.view.width, element.group_size
+        if element.search_steps or element.bits != 8:
+            raise CompileError(
+                f"activations cannot be quantized to {element.name}: a dynamic 8-bit format is needed"
+            )
+        buffers = self._call(
+            quantize_rows,
+            (region.view, size),
+            [region.buffer],
+            [((rows, width), "int8"), ((rows, width // size), "float32"), ((rows, width // size), "int32")],
+        )
+        self._codes[operation.result] = _Codes(buffers[0], buffers[1], buffers[2], rows)
+
+    def _linear(self, operation: Operation) -> None:
+        x, weight, *bias = operation.operands
+        parts, variables = self._stored[weight]
+        outputs, inputs = (int(dim) for dim in weight.type.shape)
+        biases = [self._stored[value][1][0] for value in bias]
+        element = weight.type.element
+        if x in self._codes:
+            codes, weights = self._codes[x], cast(QuantFormat, element)
+            key: tuple[object, ...] = (
+                outputs,
+                inputs,
+                weights.bits,
+                weights.group_size,
+                weights.scale_type,
+                bool(bias),
+            )
+            arguments = [codes.codes, codes.scales, codes.sums, *variables, *biases]
+            self._emit_rows(operation, linear_quantized, key, arguments)
+            return
+        if isinstance(element, QuantFormat):
+            raise CompileError(
+                f"linear (%{operation.result.name}): a weight in {element.name} needs quantized rows"
+            )
+        region = self._region(x)
+        key = (outputs, region.view, parts[0].dtype, bool(bias))
+        self._emit_rows(operation, linear_float, key, [region.buffer, *variables, *biases])
+
+    def _rope(self, operation: Operation) -> None:
+        x, cosines, sines = operation.operands
+        region, head_dim = self._region(x), int(x.type.shape[2])
+        tables = [self._region(value).buffer for value in (cosines, sines)]
+        self._emit_rows(operation, rope, (region.view, head_dim), [region.buffer, *tables])
+
+    def _silu_mul(self, operation: Operation) -> None:
+        region = self._region(operation.operands[0])
+        self._emit_rows(operation, silu_mul, (region.view,), [region.buffer])
+
+    def _append_kv(self, operation: Operation) -> None:
+        keys, values, k, v, slots = operation.operands
+        _, kv_heads, page_size, head_dim = (dim if isinstance(dim, int) else 0 for dim in keys.type.shape)
+        k_rows, v_rows = self._region(k), self._region(v)
+        dtype = keys.type.scalar.value
+        kernel = self._kernel(append_kv, (k_rows.view, v_rows.view, kv_heads, head_dim, page_size, dtype))
+        caches = [self._plain[keys], self._plain[values]]
+        written = self._builder.emit(
+            relax.op.call_tir_inplace(
+                kernel,
+                [*caches, k_rows.buffer, v_rows.buffer, self._plain[slots]],
+                [0, 1],
+                [cache.ty for cache in caches],
+            )
+        )
+        for index, result in enumerate(operation.results):
+            self._plain[result] = self._builder.emit(relax.TupleGetItem(written, index))
+
+    def _paged_attention(self, operation: Operation) -> None:
+        q, keys, values, *batch = operation.operands
+        region = self._region(q)
+        _, heads, head_dim = q.type.shape
+        _, kv_heads, page_size, _ = keys.type.shape
+        shape = AttentionShape(
+            int(heads),
+            int(kv_heads),
+            int(head_dim),
+            int(page_size),
+            keys.type.scalar.value,
+            cast(float, operation.attributes["scale"]),
+            cast(int, operation.attributes["window"]),
+        )
+        arguments = [region.buffer, *(self._plain[value] for value in (keys, values, *batch))]
+        self._emit_rows(operation, paged_attention, (shape, region.view), arguments)
+
+
+_RULES: Mapping[str, Callable[[_Lowering, Operation], None]] = {
+    "add": _Lowering._add,
+    "add_rms_norm": _Lowering._rms_norm,
+    "append_kv": _Lowering._append_kv,
+    "embedding": _Lowering._embedding,
+    "gather_rows": _Lowering._gather_rows,
+    "linear": _Lowering._linear,
+    "paged_attention": _Lowering._paged_attention,
+    "quantize": _Lowering._quantize,
+    "reshape": _Lowering._reshape,
+    "rms_norm": _Lowering._rms_norm,
+    "rope": _Lowering._rope,
+    "silu_mul": _Lowering._silu_mul,
+    "slice": _Lowering._slice,
+}
+
+
+def _stored_format(element: ScalarType | QuantFormat) -> tuple[int, int, str] | None:
+    """(bits, group size, scale type) of a quantized parameter, None of floats."""
+    if isinstance(element, ScalarType):
+        return None
+    return element.bits, element.group_size, element.scale_type
+
+
+def _identifier(name: str) -> str:
+    return "".join(character if character.isalnum() else "_" for character in name)

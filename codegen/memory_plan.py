@@ -1,0 +1,55 @@
+"""What running a step takes, known before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+
+from ..ir import Graph, QuantFormat, TensorType, Value
+from ..targets.manifest import MemoryPlan
+
+__all__ = ["plan_memory"]
+
+_VIEWS = frozenset({"reshape", "slice"})
+
+
+def plan_memory(graph: Graph, *, weight_bytes: int, page_size: int) -> MemoryPlan:
+    """The plan for a paged step: KV bytes a token over all layers, and the most activations alive at once."""
+    return MemoryPlan(
+        weight_bytes=weight_bytes,
+        kv_bytes_per_token=sum(_bytes(state.type) for state in graph.states) // page_size,
+        activation_bytes_per_token=_peak_activations(graph),
+        page_size=page_size,
+    )
+
+
+def _bytes(type_: TensorType) -> int:
+    """Bytes for one of the leading, symbolic dimension."""
+    count = math.prod(int(dim) for dim in type_.shape[1:])
+    if isinstance(type_.element, QuantFormat):
+        # Codes, and for each group a float32 scale and an int32 sum of the codes.
+        return count * type_.element.bits // 8 + 8 * count // type_.element.group_size
+    return count * type_.element.num_bytes
+
+
+def _peak_activations(graph: Graph) -> int:
+    """Walk the step and add up, for a token, what is alive: a view keeps alive what it looks at."""
+    owner: dict[Value, Value] = {}
+    for operation in graph.operations:
+        for result in operation.results:
+            source = operation.operands[0] if operation.operator in _VIEWS else result
+            owner[result] = owner.get(source, source)
+    last_use: dict[Value, int] = {}
+    for index, operation in enumerate(graph.operations):
+        for value in (*operation.operands, *operation.results):
+            if value in owner:
+                last_use[owner[value]] = index
+    alive = peak = 0
+    ends: dict[int, list[int]] = {}
+    for index, operation in enumerate(graph.operations):
+        for result in operation.results:
+            if owner[result] is result and result.type.shape[0] == "tokens":
+                alive += _bytes(result.type)
+                ends.setdefault(last_use[result], []).append(_bytes(result.type))
+        peak = max(peak, alive)
+        alive -= sum(ends.pop(index, ()))
+    return peak

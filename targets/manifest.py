@@ -1,0 +1,211 @@
+"""The schema of an artifact's ``manifest.json``, the only thing that compiler and runtime share.
+
+``schema`` is raised whenever a field changes its meaning; a reader refuses any other than its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from blake3 import blake3
+
+from ..ir.errors import ArtifactError
+
+__all__ = [
+    "SCHEMA",
+    "AccuracyRecord",
+    "ArrayRecord",
+    "FileRecord",
+    "InputRecord",
+    "LibraryRecord",
+    "Manifest",
+    "MemoryPlan",
+    "ModelRecord",
+    "ParameterRecord",
+    "PassRecord",
+    "SourceRecord",
+    "StateRecord",
+    "read_manifest",
+    "write_manifest",
+]
+
+SCHEMA = 1
+"""The schema this version writes and reads."""
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frozen, and strict about what it does not know."""
+
+
+class FileRecord(_Record, frozen=True):
+    """A file of the artifact: its path inside, its size, and the BLAKE3 hash of its bytes."""
+
+    path: str
+    num_bytes: int
+    blake3: str
+
+
+class SourceRecord(_Record, frozen=True):
+    """A file the artifact was made from: its name, size, and SHA-256."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+
+
+class ModelRecord(_Record, frozen=True):
+    """What the engine needs to know of the model."""
+
+    name: str
+    architecture: str
+    vocab_size: int
+    num_layers: int
+    num_parameters: int
+    max_seq_len: int
+    eos_token_ids: tuple[int, ...]
+
+
+class ArrayRecord(_Record, frozen=True):
+    """One stored array: where it lies in ``file``, its shape and numpy dtype (uint16 holds bfloat16)."""
+
+    file: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class ParameterRecord(_Record, frozen=True):
+    """A parameter of the step: its type in the IR, how it is laid out, and the arrays that store it."""
+
+    name: str
+    type: str
+    layout: str
+    arrays: tuple[ArrayRecord, ...]
+
+
+class InputRecord(_Record, frozen=True):
+    """An input of the step; dimensions are numbers or symbols."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+class StateRecord(_Record, frozen=True):
+    """An array the engine keeps between steps; ``pages`` in its shape is the size of the pool."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+class LibraryRecord(_Record, frozen=True):
+    """Machine code for one target: what the host must be and have to run it."""
+
+    target: str
+    path: str
+    system: str
+    machine: str
+    features: tuple[str, ...]
+    rank: int
+
+
+class MemoryPlan(_Record, frozen=True):
+    """What running takes, in bytes: weights once, KV by the token, activations by the token of a step."""
+
+    weight_bytes: int
+    kv_bytes_per_token: int
+    activation_bytes_per_token: int
+    page_size: int
+
+
+class PassRecord(_Record, frozen=True):
+    """One pass: whether it changed anything, and with ``--verify`` the largest difference it made to the
+    logits.
+    """
+
+    name: str
+    modified: bool
+    largest_difference: float | None
+
+
+class AccuracyRecord(_Record, frozen=True):
+    """Accuracy against the reference, as ``ingot verify`` measured it."""
+
+    reference: str
+    kl_mean: float
+    kl_max: float
+    max_abs_diff: float
+    top1_agreement: float
+    perplexity: float
+    reference_perplexity: float
+
+
+class Manifest(_Record, frozen=True):
+    """An artifact: how it was made, what is in it, and what it takes to run.
+
+    ``seal`` is the BLAKE3 hash of the manifest written with an empty seal, so that an altered field is
+    noticed.
+    """
+
+    schema: int
+    ingot: str
+    toolchain: dict[str, str]
+    model: ModelRecord
+    dtype: str
+    quant: str
+    sources: tuple[SourceRecord, ...]
+    passes: tuple[PassRecord, ...]
+    inputs: tuple[InputRecord, ...]
+    states: tuple[StateRecord, ...]
+    parameters: tuple[ParameterRecord, ...]
+    libraries: tuple[LibraryRecord, ...]
+    memory: MemoryPlan
+    files: tuple[FileRecord, ...]
+    notes: tuple[str, ...] = ()
+    accuracy: AccuracyRecord | None = None
+    seal: str = ""
+
+
+class _SchemaOnly(msgspec.Struct):
+    """Just enough to say which schema a manifest has before its fields are believed."""
+
+    schema: int
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in ``folder``; raises :class:`ArtifactError` where it is missing, malformed or of
+    another schema.
+    """
+    path = folder / "manifest.json"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder} is no artifact: manifest.json cannot be read ({error.strerror})"
+        ) from None
+    try:
+        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
+        if schema != SCHEMA:
+            raise ArtifactError(
+                f"{folder} has manifest schema {schema}, this ingot reads {SCHEMA}: compile the model again"
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(f"{path} is not a manifest: {error}") from None
+    if manifest.seal != _seal(manifest):
+        raise ArtifactError(f"{path} was altered after it was written: compile the model again")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json``; the same manifest gives the same bytes."""
+    sealed = msgspec.structs.replace(manifest, seal=_seal(manifest))
+    text = msgspec.json.format(msgspec.json.encode(sealed, order="sorted"), indent=2)
+    (folder / "manifest.json").write_bytes(text + b"\n")
+
+
+def _seal(manifest: Manifest) -> str:
+    unsealed = msgspec.structs.replace(manifest, seal="")
+    return blake3(msgspec.json.encode(unsealed, order="sorted")).hexdigest()
