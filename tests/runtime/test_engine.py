@@ -280,6 +280,7 @@ def test_threads_share_an_engine(engine: Engine) -> None:
 def test_what_is_no_artifact_goes_to_the_compiler_or_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Engine, "compile_model", None)
     with pytest.raises(ArtifactError, match=r"is not an artifact: it holds no manifest\.json"):
         Engine(tmp_path)
     asked = []
