@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, TypeGuard
 
@@ -34,7 +35,7 @@ class BaseEngine:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | PathLike[str],
         *,
         max_num_seqs: int = 16,
         max_num_batched_tokens: int = 512,
@@ -184,13 +185,13 @@ class BaseEngine:
         return request
 
 
-def _artifact_path(model: str | Path, compile_model: Callable[[str], Path] | None) -> Path:
+def _artifact_path(model: str | PathLike[str], compile_model: Callable[[str], Path] | None) -> Path:
     path = Path(model)
     if (path / "manifest.json").is_file():
         return path
     if compile_model is None:
-        raise ArtifactError(f"{model} is not an artifact: it holds no manifest.json; compile the model first")
-    return compile_model(str(model))
+        raise ArtifactError(f"{path} is not an artifact: it holds no manifest.json; compile the model first")
+    return compile_model(fspath(model))
 
 
 def _check_limits(max_num_seqs: int, max_num_batched_tokens: int, max_seq_len: int | None) -> None:
