@@ -10,7 +10,7 @@ REQUIREMENTS := $(shell cat pyproject.toml setup.py | cksum | cut -d' ' -f1)
 SOURCES := $(wildcard *.py) $(shell find ir targets frontend passes codegen runtime -name '*.py')
 DEV := .venv/installed-$(REQUIREMENTS)
 DEMO := .demo/installed-$(REQUIREMENTS)
-PIP_FLAGS := --quiet --no-input --disable-pip-version-check
+PIP_FLAGS := -qq --no-input --disable-pip-version-check
 
 .PHONY: help demo test check fmt golden clean python
 .DEFAULT_GOAL := help

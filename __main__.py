@@ -15,8 +15,6 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
-from .ir.errors import IngotError
-
 __all__ = ["main"]
 
 P = ParamSpec("P")
@@ -130,22 +128,24 @@ def _run(arguments: Sequence[str] | None) -> int:
         error.show()
         _LOG.debug("This is where it came from.", exc_info=error.__cause__ or error)
         return error.exit_code
-    except IngotError as error:
-        return _fail(str(error), error)
-    except MemoryError as error:
-        return _fail("out of memory", error)
-    except OSError as error:
-        return _fail(str(error), error)
     except Exception as error:
-        return _fail(f"{type(error).__name__}: {error} (a fault of ingot's; -vv shows where)", error)
+        click.echo(f"Error: {_sentence(error)}", err=True)
+        _LOG.debug("This is where it came from.", exc_info=error)
+        return 1
     return status if isinstance(status, int) else 0
 
 
-def _fail(sentence: str, error: Exception) -> int:
-    """Say what went wrong; where it came from is for ``-vv``."""
-    click.echo(f"Error: {sentence}", err=True)
-    _LOG.debug("This is where it came from.", exc_info=error)
-    return 1
+def _sentence(error: Exception) -> str:
+    """What to tell of an error; where it came from is for ``-vv``."""
+    from .ir.errors import IngotError  # with numpy behind it, which --help does without
+
+    match error:
+        case IngotError() | OSError():
+            return str(error)
+        case MemoryError():
+            return "there is not enough memory"
+        case _:
+            return f"{type(error).__name__}: {error} (a fault of ingot's; -vv shows where)"
 
 
 if __name__ == "__main__":
