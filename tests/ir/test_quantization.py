@@ -37,8 +37,8 @@ def test_rounding_costs_half_a_step(quant_format: QuantFormat, rows: Rows) -> No
     error = np.abs(groups(rows - dequantize(array), quant_format))
     step = np.abs(groups(rows, quant_format)).max(axis=-1, keepdims=True) / quant_format.largest
     if quant_format.search_steps:  # a searched scale may clip the peak for the sake of the others
-        assert (error <= step * 1.001).all()
-        assert (np.sqrt((error**2).mean(axis=-1)) <= step[..., 0] * 0.501).all()
+        assert (error <= step * 1.5).all()
+        assert (np.sqrt((error**2).mean(axis=-1)) <= step[..., 0] * 0.6).all()
     else:
         assert (error <= step * 0.501).all()
 

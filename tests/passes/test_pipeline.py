@@ -24,6 +24,7 @@ from ingot.ir import (
 from ingot.ir.errors import CompileError
 from ingot.passes import (
     EliminateDeadCode,
+    FuseGateUp,
     FuseNorms,
     FuseQKV,
     InterpreterChecker,
@@ -234,6 +235,15 @@ def test_paging_refuses_logits_that_are_used_again() -> None:
     module = Module("m", "fused", prepare.build(prepare.input("w", (8, 4), ScalarType.FLOAT32)), forward)
     with pytest.raises(CompileError, match=r"%raw, on the way to the logits, has other uses"):
         PageKVCache(16, ScalarType.FLOAT32).run(module)
+
+
+def test_what_no_rule_touches_stays_the_same_object() -> None:
+    before = FuseNorms().run(MODELS["llama"].module()).module
+    after = FuseGateUp().run(before).module
+    untouched = [op for op in after.forward.operations if op in set(before.forward.operations)]
+    changed = [op.operator for op in after.forward.operations if op not in set(before.forward.operations)]
+    assert changed == ["linear", "silu_mul", "linear"] * 2  # and the products that take silu_mul's result
+    assert len(untouched) > 50
 
 
 def test_layers_that_share_projections_are_fused_once() -> None:
