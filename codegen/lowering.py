@@ -30,9 +30,13 @@ from .kernels.rows import Rows
 __all__ = ["ENTRY", "StateLayout", "lower", "parameter_layouts", "state_layouts"]
 
 ENTRY = "step"
-"""The function of a library that runs one step: inputs, states, then the arrays of the parameters; it
-returns logits.
-"""
+"""The function of a library that runs one step. Its arguments are the inputs, the logits to be written, the
+states, and the arrays of the parameters."""
+
+
+MAX_STEP_TOKENS = 4096
+"""The most tokens a step is given. Activations are planned for so many, so that steps of any size reuse the
+same memory; the system gives it out only where it is written, so what is taken is what the steps need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,7 @@ class _Lowering:
             self._plain[value] = self._argument(
                 arguments, value.name, value.type.shape, value.type.scalar.value
             )
+        self._logits = self._argument(arguments, "logits", graph.outputs[0].type.shape, "float32")
         for state, stored in zip(graph.states, state_layouts(graph), strict=True):
             self._plain[state] = self._argument(arguments, stored.name, stored.shape, stored.dtype)
         for parameter, layout in parameter_layouts(graph).items():
@@ -157,7 +162,8 @@ class _Lowering:
                 for part in parts
             )
             self._stored[parameter] = parts, variables
-        with self._builder.function(ENTRY, arguments):
+        bounds = dict.fromkeys(("tokens", "rows"), MAX_STEP_TOKENS)
+        with self._builder.function(ENTRY, arguments, attrs={"tir_var_upper_bound": bounds}):
             with self._builder.dataflow():
                 for operation in graph.operations:
                     self._lower(operation)
@@ -205,6 +211,19 @@ class _Lowering:
             return [called]
         return [self._builder.emit(relax.TupleGetItem(called, index)) for index in range(len(types))]
 
+    def _call_in_place(
+        self,
+        make: Callable[..., tirx.PrimFunc],
+        key: tuple[object, ...],
+        arguments: list[relax.Expr],
+        written: tuple[int, ...],
+    ) -> relax.Expr:
+        """Call a kernel that writes to the arguments at ``written``; the result is these."""
+        types = [arguments[index].ty for index in written]
+        results = types if len(types) > 1 else types[0]
+        kernel = self._kernel(make, key)
+        return self._builder.emit(relax.op.call_tir_inplace(kernel, arguments, list(written), results))
+
     def _kernel(self, make: Callable[..., tirx.PrimFunc], key: tuple[object, ...]) -> relax.GlobalVar:
         known = (make, *key)
         if known not in self._kernels:
@@ -230,7 +249,12 @@ class _Lowering:
     ) -> None:
         """Call a kernel whose results are this operation's, each a dense activation."""
         shapes = [((result.type.shape[0], _whole(result.type)), "float32") for result in operation.results]
-        buffers = self._call(make, key, arguments, cast("list[tuple[tuple[int | str, ...], str]]", shapes))
+        if operation.results[0] is self._graph.outputs[0]:
+            buffers = [self._call_in_place(make, key, [*arguments, self._logits], (len(arguments),))]
+        else:
+            buffers = self._call(
+                make, key, arguments, cast("list[tuple[tuple[int | str, ...], str]]", shapes)
+            )
         for result, buffer in zip(operation.results, buffers, strict=True):
             self._regions[result] = _Region(buffer, result.type.shape[0], Rows.dense(_whole(result.type)))
 
@@ -342,16 +366,10 @@ class _Lowering:
         _, kv_heads, page_size, head_dim = (dim if isinstance(dim, int) else 0 for dim in keys.type.shape)
         k_rows, v_rows = self._region(k), self._region(v)
         dtype = keys.type.scalar.value
-        kernel = self._kernel(append_kv, (k_rows.view, v_rows.view, kv_heads, head_dim, page_size, dtype))
+        key = (k_rows.view, v_rows.view, kv_heads, head_dim, page_size, dtype)
         caches = [self._plain[keys], self._plain[values]]
-        written = self._builder.emit(
-            relax.op.call_tir_inplace(
-                kernel,
-                [*caches, k_rows.buffer, v_rows.buffer, self._plain[slots]],
-                [0, 1],
-                [cache.ty for cache in caches],
-            )
-        )
+        arguments = [*caches, k_rows.buffer, v_rows.buffer, self._plain[slots]]
+        written = self._call_in_place(append_kv, key, arguments, (0, 1))
         for index, result in enumerate(operation.results):
             self._plain[result] = self._builder.emit(relax.TupleGetItem(written, index))
 

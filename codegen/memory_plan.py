@@ -6,6 +6,7 @@ import math
 
 from ..ir import Graph, QuantFormat, TensorType, Value
 from ..targets.manifest import MemoryPlan
+from .lowering import MAX_STEP_TOKENS
 
 __all__ = ["plan_memory"]
 
@@ -18,6 +19,7 @@ def plan_memory(graph: Graph, *, weight_bytes: int, page_size: int) -> MemoryPla
         weight_bytes=weight_bytes,
         kv_bytes_per_token=sum(_bytes(state.type) for state in graph.states) // page_size,
         activation_bytes_per_token=_peak_activations(graph),
+        max_step_tokens=MAX_STEP_TOKENS,
         page_size=page_size,
     )
 

@@ -61,9 +61,10 @@ class Artifact:
         ]
         if not fitting:
             built = ", ".join(library.target for library in self.manifest.libraries)
+            machine = f"{host.system} {host.machine}, {host.cpu}"
             raise ArtifactError(
-                f"{self.folder} is built for {built}, and this machine "
-                f"({host.system} {host.machine}, {host.cpu}) can run none of these: compile the model here, or with a --target that this machine has"
+                f"{self.folder} is built for {built}, and this machine ({machine}) can run none of these: "
+                "compile the model here, or with a --target that this machine has"
             )
         return max(fitting, key=lambda library: library.rank)
 

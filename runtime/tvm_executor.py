@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import mmap
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..ir.errors import ArtifactError, CapacityError
 from ..targets import Manifest, detect_host
+from ..targets.manifest import StateRecord
 from .artifact import Artifact, MappedArrays
 from .batch import describe_batch
 from .step import Step, StepOutput
 from .tvm_library import import_tvm
 
 __all__ = ["TvmExecutor"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 ENTRY = "step"
 
@@ -47,6 +51,12 @@ class TvmExecutor:
             CapacityError: ``kv_memory`` does not hold a page.
         """
         manifest = artifact.manifest
+        if max_num_batched_tokens > manifest.memory.max_step_tokens:
+            raise CapacityError(
+                f"max_num_batched_tokens is {max_num_batched_tokens}, and this artifact runs steps of up to "
+                f"{manifest.memory.max_step_tokens} tokens",
+                "max_num_batched_tokens",
+            )
         library = artifact.folder / artifact.library().path
         self._manifest = manifest
         self._num_pages = _num_pages(manifest, kv_memory, max_num_seqs)
@@ -59,10 +69,10 @@ class TvmExecutor:
             reason = str(error).strip().splitlines()[-1]
             raise ArtifactError(f"{library} cannot be loaded: {reason}") from error
         self._step = machine[ENTRY]
+        self._logits = _zeros((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
         arrays = MappedArrays(artifact.folder)
         self._states = [
-            self._share(_pages(tuple(self._num_pages if d == "pages" else int(d) for d in s.shape), s.dtype))
-            for s in manifest.states
+            self._share(_zeros(self._shape_of(state), np.dtype(state.dtype))) for state in manifest.states
         ]
         self._parameters = [
             self._share(arrays[record]) for parameter in manifest.parameters for record in parameter.arrays
@@ -93,23 +103,27 @@ class TvmExecutor:
         """Compute a step."""
         batch = describe_batch(step, self.page_size)
         inputs = [self._tvm.runtime.tensor(batch[record.name]) for record in self._manifest.inputs]
-        logits: npt.NDArray[np.float32] = self._step(*inputs, *self._states, *self._parameters).numpy()
+        logits = self._logits[: len(batch["logit_rows"])]
+        self._step(*inputs, self._share(logits), *self._states, *self._parameters)
         return StepOutput(logits[: step.num_logit_rows])
 
     def close(self) -> None:
         """Let go of weights and pages."""
         self._states, self._parameters = [], []
 
+    def _shape_of(self, state: StateRecord) -> tuple[int, ...]:
+        return tuple(self._num_pages if dim == "pages" else int(dim) for dim in state.shape)
+
     def _share(self, array: npt.NDArray[np.generic]) -> object:
         """``array`` as TVM sees it, without a copy."""
         return self._tvm.runtime.from_dlpack(array)
 
 
-def _pages(shape: tuple[int, ...], dtype: str) -> npt.NDArray[np.generic]:
+def _zeros(shape: tuple[int, ...], kind: np.dtype[Scalar]) -> npt.NDArray[Scalar]:
     """Zeros at the start of a page of memory (TVM wants 64-byte alignment), given out when first written."""
-    kind = np.dtype(dtype)
-    memory = mmap.mmap(-1, max(1, int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
-    return np.frombuffer(memory, kind, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    count = int(np.prod(shape, dtype=np.int64))
+    memory = mmap.mmap(-1, max(1, count * kind.itemsize))
+    return np.frombuffer(memory, kind, count).reshape(shape)
 
 
 def _num_pages(manifest: Manifest, kv_memory: int | None, max_num_seqs: int) -> int:

@@ -112,11 +112,15 @@ class LibraryRecord(_Record, frozen=True):
 
 
 class MemoryPlan(_Record, frozen=True):
-    """What running takes, in bytes: weights once, KV by the token, activations by the token of a step."""
+    """What running takes, in bytes: weights once, KV by the token, activations by the token of a step.
+
+    Steps of up to ``max_step_tokens`` tokens can be run.
+    """
 
     weight_bytes: int
     kv_bytes_per_token: int
     activation_bytes_per_token: int
+    max_step_tokens: int
     page_size: int
 
 
