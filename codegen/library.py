@@ -10,6 +10,7 @@ from ..ir import Module
 from ..ir.errors import CompileError
 from ..targets import Target
 from .kernels.isa import ISAS
+from .kernels.probe import probe_kernels
 from .link import export_executable
 from .lowering import lower
 
@@ -30,11 +31,14 @@ def toolchain() -> dict[str, str]:
 
 
 def build_library(module: Module, target: Target, path: Path) -> None:
-    """Compile ``module``'s step for ``target`` and write the shared library to ``path``.
+    """Write the shared library of ``module``'s step for ``target``, and of the probes that measure its machine.
 
     Raises :class:`CompileError` where the module has an operator without a kernel, or TVM refuses.
     """
-    lowered = lower(module, ISAS[target.isa])
+    isa = ISAS[target.isa]
+    lowered = lower(module, isa)
+    for name, probe in probe_kernels(isa).items():
+        lowered[name] = probe
     try:
         executable = tvm.compile(lowered, target=llvm_target(target))
     except tvm.error.InternalError as error:
