@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,9 @@ import pytest
 from ingot.ir import (
     OPERATORS,
     STAGES,
+    Array,
     Attribute,
+    Graph,
     GraphBuilder,
     IRError,
     QuantizedArray,
@@ -33,7 +36,22 @@ def rows(*shape: int) -> Floats:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def run(operator: str, *arrays: npt.NDArray[np.generic], **attributes: Attribute) -> npt.NDArray[np.generic]:
+def i32(values: object) -> npt.NDArray[np.int32]:
+    return np.array(values, np.int32)
+
+
+def f32(values: object) -> Floats:
+    return np.array(values, np.float32)
+
+
+def compute(graph: Graph, arrays: Mapping[str, Array]) -> list[npt.NDArray[Any]]:
+    """The results of ``graph``, none of which is quantized."""
+    results = evaluate(graph, arrays)
+    assert not any(isinstance(result, QuantizedArray) for result in results)
+    return [np.asarray(result) for result in results]
+
+
+def run(operator: str, *arrays: npt.NDArray[Any], **attributes: Attribute) -> npt.NDArray[Any]:
     """The only result of one operator over ``arrays``."""
     builder = GraphBuilder()
     names = [f"x{index}" for index in range(len(arrays))]
@@ -41,9 +59,8 @@ def run(operator: str, *arrays: npt.NDArray[np.generic], **attributes: Attribute
         builder.input(name, array.shape, ScalarType.of(array))
         for name, array in zip(names, arrays, strict=True)
     ]
-    graph = builder.build(*builder.emit_all(operator, *values, **attributes))
-    result = evaluate(graph, dict(zip(names, arrays, strict=True)))[0]
-    assert not isinstance(result, QuantizedArray)
+    graph = builder.build(*builder.apply(operator, values, attributes))
+    result = compute(graph, dict(zip(names, arrays, strict=True)))[0]
     assert result.dtype == graph.outputs[0].type.scalar.numpy
     return result
 
@@ -57,7 +74,7 @@ def test_every_operator_is_legal_somewhere() -> None:
 @pytest.mark.parametrize("name", ["neg", "exp", "cos", "sin", "rsqrt", "square", "silu"])
 @pytest.mark.parametrize("scalar", [ScalarType.FLOAT32, ScalarType.FLOAT16, ScalarType.BFLOAT16])
 def test_unary(name: str, scalar: ScalarType) -> None:
-    reference = {
+    reference: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
         "neg": lambda x: -x,
         "exp": np.exp,
         "cos": np.cos,
@@ -73,7 +90,7 @@ def test_unary(name: str, scalar: ScalarType) -> None:
 
 
 def test_silu_of_large_negatives_is_zero_without_a_warning() -> None:
-    np.testing.assert_array_equal(run("silu", np.float32([-1e4, 0])), [0, 0])
+    np.testing.assert_array_equal(run("silu", f32([-1e4, 0])), [0, 0])
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum", "minimum"])
@@ -100,7 +117,7 @@ def test_shapes() -> None:
     np.testing.assert_array_equal(run("slice", x, axis=1, start=1, stop=3), x[:, 1:3])
     np.testing.assert_array_equal(run("concat", x, x, axis=2), np.concatenate([x, x], axis=2))
     np.testing.assert_array_equal(run("repeat", x, axis=0, times=2), x[[0, 0, 1, 1]])
-    np.testing.assert_array_equal(run("gather_rows", x, np.int32([1, 1, 0])), x[[1, 1, 0]])
+    np.testing.assert_array_equal(run("gather_rows", x, i32([1, 1, 0])), x[[1, 1, 0]])
     np.testing.assert_array_equal(run("iota", length=4), np.arange(4))
 
 
@@ -134,29 +151,29 @@ def test_attention(window: int) -> None:
 @pytest.mark.parametrize("window", [0, 3])
 def test_paged_attention_is_attention_wherever_the_pages_lie(window: int) -> None:
     page_size, lengths, new = 4, (7, 9), (3, 1)
-    table = np.int32([[5, 2, 0], [1, 4, 3]])
+    table = i32([[5, 2, 0], [1, 4, 3]])
     k_pages, v_pages = (np.full((6, 2, page_size, 8), np.nan, np.float16) for _ in range(2))
     sequences = []
     for row, length in zip(table, lengths, strict=True):
         k, v = (rows(length, 2, 8).astype(np.float16) for _ in range(2))
-        slots = np.int32([row[p // page_size] * page_size + p % page_size for p in range(length)])
+        slots = i32([row[p // page_size] * page_size + p % page_size for p in range(length)])
         builder = GraphBuilder()
         caches = [builder.state(n, k_pages.shape, ScalarType.FLOAT16) for n in ("kc", "vc")]
         parts = [builder.input(n, k.shape, ScalarType.FLOAT16) for n in ("k", "v")]
         where = builder.input("slots", slots.shape, ScalarType.INT32)
         graph = builder.build(*builder.emit_all("append_kv", *caches, *parts, where))
-        arrays = {"kc": k_pages, "vc": v_pages, "k": k, "v": v, "slots": slots}
-        k_pages, v_pages = (np.asarray(array) for array in evaluate(graph, arrays))
+        arrays: dict[str, Array] = {"kc": k_pages, "vc": v_pages, "k": k, "v": v, "slots": slots}
+        k_pages, v_pages = compute(graph, arrays)
         sequences.append((k.astype(np.float32), v.astype(np.float32)))
     q = rows(sum(new), 6, 8)
     result = run(
         "paged_attention",
-        *(q, k_pages, v_pages, np.int32([0, 3, 4]), np.int32(lengths), table),
+        *(q, k_pages, v_pages, i32([0, 3, 4]), i32(lengths), table),
         scale=0.3,
         window=window,
     )
-    parts = np.split(q, [new[0]])
-    expected = [attend_slowly(part, *kv, 0.3, window) for part, kv in zip(parts, sequences, strict=True)]
+    queries = np.split(q, [new[0]])
+    expected = [attend_slowly(part, *kv, 0.3, window) for part, kv in zip(queries, sequences, strict=True)]
     np.testing.assert_allclose(result, np.concatenate(expected), atol=1e-5)
 
 
@@ -191,7 +208,7 @@ def test_quantized_linear_multiplies_what_was_rounded(weights: str) -> None:
     graph = builder.build(
         builder.emit("linear", rounded, *parameters), builder.emit("linear", value, *parameters)
     )
-    both, weight_only = evaluate(graph, {"x": x, "w": quantized_w, "b": bias})
+    both, weight_only = compute(graph, {"x": x, "w": quantized_w, "b": bias})
     np.testing.assert_allclose(both, dequantize(quantized_x) @ dequantize(quantized_w).T + bias, atol=1e-4)
     np.testing.assert_allclose(weight_only, x @ dequantize(quantized_w).T + bias, atol=1e-5)
 
@@ -202,7 +219,7 @@ def test_quantized_embedding_is_rows_of_the_rounded_table() -> None:
     ids = builder.input("ids", ["n"], ScalarType.INT32)
     weight = builder.parameter("table", TensorType((7, 32), find_format("int8_g32")))
     graph = builder.build(builder.emit("embedding", weight, ids))
-    (result,) = evaluate(graph, {"ids": np.int32([6, 0, 6]), "table": table})
+    (result,) = compute(graph, {"ids": i32([6, 0, 6]), "table": table})
     np.testing.assert_array_equal(result, dequantize(table)[[6, 0, 6]])
 
 
@@ -273,7 +290,7 @@ def test_misfits_are_refused(
     builder = GraphBuilder()
     operands = [builder.parameter(f"p{index}", type_) for index, type_ in enumerate(types)]
     with pytest.raises(IRError) as error:
-        builder.emit_all(operator, *operands, **attributes)
+        builder.apply(operator, operands, attributes)
     assert problem in str(error.value)
 
 
@@ -298,8 +315,8 @@ def test_the_interpreter_fetches_parameters_and_shows_results() -> None:
     seen: list[str] = []
     (result,) = evaluate(
         graph,
-        {"x": np.float32([1, 2])},
-        parameter=lambda name: np.float32([len(name)]),
+        {"x": f32([1, 2])},
+        parameter=lambda name: f32([len(name)]),
         observe=lambda name, array: seen.append(name),
     )
     np.testing.assert_array_equal(result, [1, 2])

@@ -51,7 +51,8 @@ def quantize_plainly(rows: Rows, quant_format: QuantFormat) -> Rows:
     )
     wide = scales.astype(np.float32)
     codes = np.rint(np.divide(parts, wide, out=np.zeros_like(parts), where=wide != 0))
-    return (np.clip(codes, quant_format.smallest, quant_format.largest) * wide).reshape(rows.shape)
+    result: Rows = (np.clip(codes, quant_format.smallest, quant_format.largest) * wide).reshape(rows.shape)
+    return result
 
 
 @pytest.mark.parametrize("quant_format", FORMATS.values(), ids=FORMATS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
-from ingot.ir import GraphBuilder, Module, ScalarType, TensorType, Value
+import numpy.typing as npt
+from ingot.ir import GraphBuilder, Module, ScalarType, TensorType, Value, bind_shape
 
 __all__ = ["PlainLlama"]
 
@@ -33,11 +35,12 @@ class PlainLlama:
     def module(self) -> Module:
         return _Writer(self).write()
 
-    def weights(self, name: str) -> np.ndarray:
+    def weights(self, name: str) -> npt.NDArray[Any]:
         """The checkpoint's tensor ``name``: the same for the same name."""
         shape = next(v.type.shape for v in self.module().prepare.inputs if v.name == name)
         generator = np.random.default_rng(sum(name.encode()))
-        array = generator.standard_normal(shape) * (1.0 if len(shape) == 1 else shape[-1] ** -0.5)
+        sizes = bind_shape(shape, {})
+        array = generator.standard_normal(sizes) * (1.0 if len(sizes) == 1 else sizes[-1] ** -0.5)
         dtype = np.float32 if self.weight_type is ScalarType.FLOAT32 else ml_dtypes.bfloat16
         return array.astype(dtype)
 
@@ -59,13 +62,13 @@ class _Writer:
         return self.b.constant(np.array([value], np.float32))
 
     def norm(self, x: Value, name: str) -> Value:
-        weight = self.float32(self.weight(name, x.type.shape[-1]))
+        weight = self.float32(self.weight(name, int(x.type.shape[-1])))
         mean = self.b.emit("mean", self.b.emit("square", x), axis=x.type.rank - 1)
         inverse = self.b.emit("rsqrt", self.b.emit("add", mean, self.number(1e-5)))
         return self.b.emit("mul", self.b.emit("mul", x, inverse), weight)
 
     def linear(self, x: Value, name: str, size: int, bias: bool = False) -> Value:
-        operands = [x, self.weight(f"{name}.weight", size, x.type.shape[-1])]
+        operands = [x, self.weight(f"{name}.weight", size, int(x.type.shape[-1]))]
         if bias:
             operands.append(self.float32(self.weight(f"{name}.bias", size)))
         return self.b.emit("linear", *operands)

@@ -10,15 +10,18 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ingot.passes
 import numpy as np
+import numpy.typing as npt
 import pytest
 from ingot.ir import (
     Array,
     Module,
     QuantizedArray,
     ScalarType,
+    TensorType,
     bind_shape,
     dequantize,
     evaluate,
@@ -102,7 +105,7 @@ def test_every_pass_has_a_case_that_changes_nothing_and_one_that_does() -> None:
         assert not all(unchanged), name
 
 
-def run(module: Module) -> list[np.ndarray]:
+def run(module: Module) -> list[npt.NDArray[Any]]:
     checkpoint = {value.name: random_array(value.name, value.type) for value in module.prepare.inputs}
     prepared = evaluate(module.prepare, checkpoint)
     parameters = dict(zip((value.name for value in module.prepare.outputs), prepared, strict=True))
@@ -110,15 +113,15 @@ def run(module: Module) -> list[np.ndarray]:
     return [plain(array) for array in evaluate(module.forward, {**inputs, **parameters})]
 
 
-def random_array(name: str, type_) -> np.ndarray:
+def random_array(name: str, type_: TensorType) -> npt.NDArray[Any]:
     shape = bind_shape(type_.shape, SYMBOLS)
     if name == "positions":
         return np.arange(shape[0], dtype=np.int32)
     generator = np.random.default_rng(sum(name.encode()))
     if type_.scalar is ScalarType.INT32:
         return generator.integers(0, 4, shape, np.int32)
-    return (generator.standard_normal(shape) / np.sqrt(shape[-1])).astype(type_.scalar.numpy)
+    return np.asarray(generator.standard_normal(shape) / np.sqrt(shape[-1])).astype(type_.scalar.numpy)
 
 
-def plain(array: Array) -> np.ndarray:
+def plain(array: Array) -> npt.NDArray[Any]:
     return dequantize(array) if isinstance(array, QuantizedArray) else array
