@@ -5,12 +5,13 @@ The same inputs give the same bytes: nothing here depends on time, place or orde
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,9 @@ from blake3 import blake3
 
 from ..ir.errors import CompileError
 from ..targets.manifest import ArrayRecord, FileRecord, ParameterRecord
-from .preparing import PackedParameter
+
+if TYPE_CHECKING:  # TVM is behind it, and what is refused here is refused before that is loaded
+    from .preparing import PackedParameter
 
 __all__ = ["copy_tokenizer", "hash_tree", "staged_folder", "write_parameters"]
 
@@ -80,28 +83,44 @@ def _replace(staged: Path, output: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_parameters(folder: Path, parameters: Iterable[PackedParameter]) -> tuple[ParameterRecord, ...]:
-    """Write all arrays to one file, one after the other as they come, and say where each lies."""
+def write_parameters(
+    folder: Path, parameters: Iterable[PackedParameter]
+) -> tuple[tuple[ParameterRecord, ...], FileRecord]:
+    """Write all arrays to one file, one after the other as they come; where each lies, and the file's hash."""
     path = folder / PARAMETER_FILE
     path.parent.mkdir()
     records = []
-    with path.open("wb") as file:
+    with path.open("wb") as stream:
+        file = _HashedFile(stream)
         for packed in parameters:
-            arrays = tuple(_write_array(file.fileno(), array) for array in packed.arrays)
+            arrays = tuple(
+                ArrayRecord(PARAMETER_FILE, file.write(array), array.shape, array.dtype.name)
+                for array in packed.arrays
+            )
             parameter = packed.parameter
             records.append(ParameterRecord(parameter.name, str(parameter.type), packed.layout.value, arrays))
-    return tuple(records)
+    return tuple(records), FileRecord(PARAMETER_FILE, file.num_bytes, file.hash.hexdigest())
 
 
-def _write_array(descriptor: int, array: npt.NDArray[np.generic]) -> ArrayRecord:
-    end = os.lseek(descriptor, 0, os.SEEK_END)
-    offset = -(-end // ALIGNMENT) * ALIGNMENT
-    os.ftruncate(descriptor, offset)
-    os.lseek(descriptor, offset, os.SEEK_SET)
-    remaining = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    while remaining:
-        remaining = remaining[os.write(descriptor, remaining) :]
-    return ArrayRecord(PARAMETER_FILE, offset, array.shape, array.dtype.name)
+class _HashedFile:
+    """A file of aligned arrays that is hashed as it is written, so that nothing is read back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.hash = blake3(max_threads=blake3.AUTO)
+        self.num_bytes = 0
+
+    def write(self, array: npt.NDArray[np.generic]) -> int:
+        """Append an array at the next aligned place, and return that place."""
+        self._append(bytes(-self.num_bytes % ALIGNMENT))
+        offset = self.num_bytes
+        self._append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return offset
+
+    def _append(self, data: bytes | memoryview) -> None:
+        self._stream.write(data)
+        self.hash.update(data)
+        self.num_bytes += len(data)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
@@ -119,14 +138,12 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def hash_tree(folder: Path) -> tuple[FileRecord, ...]:
-    """Path, size and BLAKE3 of every file below ``folder``, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple(
-        FileRecord(
-            path.relative_to(folder).as_posix(),
-            path.stat().st_size,
-            blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest(),
-        )
-        for path in files
-    )
+def hash_tree(folder: Path, known: FileRecord) -> tuple[FileRecord, ...]:
+    """Path, size and BLAKE3 of every file below ``folder``, sorted; one file's record is ``known``."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return tuple(known if name == known.path else _hash(folder, name) for name in names)
+
+
+def _hash(folder: Path, name: str) -> FileRecord:
+    data = (folder / name).read_bytes()
+    return FileRecord(name, len(data), blake3(data).hexdigest())
