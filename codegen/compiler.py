@@ -151,12 +151,11 @@ def compile_model(
             watcher.advance()
         watcher.stage("Packing weights", len(module.forward.parameters))
         packed = _watched(pack_parameters(module, model.weights), watcher.advance)
-        parameters = write_parameters(folder, packed)
+        parameters, weights_file = write_parameters(folder, packed)
 
         watcher.stage("Hashing", None)
-        files = hash_tree(folder)
-        sizes = {file.path: file.num_bytes for file in files}
-        memory = plan_memory(module.forward, weight_bytes=sizes["params/weights.bin"], page_size=page_size)
+        files = hash_tree(folder, weights_file)
+        memory = plan_memory(module.forward, weight_bytes=weights_file.num_bytes, page_size=page_size)
         manifest = Manifest(
             schema=SCHEMA,
             ingot=version("ingot"),
@@ -187,7 +186,7 @@ def compile_model(
         write_manifest(folder, manifest)
     return CompiledArtifact(
         path=path,
-        num_bytes=sum(sizes.values()) + (path / "manifest.json").stat().st_size,
+        num_bytes=sum(file.num_bytes for file in files) + (path / "manifest.json").stat().st_size,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=_peak_memory(),
         manifest=manifest,
