@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +85,7 @@ def _replace(staged: Path, output: Path) -> None:
 def write_parameters(
     folder: Path, parameters: Iterable[PackedParameter]
 ) -> tuple[tuple[ParameterRecord, ...], FileRecord]:
-    """Write all arrays to one file, one after the other as they come; where each lies, and the file's hash."""
+    """Write all arrays to one file, one after the other; where each lies, and the file's record."""
     path = folder / PARAMETER_FILE
     path.parent.mkdir()
     records = []
