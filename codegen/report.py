@@ -95,7 +95,7 @@ def print_targets(host: Host, targets: Iterable[Target], fitting: tuple[Target, 
         here = "default" if target in fitting[:1] else "runs" if target in fitting else ""
         table.add_row(target.name, target.system, target.machine, target.isa, here)
     console.print(table)
-    console.print("All can be built from this host; 'cpu' stands for the default.")
+    console.print("All can be built from here (macOS with the extra 'cross'); 'cpu' stands for the default.")
 
 
 def _size(count: int) -> str:
