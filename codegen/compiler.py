@@ -236,13 +236,19 @@ def _run_pipeline(
             (dump_ir / f"{label}.ir").write_text(print_module(module))
         progress.advance()
 
-    checker = InterpreterChecker(model.weights.read, vocab_size=model.config.vocab_size) if verify else None
+    checker = _checker(model, options.max_seq_len) if verify else None
     progress.stage("Running passes", len(passes) + 1)
     result = run_passes(model.module, passes, check=checker, dump=keep)
     (folder / "ir").mkdir()
     for stage, module in stages.items():
         (folder / "ir" / f"{stage}.ir").write_text(print_module(module))
     return result.module, result.records
+
+
+def _checker(model: Model, max_seq_len: int) -> InterpreterChecker:
+    """The interpreter's check, over sequences that the compiled model can hold."""
+    num_tokens = min(24, max_seq_len)
+    return InterpreterChecker(model.weights.read, vocab_size=model.config.vocab_size, num_tokens=num_tokens)
 
 
 def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:

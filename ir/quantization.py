@@ -55,7 +55,7 @@ FORMATS: dict[str, QuantFormat] = {
     entry.name: entry
     for entry in (
         QuantFormat("int4_g32", bits=4, group_size=32, scale_type="float16", search_steps=9),
-        QuantFormat("int8_g32", bits=8, group_size=32, scale_type="float16", search_steps=3),
+        QuantFormat("int8_g32", bits=8, group_size=32, scale_type="float16", search_steps=9),
         QuantFormat("dynamic_int8_g32", bits=8, group_size=32, scale_type="float32", search_steps=0),
     )
 }
