@@ -41,6 +41,9 @@ _COMMANDS = {
     "serve": _Entry(
         ".runtime.commands.serve", "serve", "Serve models over HTTP in OpenAI's format.", takes_model=True
     ),
+    "bench": _Entry(
+        ".runtime.commands.bench", "bench", "Measure how fast a model runs here.", takes_model=True
+    ),
     "inspect": _Entry(".runtime.commands.inspect", "inspect", "Show what is in an artifact."),
     "targets": _Entry(
         ".codegen.commands", "targets_command", "Show what this host has, and what can be built for."

@@ -31,7 +31,7 @@ def toolchain() -> dict[str, str]:
 
 
 def build_library(module: Module, target: Target, path: Path) -> None:
-    """Write the shared library of ``module``'s step for ``target``, and of the probes that measure its machine.
+    """Write the shared library of ``module``'s step for ``target``, and of the probes of its machine.
 
     Raises :class:`CompileError` where the module has an operator without a kernel, or TVM refuses.
     """

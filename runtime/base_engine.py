@@ -17,7 +17,7 @@ from .sizes import parse_size
 from .step import Executor
 from .tokenizer import Tokenizer
 
-__all__ = ["BaseEngine", "Message", "Prompt"]
+__all__ = ["BaseEngine", "Message", "Prompt", "artifact_path"]
 
 Message: TypeAlias = Mapping[str, Any]
 """One message of a conversation in OpenAI's form: ``{"role": "user", "content": "hi"}``."""
@@ -58,7 +58,7 @@ class BaseEngine:
         _check_limits(max_num_seqs, max_num_batched_tokens, max_seq_len)
         num_kv_bytes = None if kv_memory is None else parse_size(kv_memory, name="kv_memory")
         loaded = load(
-            _artifact_path(model, type(self).compile_model),
+            artifact_path(model, type(self).compile_model),
             kv_memory=num_kv_bytes,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
@@ -185,7 +185,11 @@ class BaseEngine:
         return request
 
 
-def _artifact_path(model: str | PathLike[str], compile_model: Callable[[str], Path] | None) -> Path:
+def artifact_path(model: str | PathLike[str], compile_model: Callable[[str], Path] | None) -> Path:
+    """The artifact folder that ``model`` is, or that ``compile_model`` makes of it.
+
+    Raises :class:`ArtifactError` where it is none and nothing can compile it.
+    """
     path = Path(model)
     if (path / "manifest.json").is_file():
         return path

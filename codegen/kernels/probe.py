@@ -43,7 +43,8 @@ def probe_kernels(isa: Isa) -> dict[str, tirx.PrimFunc]:
 def _read(isa: Isa, name: str) -> tirx.PrimFunc:
     """Read memory once, each thread its own part from end to end, as products read their weights.
 
-    Arguments: the memory int32 ``[threads, words]``, words a multiple of 128; results int32 ``[threads, 16]``.
+    Arguments: the memory int32 ``[threads, words]``, words a multiple of 128; results int32 ``[threads,
+    16]``.
     """
     at_once = _WORDS_IN_LINE * _LINES_AT_ONCE
 
@@ -71,8 +72,9 @@ def _read(isa: Isa, name: str) -> tirx.PrimFunc:
 def _int8(isa: Isa, name: str) -> tirx.PrimFunc:
     """Products of bytes, as of 4-bit weights.
 
-    Arguments: weights uint8 ``[16384]``, activations int8 ``[12, 64]``, how many rounds int32 ``[1]``; results
-    int32 ``[threads, 16]``. Each thread multiplies in each round every weight with one element of each row.
+    Arguments: weights uint8 ``[16384]``, activations int8 ``[12, 64]``, how many rounds int32 ``[1]``;
+    results int32 ``[threads, 16]``. In each round each thread multiplies every weight with one element of
+    each row of activations.
     """
     return _multiply(isa, name, ("uint8", "int8", "int32"), lambda sums, w, x: isa.dot(sums, w, x, 8))
 

@@ -1,0 +1,14 @@
+"""Measuring an engine: how fast, how soon, how much memory, and how near to what this machine can do."""
+
+from .benchmark import BenchOptions, run_benchmark
+from .records import BenchRecord, FractionOfLimit, HostRecord, Percentiles, RunRecord
+
+__all__ = [
+    "BenchOptions",
+    "BenchRecord",
+    "FractionOfLimit",
+    "HostRecord",
+    "Percentiles",
+    "RunRecord",
+    "run_benchmark",
+]

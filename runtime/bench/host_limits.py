@@ -1,0 +1,111 @@
+"""What this machine can do at most, measured by the probes that an artifact's library carries.
+
+The probes use the instructions of the model's own kernels, on the same threads (see
+:mod:`ingot.codegen.kernels.probe`). Each is repeated, and the best time counts: what else runs here only
+makes it longer.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from ...targets import detect_host
+from ...targets.threads import use_all_cores
+from ..artifact import Artifact
+from ..tvm_library import import_tvm
+from .records import HostRecord
+
+__all__ = ["measure_host"]
+
+READ_BYTES = 1 << 29
+"""Memory to read: many times what caches hold."""
+
+_SECONDS = 1.5
+"""How long each probe is repeated."""
+
+_WEIGHT_BYTES, _ROWS, _ROW_BYTES, _SUMS = 1 << 14, 12, 64, 16
+"""The shapes of the probes' arguments."""
+
+_ROUNDS = 500
+
+
+def measure_host(
+    artifact: Artifact, *, seconds: float = _SECONDS, read_bytes: int = READ_BYTES
+) -> HostRecord:
+    """Measure this machine with an artifact's library, for about ``seconds`` with each of its probes.
+
+    Raises :class:`ArtifactError` where the artifact has no library for this machine.
+    """
+    threads = use_all_cores()
+    probes = _Probes(artifact, threads, seconds)
+    return HostRecord(
+        cpu=detect_host().cpu,
+        threads=threads,
+        read_gb_s=probes.read_rate(read_bytes),
+        int8_tops=probes.product_rate("probe_int8", np.uint8, np.int8, np.int32),
+        bf16_tflops=None,  # no kernel computes in it
+        float32_tflops=probes.product_rate("probe_float32", np.float32, np.float32, np.float32),
+    )
+
+
+class _Probes:
+    """The probes of one library."""
+
+    def __init__(self, artifact: Artifact, threads: int, seconds: float) -> None:
+        self._tvm: ModuleType = import_tvm()
+        self._library = self._tvm.runtime.load_module(str(artifact.folder / artifact.library().path))
+        self._threads = threads
+        self._seconds = seconds
+
+    def read_rate(self, num_bytes: int) -> float | None:
+        """10**9 bytes a second; None where the library does not have the probe."""
+        if not self._has("probe_read"):
+            return None
+        granule = self._threads * 512
+        num_bytes = -(-num_bytes // granule) * granule
+        words = np.frombuffer(mmap.mmap(-1, num_bytes), np.int32)
+        # Written, because pages never written are all the same one; and no two alike, lest they be merged.
+        words[:] = np.arange(len(words), dtype=np.int32)
+        memory = self._tvm.runtime.from_dlpack(words.reshape(self._threads, -1))
+        return num_bytes / self._best_time("probe_read", memory, self._sums(np.int32)) / 1e9
+
+    def product_rate(self, name: str, weight: type, activation: type, total: type) -> float | None:
+        """10**12 operations a second, two a product; None where the library does not have the probe."""
+        if not self._has(name):
+            return None
+        num_weights = _WEIGHT_BYTES // np.dtype(weight).itemsize
+        width = _ROW_BYTES // np.dtype(activation).itemsize
+        arguments = (
+            self._tensor(np.ones(num_weights, weight)),
+            self._tensor(np.ones((_ROWS, width), activation)),
+            self._tensor(np.array([_ROUNDS], np.int32)),
+            self._sums(total),
+        )
+        operations = 2 * num_weights * _ROWS * _ROUNDS * self._threads
+        return operations / self._best_time(name, *arguments) / 1e12
+
+    def _has(self, name: str) -> bool:
+        return bool(self._library.implements_function(name, True))
+
+    def _tensor(self, array: npt.NDArray[np.generic]) -> object:
+        return self._tvm.runtime.tensor(array)
+
+    def _sums(self, dtype: type) -> object:
+        return self._tensor(np.zeros((self._threads, _SUMS), dtype))
+
+    def _best_time(self, name: str, *arguments: object) -> float:
+        probe: Callable[..., None] = self._library.get_function(name, True)
+        best, ends = float("inf"), time.perf_counter() + self._seconds
+        started = time.perf_counter()
+        while started < ends or best == float("inf"):
+            probe(*arguments)
+            ended = time.perf_counter()
+            best = min(best, ended - started)
+            started = ended
+        return best

@@ -1,0 +1,108 @@
+"""What a model makes a machine do, counted in the step that it was compiled from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from ...ir import Graph, QuantFormat, parse_module
+from ...ir.errors import ArtifactError
+from ...targets import Manifest
+from ..artifact import Artifact
+
+__all__ = ["ModelWork", "count_work"]
+
+_STAGE = "paged"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """A layer's keys and values: bytes for a position, and how many positions back are read (0: all)."""
+
+    bytes_per_position: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWork:
+    """What a step reads and computes.
+
+    Attributes:
+        weight_bytes: of the matrices that a step multiplies by, each read once; an embedding's table, of
+            which only rows are read, is not among them unless it is the head too.
+        operations_per_token: of the products that every token takes part in, two for each weight.
+        operations_per_row: likewise, of those for a row of logits.
+        is_integer: all of the former are products of integers.
+    """
+
+    weight_bytes: int
+    operations_per_token: int
+    operations_per_row: int
+    is_integer: bool
+    caches: tuple[_Cache, ...]
+
+    def kv_bytes(self, context_length: float) -> float:
+        """Bytes of keys and values that a token attends to at the end of so many positions."""
+        return sum(
+            cache.bytes_per_position * (min(context_length, cache.window) if cache.window else context_length)
+            for cache in self.caches
+        )
+
+    def decode_bytes(self, num_sequences: int, context_length: float) -> float:
+        """Bytes read by a step that gives a token to each of so many sequences."""
+        return self.weight_bytes + num_sequences * self.kv_bytes(context_length)
+
+    def prefill_operations(self, num_tokens: int) -> int:
+        """Operations of matrix products for a prompt; attention is left out, as is usual."""
+        return num_tokens * self.operations_per_token + self.operations_per_row
+
+
+def count_work(artifact: Artifact) -> ModelWork:
+    """Count what a step of an artifact's model does.
+
+    Raises :class:`ArtifactError` where the step's text is not there.
+    """
+    path = artifact.folder / "ir" / f"{_STAGE}.ir"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
+    return _count(parse_module(text).forward, _parameter_bytes(artifact.manifest))
+
+
+def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
+    return {
+        parameter.name: sum(
+            int(np.prod(array.shape, dtype=np.int64)) * np.dtype(array.dtype).itemsize
+            for array in parameter.arrays
+        )
+        for parameter in manifest.parameters
+    }
+
+
+def _count(graph: Graph, parameter_bytes: dict[str, int]) -> ModelWork:
+    products = [operation for operation in graph.operations if operation.operator == "linear"]
+    operations = {"tokens": 0, "rows": 0}
+    is_integer = True
+    for product in products:
+        rows, weight = product.result.type.shape[0], product.operands[1].type
+        outputs, inputs = (int(dim) for dim in weight.shape)
+        operations[str(rows)] += 2 * outputs * inputs
+        if rows == "tokens":
+            is_integer = is_integer and isinstance(weight.element, QuantFormat)
+    caches = []
+    for operation in graph.operations:
+        if operation.operator == "paged_attention":
+            keys = operation.operands[1].type
+            _, kv_heads, _, head_dim = keys.shape
+            num_bytes = 2 * int(kv_heads) * int(head_dim) * keys.scalar.num_bytes
+            caches.append(_Cache(num_bytes, cast(int, operation.attributes["window"])))
+    return ModelWork(
+        weight_bytes=sum(parameter_bytes[name] for name in {p.operands[1].name for p in products}),
+        operations_per_token=operations["tokens"],
+        operations_per_row=operations["rows"],
+        is_integer=is_integer,
+        caches=tuple(caches),
+    )

@@ -1,0 +1,72 @@
+"""A benchmark as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from .records import BenchRecord, Percentiles, RunRecord
+
+__all__ = ["print_report"]
+
+_UNKNOWN = "-"
+
+
+def print_report(record: BenchRecord, *, to_stderr: bool) -> None:
+    """Print what was measured, a column for each concurrency."""
+    console = Console(highlight=False, stderr=to_stderr)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _facts(record):
+        facts.add_row(name, value)
+    console.print(facts)
+    runs = Table("at once", box=SIMPLE_HEAD)
+    for run in record.runs:
+        runs.add_column(str(run.concurrency), justify="right")
+    columns = [dict(_measures(run)) for run in record.runs]
+    for name in columns[0]:
+        runs.add_row(name, *(column[name] for column in columns))
+    console.print(runs)
+
+
+def _facts(record: BenchRecord) -> Iterator[tuple[str, str]]:
+    host = record.host
+    yield "model", f"{record.model}, quant {record.quant}, {record.weight_bytes / 2**20:.0f} MiB of weights"
+    yield "host", f"{host.cpu}, {host.threads} threads"
+    limits = (
+        (host.read_gb_s, "GB/s read"),
+        (host.int8_tops, "int8 TOPS"),
+        (host.bf16_tflops, "bfloat16 TFLOPS"),
+        (host.float32_tflops, "float32 TFLOPS"),
+    )
+    measured = [f"{value:.3g} {unit}" for value, unit in limits if value is not None]
+    yield "limits", ", ".join(measured) or "not measured: the artifact's library has no probes"
+    yield "load", f"{record.load_s:.2f} s"
+    yield "first token", f"{record.first_token_s:.2f} s after the start of a process"
+    yield "peak memory", f"{record.peak_memory_bytes / 2**20:.0f} MiB"
+
+
+def _measures(run: RunRecord) -> Iterator[tuple[str, str]]:
+    """A column of the table: what was measured, and how much it was."""
+    fraction = run.fraction_of_limit
+    yield "prompt tokens", str(run.prompt_tokens)
+    yield "output tokens", str(run.output_tokens)
+    yield "prefill tok/s", f"{run.prefill_tok_s:.1f}"
+    yield "  of arithmetic", _percent(fraction.prefill)
+    yield "decode tok/s", _UNKNOWN if run.decode_tok_s is None else f"{run.decode_tok_s:.1f}"
+    yield "  of memory", _percent(fraction.decode)
+    yield "output tok/s", f"{run.output_tok_s:.1f}"
+    yield from _times("first token ms", run.ttft_ms)
+    if run.itl_ms is not None:
+        yield from _times("next token ms", run.itl_ms)
+
+
+def _times(title: str, times: Percentiles) -> Iterator[tuple[str, str]]:
+    for name, time in (("p50", times.p50), ("p90", times.p90), ("p99", times.p99)):
+        yield f"{title} {name}", f"{time:.2f}" if time < 100 else f"{time:.0f}"
+
+
+def _percent(fraction: float | None) -> str:
+    return _UNKNOWN if fraction is None else f"{fraction:.0%}"

@@ -1,0 +1,95 @@
+"""``ingot bench``: how fast a model runs here, and how near to what the machine can do."""
+
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ._options import IngotCommand, configure_logging, verbose_option
+
+if TYPE_CHECKING:
+    from ..bench import BenchRecord
+
+__all__ = ["bench"]
+
+
+def _parse_concurrency(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"'{text}' is not a list of counts such as 1,8,16", context, parameter)
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+@click.command(cls=IngotCommand)
+@click.argument("model", metavar="MODEL_OR_ARTIFACT")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Length of each prompt; 512 unless given, or what the model's context leaves.",
+)
+@click.option(
+    "--output-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=64,
+    show_default=True,
+    help="Length of each answer.",
+)
+@click.option(
+    "--concurrency",
+    metavar="N,...",
+    default="1,8,16",
+    show_default=True,
+    callback=_parse_concurrency,
+    help="How many requests at once, one run for each.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How often each run is repeated; rates are medians.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.File("w", encoding="utf-8", lazy=False),
+    metavar="FILE",
+    help="Write one JSON document, '-' to stdout; the table goes to stderr then.",
+)
+@verbose_option
+def bench(
+    model: str,
+    prompt_tokens: int | None,
+    output_tokens: int,
+    concurrency: tuple[int, ...],
+    rounds: int,
+    json_file: TextIO | None,
+    verbose: int,
+) -> None:
+    """Measure speed, delays, memory, and the fraction of this machine's limits that a model reaches.
+
+    Prompts are random tokens and answers greedy, all as long as asked for. A MODEL that is not an artifact is
+    compiled once into the user's cache.
+    """
+    configure_logging(verbose)
+    # Loading takes the time there is; nothing of it is imported for --help.
+    from rich.console import Console
+
+    from ..base_engine import BaseEngine, artifact_path
+    from ..bench import BenchOptions, run_benchmark
+    from ..bench.report import print_report
+
+    path = artifact_path(model, BaseEngine.compile_model)
+    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds)
+    with Console(stderr=True).status("measuring") as status:
+        record = run_benchmark(path, options, report=lambda what: status.update(f"measuring: {what}"))
+    print_report(record, to_stderr=json_file is not None)
+    if json_file is not None:
+        json_file.write(_document(record))
+
+
+def _document(record: "BenchRecord") -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
