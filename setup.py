@@ -10,6 +10,7 @@ class BuildWithoutSetup(build_py):
     """Keep this file out of the wheel: at the root of the repository it looks like a module of ``ingot``."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """The modules of a package as triples of package, name and path."""
         modules = super().find_package_modules(package, package_dir)
         return [entry for entry in modules if entry[:2] != ("ingot", "setup")]
 
