@@ -185,8 +185,12 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                     visible = tirx.And(visible, places > broadcast(own - shape.window, lanes))
                 return visible
 
-            def add_values(top: Expr) -> None:
-                """Add the weighted values of the block to ``height`` queries' totals."""
+            def add_values(top: Expr, count: Expr) -> None:
+                """Add the first ``count`` values of the block, weighted, to ``height`` queries' totals.
+
+                What lies behind them in pages may be anything, infinite even, which a weight of 0 would not
+                silence.
+                """
                 columns = _vectors(dim, lanes)
                 for tile in range(0, len(columns), key_vectors):
                     strip = columns[tile : tile + key_vectors]
@@ -194,7 +198,7 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                     for row in range(height):
                         for (column, width), part in zip(strip, parts[row], strict=True):
                             part.set(load(totals, (top + row, column), width))
-                    with T.serial(KEYS) as key:
+                    with T.serial(count) as key:
                         for index, (column, width) in enumerate(strip):
                             value = Vector("float32", width)
                             value.set(load(block_values, (key, column), width))
@@ -238,7 +242,7 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                         load_block(sequence, start.value, length)
                         with T.serial((count * group + (height - 1)) // height) as tile:
                             score_rows(tile * height, start.value, position.value)
-                            add_values(tile * height)
+                            add_values(tile * height, tirx.min(length - start.value, KEYS))
                     store_results(count)
 
     m, pages, sequences, bounds, width = (
