@@ -1,0 +1,70 @@
+"""Tiny checkpoints compiled into artifacts, each once a session.
+
+From a test in a folder below, import with ``from ..compiled import compile_tiny``. The compiler comes into the
+process with this module, because it cannot once an engine has brought in TVM's runtime alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ingot.codegen import compile_model
+from ingot.codegen.tvm_compiler import require_compiler
+
+from .tiny_models import make_tiny
+
+require_compiler()
+import tvm  # noqa: E402, F401
+
+__all__ = ["WHOLE_GROUPS", "compile_tiny"]
+
+WHOLE_GROUPS: dict[str, Any] = {
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+}
+"""Overrides with which every matrix divides into groups of 32 and so is quantized; all differ here too."""
+
+
+def compile_tiny(
+    architecture: str,
+    parent: Path,
+    *,
+    quant: str = "none",
+    dtype: str = "float32",
+    page_size: int = 16,
+    max_seq_len: int | None = None,
+    targets: Sequence[str] = ("cpu",),
+    stored: str = "float32",
+    **model: Any,
+) -> Path:
+    """The artifact of a tiny checkpoint, compiled below ``parent`` unless it was before.
+
+    Args:
+        architecture: one of :data:`.tiny_models.ARCHITECTURES`.
+        parent: where folders are made, such as ``tmp_path_factory.getbasetemp()`` for one a session.
+        quant: as :func:`ingot.codegen.compile_model` takes it, and so are ``dtype``, ``page_size``,
+            ``max_seq_len`` and ``targets``.
+        stored: dtype of the checkpoint on disk.
+        model: further arguments of :func:`.tiny_models.make_tiny`.
+    """
+    folder = make_tiny(architecture, parent, dtype=stored, **model)
+    described = json.dumps([folder.name, quant, dtype, page_size, max_seq_len, list(targets)])
+    output = parent / f"{folder.name}-{hashlib.sha256(described.encode()).hexdigest()[:10]}.ingot"
+    if not output.exists():
+        compile_model(
+            folder,
+            output,
+            quant=quant,
+            dtype=dtype,
+            page_size=page_size,
+            max_seq_len=max_seq_len,
+            targets=targets,
+        )
+    return output

@@ -1,0 +1,89 @@
+"""What a sequence computes does not depend, in a single bit, on what runs beside it or how it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ingot.runtime.step import Executor, LogitRows, SequenceChunk, Step
+
+from ..compiled import WHOLE_GROUPS, compile_tiny
+from .stepping import Logits, chunks_of, executing, in_steps
+
+LENGTHS = (90, 5, 64, 1, 33)
+SEQUENCES = [np.random.default_rng(seed).integers(0, 300, n).tolist() for seed, n in enumerate(LENGTHS)]
+
+ARTIFACTS: dict[str, dict[str, Any]] = {
+    "float32": {"architecture": "llama"},
+    "float32, window": {"architecture": "mistral", "sliding_window": 7, "page_size": 32},
+    "float32, norms of heads": {"architecture": "qwen3", "page_size": 64},
+    "bfloat16": {"architecture": "qwen2", "dtype": "bfloat16"},
+    "float16": {"architecture": "llama", "dtype": "float16", "num_key_value_heads": 1},
+    "int8": {"architecture": "llama", "quant": "int8", **WHOLE_GROUPS},
+    "int8, float16 pages": {"architecture": "qwen2", "quant": "int8", "dtype": "float16", **WHOLE_GROUPS},
+    "int4": {"architecture": "qwen3", "quant": "int4", **WHOLE_GROUPS},
+    "int4, float16 pages": {
+        "architecture": "mistral",
+        "quant": "int4",
+        "dtype": "bfloat16",
+        "sliding_window": 21,
+        **WHOLE_GROUPS,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=ARTIFACTS)
+def executor(request: pytest.FixtureRequest, parent: Path) -> Iterator[Executor]:
+    with executing(compile_tiny(parent=parent, **ARTIFACTS[request.param])) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def alone(executor: Executor) -> list[Logits]:
+    """Logits of each sequence, run alone and whole."""
+    found = [in_steps(executor, [s], [{0: len(s)}])[0] for s in SEQUENCES]
+    assert all(np.isfinite(logits).all() and logits.std() > 0.5 for logits in found)
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 32, 65])
+def test_chunks(executor: Executor, alone: list[Logits], size: int) -> None:
+    (logits,) = in_steps(executor, SEQUENCES[:1], chunks_of(LENGTHS[0], size))
+    np.testing.assert_array_equal(logits, alone[0])
+
+
+def test_a_batch_of_whole_sequences(executor: Executor, alone: list[Logits]) -> None:
+    found = in_steps(executor, SEQUENCES, [dict(enumerate(LENGTHS))])
+    for logits, expected in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(logits, expected)
+
+
+def test_random_mixtures_of_prefill_and_decode(executor: Executor, alone: list[Logits]) -> None:
+    random = np.random.default_rng(8)
+    left = dict(enumerate(LENGTHS))
+    steps: list[Mapping[int, int]] = []
+    while left:
+        chosen = [index for index in left if random.random() < 0.7] or [min(left)]
+        random.shuffle(chosen)
+        step = {index: min(left[index], int(random.choice([1, 1, 2, 5, 13]))) for index in chosen}
+        left = {index: rest for index, n in left.items() if (rest := n - step.get(index, 0))}
+        steps.append(step)
+    found = in_steps(executor, SEQUENCES, steps)
+    for logits, expected in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(logits, expected)
+
+
+def test_logits_of_the_last_row_alone(executor: Executor, alone: list[Logits]) -> None:
+    pages = tuple(range(-(-LENGTHS[0] // executor.page_size)))
+    for kind, num_rows in ((LogitRows.LAST, 1), (LogitRows.NONE, 0)):
+        chunk = SequenceChunk(0, tuple(SEQUENCES[0]), 0, pages, kind)
+        logits = executor.run(Step((chunk,))).logits
+        assert logits.shape == (num_rows, executor.vocab_size)
+        np.testing.assert_array_equal(logits, alone[0][LENGTHS[0] - num_rows :])

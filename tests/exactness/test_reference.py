@@ -1,0 +1,142 @@
+"""Artifacts in float32 against ``transformers``: log-probabilities within 1e-4, greedy tokens the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ingot import SamplingParams
+from ingot.runtime.engine import Engine
+
+from ..compiled import compile_tiny
+from ..tiny_models import make_tiny, reference_log_probs
+
+LENGTHS = (71, 1, 33, 16)
+SEQUENCES = [np.random.default_rng(seed).integers(0, 300, n).tolist() for seed, n in enumerate(LENGTHS)]
+NUM_GREEDY = 20
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint; ``stepwise`` where transformers computes something else for a prompt at once."""
+
+    architecture: str
+    model: dict[str, Any] = field(default_factory=dict)
+    stepwise: bool = False
+
+
+def rope(kind: str, **parameters: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 300.0, **parameters}}
+
+
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+ALTERNATING = ["full_attention", "sliding_attention"] * 2
+CASES = {
+    "llama": Case("llama"),
+    "llama tied": Case("llama", {"tie_word_embeddings": True}),
+    "llama biases": Case("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama as many KV heads": Case("llama", {"num_key_value_heads": 6}),
+    "llama one KV head": Case("llama", {"num_key_value_heads": 1}),
+    "llama sharded": Case("llama", {"shard_size": "40KB"}),
+    "llama from bfloat16": Case("llama", {"stored": "bfloat16"}),
+    "llama from float16": Case("llama", {"stored": "float16", "tie_word_embeddings": True}),
+    "llama rope=linear": Case("llama", rope("linear", factor=4.0)),
+    "llama rope=llama3": Case("llama", rope("llama3", **LLAMA3, original_max_position_embeddings=16)),
+    "llama rope=dynamic": Case(
+        "llama", {**rope("dynamic", factor=3.0), "max_position_embeddings": 32}, stepwise=True
+    ),
+    "llama rope=yarn": Case("llama", rope("yarn", factor=4.0, original_max_position_embeddings=32)),
+    "mistral window=7": Case("mistral", {"sliding_window": 7}),
+    "mistral window=66": Case("mistral", {"sliding_window": 66}),
+    "mistral no window": Case("mistral", {"sliding_window": None}),
+    "qwen2": Case("qwen2"),
+    "qwen2 tied, window in the last layer": Case(
+        "qwen2",
+        {
+            "tie_word_embeddings": True,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "max_window_layers": 3,
+        },
+    ),
+    "qwen3": Case("qwen3"),
+    "qwen3 tied, biases, windows": Case(
+        "qwen3",
+        {
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": 9,
+            "layer_types": ALTERNATING,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A case's artifact and checkpoint."""
+
+    label: str
+    case: Case
+    artifact: Path
+    checkpoint: Path
+
+    def reference(self, token_ids: list[int]) -> npt.NDArray[np.float32]:
+        return reference_log_probs(self.checkpoint, token_ids, stepwise=self.case.stepwise)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def compiled(request: pytest.FixtureRequest, parent: Path) -> Compiled:
+    case = CASES[request.param]
+    length = 128 if case.stepwise else None
+    artifact = compile_tiny(case.architecture, parent, max_seq_len=length, **case.model)
+    options = {{"stored": "dtype"}.get(name, name): value for name, value in case.model.items()}
+    return Compiled(request.param, case, artifact, make_tiny(case.architecture, parent, **options))
+
+
+@pytest.fixture(scope="module")
+def engine(compiled: Compiled) -> Iterator[Engine]:
+    with Engine(compiled.artifact) as engine:
+        yield engine
+
+
+def test_log_probabilities_are_those_of_the_reference(
+    compiled: Compiled, engine: Engine, record: Callable[[str, float], None]
+) -> None:
+    expected = compiled.reference(SEQUENCES[0])
+    assert expected.std() > 0.5, "logits are flat: the comparison would say nothing"
+    found = engine.score(SEQUENCES[0])
+    assert found.shape == expected.shape
+    difference = float(np.abs(found - expected).max())
+    record(compiled.label, difference)
+    assert difference <= TOLERANCE
+
+
+def test_greedy_tokens_are_those_of_the_reference(compiled: Compiled, engine: Engine) -> None:
+    params = SamplingParams(max_tokens=NUM_GREEDY, temperature=0.0, ignore_eos=True, logprobs=0)
+    together = engine.generate(SEQUENCES, params)
+    with Engine(compiled.artifact, max_num_seqs=3, max_num_batched_tokens=7) as chunked:
+        in_chunks = chunked.generate(SEQUENCES, params)
+    for prompt, output, other in zip(SEQUENCES, together, in_chunks, strict=True):
+        alone = engine.generate(prompt, params)
+        assert len(output.token_ids) == NUM_GREEDY
+        assert (alone.token_ids, alone.logprobs) == (output.token_ids, output.logprobs)
+        assert (other.token_ids, other.logprobs) == (output.token_ids, output.logprobs)
+
+    prompt, tokens = SEQUENCES[2], list(together[2].token_ids)
+    rows = compiled.reference(prompt + tokens[:-1])[len(prompt) - 1 :]
+    second, first = np.partition(rows, -2, axis=-1)[:, -2:].T
+    sure = first - second > 1e-3
+    np.testing.assert_array_equal(np.array(tokens)[sure], rows.argmax(axis=-1)[sure])
+    assert sure.sum() > NUM_GREEDY // 2, "the reference hesitates too often for this to say much"
