@@ -44,6 +44,9 @@ _COMMANDS = {
     "bench": _Entry(
         ".runtime.commands.bench", "bench", "Measure how fast a model runs here.", takes_model=True
     ),
+    "verify": _Entry(
+        ".runtime.commands.verify", "verify", "Compare an artifact with the model it was made of."
+    ),
     "inspect": _Entry(".runtime.commands.inspect", "inspect", "Show what is in an artifact."),
     "targets": _Entry(
         ".codegen.commands", "targets_command", "Show what this host has, and what can be built for."

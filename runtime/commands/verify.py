@@ -1,0 +1,72 @@
+"""``ingot verify``: how far an artifact is from the model it was made of."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ...ir.errors import RequestError
+from ._options import IngotCommand, configure_logging, verbose_option
+
+if TYPE_CHECKING:
+    from ..verification import Accuracy
+
+__all__ = ["verify"]
+
+
+@click.command(cls=IngotCommand)
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="HF_FOLDER",
+    required=True,
+    help="The model it was made of, which transformers runs in float32.",
+)
+@click.option(
+    "--text",
+    "text_file",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="What to read, '-' for stdin; a few paragraphs of several kinds unless given.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@verbose_option
+def verify(artifact: Path, reference: Path, text_file: TextIO | None, as_json: bool, verbose: int) -> None:
+    """Compare ARTIFACT's next-token distributions with its reference's over a text."""
+    configure_logging(verbose)
+    # PyTorch, and only this command needs it.
+    from ..verification import verify_artifact
+    from ..verification_text import DEFAULT_TEXT
+
+    accuracy = verify_artifact(artifact, reference, DEFAULT_TEXT if text_file is None else _read(text_file))
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(accuracy), indent=2))
+    else:
+        _print_table(accuracy)
+
+
+def _read(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"{file.name} is not UTF-8 text: {error.reason} at byte {error.start}", "text"
+        ) from None
+
+
+def _print_table(accuracy: "Accuracy") -> None:
+    rows = (
+        ("tokens compared", f"{accuracy.num_tokens}"),
+        ("KL divergence, mean", f"{accuracy.kl_mean:.3g} nats"),
+        ("KL divergence, largest", f"{accuracy.kl_max:.3g} nats"),
+        ("largest difference of log-probabilities", f"{accuracy.max_abs_diff:.3g}"),
+        ("same likeliest token", f"{accuracy.top1_agreement:.2%}"),
+        ("perplexity", f"{accuracy.perplexity:.4f}"),
+        ("perplexity of the reference", f"{accuracy.reference_perplexity:.4f}"),
+    )
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:{width}}  {value}")
