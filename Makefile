@@ -30,7 +30,7 @@ check: $(DEV) ## Formatting, lint, types, import rules
 	.venv/bin/ruff check .
 	@mkdir -p .venv/typing && ln -sfn "$(CURDIR)" .venv/typing/ingot
 	MYPYPATH=.venv/typing .venv/bin/mypy --config-file pyproject.toml -p ingot
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 fmt: $(DEV) ## Format, and fix what lint can fix
 	.venv/bin/ruff format .
