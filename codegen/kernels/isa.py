@@ -117,7 +117,7 @@ ISAS: dict[str, Isa] = {
         Avx512Vnni(
             "avx512-vnni", lanes=16, integer_rows=(8, 4, 2, 1), float_rows=(8, 4, 2, 1), attention_rows=4
         ),
-        Avx2("avx2", lanes=8, integer_rows=(2, 1), float_rows=(4, 2, 1), attention_rows=2),
+        Avx2("avx2", lanes=8, integer_rows=(8, 4, 2, 1), float_rows=(4, 2, 1), attention_rows=2),
         NeonDotProduct("neon-dotprod", lanes=4, integer_rows=(2, 1), float_rows=(4, 2, 1), attention_rows=4),
     )
 }
