@@ -1,7 +1,7 @@
 """Tiny checkpoints compiled into artifacts, each once a session.
 
-From a test in a folder below, import with ``from ..compiled import compile_tiny``. The compiler comes into the
-process with this module, because it cannot once an engine has brought in TVM's runtime alone.
+From a test in a folder below, import with ``from ..compiled import compile_tiny``. The compiler comes into
+the process with this module, because it cannot once an engine has brought in TVM's runtime alone.
 """
 
 from __future__ import annotations

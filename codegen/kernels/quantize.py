@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from .isa import Isa, intrinsic
-from .rows import Rows, load_rows, reduce_max
+from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
 __all__ = ["quantize_rows"]
@@ -15,8 +15,9 @@ def quantize_rows(isa: Isa, name: str, x: Rows, group_size: int) -> tirx.PrimFun
     """Codes, scales and the codes' sums of float32 rows, group by group.
 
     Arguments: ``x`` float32 ``[m, x.stride]``; results: codes int8 ``[m, width]``, scales float32 and sums
-    int32 ``[m, groups]``. The codes lie tile by tile, as :func:`.linear.for_tiles` cuts the rows: within a
-    tile of ``h`` rows ``[width / 4, h, 4]``, so that a product reads them in the order of their addresses.
+    int32 ``[m, groups]``. A NaN makes its group's scale NaN, so that it is not lost. The codes lie tile by
+    tile, as :func:`.linear.for_tiles` cuts the rows: within a tile of ``h`` rows ``[width / 4, h, 4]``, so
+    that a product reads them in the order of their addresses.
     """
     groups, lanes = x.width // group_size, isa.lanes
 
@@ -33,14 +34,13 @@ def quantize_rows(isa: Isa, name: str, x: Rows, group_size: int) -> tirx.PrimFun
                 largest.fill(T.float32(0))
                 for index, value in enumerate(values):
                     value.set(load_rows(rows, x, row, group * group_size + index * lanes, lanes))
+                    magnitude = intrinsic(f"float32x{lanes}", f"llvm.fabs.v{lanes}f32", value.value)
                     largest.set(
-                        tirx.max(
-                            largest.value,
-                            intrinsic(f"float32x{lanes}", f"llvm.fabs.v{lanes}f32", value.value),
-                        )
+                        intrinsic(f"float32x{lanes}", f"llvm.maximum.v{lanes}f32", largest.value, magnitude)
                     )
                 scale = Vector("float32", 1)
-                scale.set(reduce_max(lanes, largest.value) / T.float32(127))
+                peak = intrinsic("float32", f"llvm.vector.reduce.fmaximum.v{lanes}f32", largest.value)
+                scale.set(peak / T.float32(127))
                 inverse = Vector("float32", 1)
                 inverse.set(tirx.Select(scale.value > T.float32(0), T.float32(1) / scale.value, T.float32(0)))
                 total = Vector("int32", lanes)

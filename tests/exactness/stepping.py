@@ -32,7 +32,7 @@ def steps_of(
 ) -> Iterator[Step]:
     """The steps that run, one after the other, so many tokens of each sequence, all logits wanted.
 
-    Pages are scattered over the pool and never twice the same, so that what earlier runs left in them matters.
+    Pages are scattered over the pool and never twice the same, so that what earlier runs left in them shows.
     """
     free = iter(np.random.default_rng().permutation(num_pages).tolist())
     pages: list[list[int]] = [[] for _ in sequences]
