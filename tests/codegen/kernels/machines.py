@@ -59,9 +59,7 @@ def find_machine(name: str) -> Machine | str:
         return _Native(target)
     if target.machine != "aarch64":
         return f"this host does not run {target.name}"
-    missing = [
-        tool for tool in ("qemu-aarch64", "aarch64-linux-gnu-gcc") if shutil.which(tool) is None
-    ]
+    missing = [tool for tool in ("qemu-aarch64", "aarch64-linux-gnu-gcc") if shutil.which(tool) is None]
     return f"needs {' and '.join(missing)}" if missing else _emulated(target)
 
 
@@ -117,7 +115,16 @@ class _Emulated:
         self._path = Path(self._folder.name)
         self._num_kernels = 0
         source = Path(__file__).with_name("caller.c")
-        compiler = ["aarch64-linux-gnu-gcc", "-O1", "-rdynamic", "-w", source, "-o", self._path / "caller", "-ldl"]
+        compiler = [
+            "aarch64-linux-gnu-gcc",
+            "-O1",
+            "-rdynamic",
+            "-w",
+            source,
+            "-o",
+            self._path / "caller",
+            "-ldl",
+        ]
         subprocess.run(compiler, check=True)
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -1,0 +1,162 @@
+"""Attention over pages on every machine, against the interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from ingot.codegen.kernels.attention import AttentionShape, paged_attention
+from ingot.codegen.kernels.pointwise import append_kv
+from ingot.codegen.kernels.rows import Rows
+from ingot.ir import find_operator
+
+from .machines import Kernel, Machine, filled
+
+PLAIN = AttentionShape(heads=6, kv_heads=2, head_dim=10, page_size=16, dtype="float32", scale=0.3, window=0)
+SHAPES = {
+    "plain": PLAIN,
+    "float16, whole vectors": replace(PLAIN, head_dim=64, dtype="float16", scale=0.125),
+    "one query head a KV head": replace(PLAIN, heads=3, kv_heads=3, head_dim=17, dtype="float16"),
+    "four query heads a KV head": replace(PLAIN, heads=4, kv_heads=1, head_dim=80, page_size=32),
+    "window": replace(PLAIN, heads=5, kv_heads=5, window=7, page_size=64, dtype="float16"),
+    "window of blocks": replace(PLAIN, head_dim=20, window=100, page_size=32),
+    "window of itself": replace(PLAIN, heads=2, kv_heads=1, head_dim=4, window=1),
+}
+MIXED = [(1, 1), (5, 5), (1, 200), (23, 87), (1, 64), (9, 137), (1, 65), (2, 2), (64, 64), (3, 300)]
+"""New tokens and context of each sequence."""
+
+Floats = npt.NDArray[np.float32]
+STRIDE_MORE, OFFSET = 11, 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of queries, caches in which no page's place is that of the sequence, and the batch's description."""
+
+    q: Floats
+    keys: np.ndarray
+    values: np.ndarray
+    starts: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+    table: npt.NDArray[np.int32]
+
+    def only(self, sequence: int, rows: slice) -> Batch:
+        """One sequence, and of its new tokens those of ``rows``, as when it had come so far alone."""
+        start, end = self.starts[sequence], self.starts[sequence + 1]
+        count = len(range(*rows.indices(end - start)))
+        length = self.lengths[sequence] - (end - start) + rows.indices(end - start)[1]
+        return replace(
+            self,
+            q=self.q[start:end][rows],
+            starts=np.array([0, count], np.int32),
+            lengths=np.array([length], np.int32),
+            table=self.table[sequence : sequence + 1],
+        )
+
+
+def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch:
+    """What no token has written is NaN."""
+    random = np.random.default_rng(len(sequences))
+    counts, lengths = (np.array(column, np.int32) for column in zip(*sequences, strict=True))
+    widths = -(-lengths // shape.page_size)
+    pages = int(widths.sum()) + 3
+    numbers = iter(random.permutation(pages).tolist())
+    table = np.zeros((len(sequences), int(widths.max()) + 1), np.int32)
+    keys, values = (
+        np.full((pages, shape.kv_heads, shape.page_size, shape.head_dim), np.nan, shape.dtype)
+        for _ in range(2)
+    )
+    for row, (length, width) in enumerate(zip(lengths, widths, strict=True)):
+        table[row, :width] = [next(numbers) for _ in range(width)]
+        for cache in (keys, values):
+            rows = random.standard_normal((length, shape.kv_heads, shape.head_dim))
+            for position, written in enumerate(rows):
+                cache[table[row, position // shape.page_size], :, position % shape.page_size] = written
+    q = random.standard_normal((int(counts.sum()), shape.heads, shape.head_dim)).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return Batch(q, keys, values, starts, lengths, table)
+
+
+def meaning(shape: AttentionShape, batch: Batch) -> Floats:
+    (result,) = find_operator("paged_attention").evaluate(
+        [batch.q, batch.keys, batch.values, batch.starts, batch.lengths, batch.table],
+        {"scale": shape.scale, "window": shape.window},
+        {},
+    )
+    return np.asarray(result)
+
+
+def run(kernel: Kernel, batch: Batch) -> Floats:
+    width = batch.q.shape[1] * batch.q.shape[2]
+    q = np.full((len(batch.q), width + STRIDE_MORE), np.nan, np.float32)
+    q[:, OFFSET : OFFSET + width] = batch.q.reshape(len(q), -1)
+    out = filled((len(q), width), "float32")
+    keys = np.ascontiguousarray(batch.keys.transpose(0, 1, 3, 2))
+    kernel(q, keys, batch.values, batch.starts, batch.lengths, batch.table, out)
+    return out.reshape(batch.q.shape)
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> AttentionShape:
+    return SHAPES[request.param]
+
+
+@pytest.fixture(scope="module")
+def kernel(machine: Machine, shape: AttentionShape) -> Kernel:
+    width = shape.heads * shape.head_dim
+    view = Rows(width, width + STRIDE_MORE, OFFSET)
+    return machine.build(paged_attention(machine.isa, "kernel", shape, view))
+
+
+def test_mixtures_of_prefill_and_decode(kernel: Kernel, shape: AttentionShape) -> None:
+    batch = make_batch(shape, MIXED)
+    np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [*range(1, 10), 15, 16, 17])
+def test_every_number_of_decoding_sequences(kernel: Kernel, shape: AttentionShape, count: int) -> None:
+    batch = make_batch(shape, [(1, 1 + 37 * index % 130) for index in range(count)])
+    np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
+
+
+def test_no_bit_depends_on_the_batch(kernel: Kernel, shape: AttentionShape) -> None:
+    batch = make_batch(shape, MIXED)
+    together = run(kernel, batch)
+    for sequence in range(len(MIXED)):
+        rows = together[batch.starts[sequence] : batch.starts[sequence + 1]]
+        np.testing.assert_array_equal(run(kernel, batch.only(sequence, slice(None))), rows)
+        middle = len(rows) // 2
+        if middle:
+            np.testing.assert_array_equal(run(kernel, batch.only(sequence, slice(middle))), rows[:middle])
+        np.testing.assert_array_equal(run(kernel, batch.only(sequence, slice(middle, None))), rows[middle:])
+
+
+def test_large_scores_overflow_nothing(kernel: Kernel, shape: AttentionShape) -> None:
+    batch = make_batch(shape, MIXED)
+    batch = replace(batch, q=batch.q * 1000)
+    np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("kv_heads", "head_dim", "page_size"), [(2, 10, 16), (3, 32, 32), (1, 19, 64)])
+def test_keys_and_values_reach_their_slots(
+    machine: Machine, dtype: str, kv_heads: int, head_dim: int, page_size: int
+) -> None:
+    width, pages, num_rows = kv_heads * head_dim, 4, 9
+    views = Rows(width, 3 * width, width), Rows(width, width + 1, 1)
+    kernel = machine.build(append_kv(machine.isa, "kernel", *views, kv_heads, head_dim, page_size, dtype))
+    random = np.random.default_rng(3)
+    rows = [random.standard_normal((num_rows, view.stride), np.float32) for view in views]
+    slots = random.permutation(pages * page_size)[:num_rows].astype(np.int32)
+    caches = [random.standard_normal((pages, kv_heads, page_size, head_dim)).astype(dtype) for _ in range(2)]
+    k, v = (
+        row[:, view.offset : view.offset + width].reshape(num_rows, kv_heads, head_dim)
+        for row, view in zip(rows, views, strict=True)
+    )
+    expected = find_operator("append_kv").evaluate([*caches, k, v, slots], {}, {})
+    keys, values = np.ascontiguousarray(caches[0].transpose(0, 1, 3, 2)), caches[1].copy()
+    kernel(keys, values, *rows, slots)
+    np.testing.assert_array_equal(keys.transpose(0, 1, 3, 2), expected[0])
+    np.testing.assert_array_equal(values, expected[1])

@@ -1,0 +1,145 @@
+"""Matrix products on every machine: one order of float sums, so the same bits on all of them."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from ingot.codegen.kernels.layout import Layout, pack
+from ingot.codegen.kernels.linear import linear_float, linear_quantized
+from ingot.codegen.kernels.rows import Rows
+from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
+
+from .machines import Machine, filled
+from .tiles import in_tiles
+
+Floats = npt.NDArray[np.float32]
+NUM_ROWS = range(1, 21)
+
+pytestmark = pytest.mark.skipif(
+    np.finfo(np.longdouble).nmant < 63, reason="needs long doubles to say what a fused product rounds to"
+)
+
+
+def fma(a: Floats, b: Floats, c: Floats) -> Floats:
+    """``a * b + c``, rounded once (twice for less than one in a million)."""
+    wide = (array.astype(np.longdouble) for array in (a, b, c))
+    x, y, z = wide
+    return (x * y + z).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "dtype", "has_bias"),
+    [
+        (16, 32, "float32", False),
+        (50, 37, "float32", True),
+        (1, 5, "float32", True),
+        (35, 3, "uint16", False),
+        (64, 43, "uint16", True),
+        (33, 42, "float16", True),
+        (31, 64, "float16", False),
+    ],
+)
+def test_floats(machine: Machine, outputs: int, inputs: int, dtype: str, has_bias: bool) -> None:
+    view = Rows(inputs, inputs + 9, 4)
+    kernel = machine.build(linear_float(machine.isa, "kernel", outputs, view, dtype, has_bias))
+    random = np.random.default_rng(outputs)
+    weight = random.standard_normal((outputs, inputs)).astype(
+        {"uint16": ml_dtypes.bfloat16}.get(dtype, dtype)
+    )
+    bias = random.standard_normal(outputs, np.float32)
+    arrays = [*pack(weight, Layout.BLOCKED), *(pack(bias, Layout.PADDED) if has_bias else ())]
+    x = np.full((max(NUM_ROWS), view.stride), np.nan, np.float32)
+    rows = x[:, 4 : 4 + inputs]
+    rows[...] = random.standard_normal(rows.shape)
+
+    expected = np.zeros((len(x), outputs), np.float32)
+    for column in range(inputs):
+        expected = fma(rows[:, column, None], weight[:, column].astype(np.float32), expected)
+    expected = expected + bias if has_bias else expected
+    (meant,) = find_operator("linear").evaluate([rows, weight, *([bias] if has_bias else [])], {}, {})
+    np.testing.assert_allclose(expected, meant, rtol=1e-4, atol=1e-5)
+    for num_rows in NUM_ROWS:
+        out = filled((num_rows, outputs), "float32")
+        kernel(x[:num_rows], *arrays, out)
+        np.testing.assert_array_equal(out, expected[:num_rows])
+
+
+def multiplied(x: QuantizedArray, weight: QuantizedArray) -> Floats:
+    """Exact sums within groups, then one fused step a group, ascending."""
+    groups = (-1, x.shape[1] // 32, 32)
+    exact = np.einsum("mgk,ngk->gmn", x.codes.reshape(groups).astype(int), weight.codes.reshape(groups))
+    total = np.zeros(exact.shape[1:], np.float32)
+    for group, products in enumerate(exact):
+        scaled = products.astype(np.float32) * x.scales[:, group, None]
+        total = fma(scaled, weight.scales[:, group].astype(np.float32), total)
+    return total
+
+
+@pytest.mark.parametrize("name", ["int8_g32", "int4_g32"])
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "has_bias"), [(16, 32, False), (50, 96, True), (1, 160, False)]
+)
+def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias: bool) -> None:
+    element = find_format(name)
+    make = linear_quantized(
+        machine.isa, "kernel", outputs, inputs, element.bits, 32, element.scale_type, has_bias
+    )
+    kernel = machine.build(make)
+    random = np.random.default_rng(outputs)
+    weight = quantize(random.standard_normal((outputs, inputs), np.float32), element)
+    bias = random.standard_normal(outputs, np.float32)
+    arrays = [*pack(weight, Layout.BLOCKED), *(pack(bias, Layout.PADDED) if has_bias else ())]
+    x = quantize(random.standard_normal((max(NUM_ROWS), inputs), np.float32), find_format("dynamic_int8_g32"))
+    sums = x.codes.reshape(len(x.codes), -1, 32).sum(axis=-1, dtype=np.int32)
+
+    expected = multiplied(x, weight) + (bias if has_bias else np.float32(0))
+    (meant,) = find_operator("linear").evaluate([x, weight, *([bias] if has_bias else [])], {}, {})
+    np.testing.assert_allclose(expected, meant, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        meant, dequantize(x) @ dequantize(weight).T + (bias if has_bias else 0), rtol=1e-3, atol=1e-3
+    )
+    for num_rows in NUM_ROWS:
+        out = filled((num_rows, outputs), "float32")
+        codes = in_tiles(x.codes[:num_rows], machine.isa.integer_rows)
+        kernel(codes, x.scales[:num_rows], sums[:num_rows], *arrays, out)
+        np.testing.assert_array_equal(out, expected[:num_rows])
+
+
+@pytest.mark.parametrize("name", ["int8_g32", "int4_g32"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign: int) -> None:
+    element = find_format(name)
+    kernel = machine.build(
+        linear_quantized(machine.isa, "kernel", 20, 32, element.bits, 32, "float16", False)
+    )
+    codes = np.full((20, 32), element.smallest, np.int8)
+    codes[::2] = element.largest
+    weight = QuantizedArray(element, codes, np.ones((20, 1), np.float16))
+    x = np.full((3, 32), 127 * sign, np.int8)
+    x[1] = -127
+    x[2, ::2] *= -1
+    out = filled((3, 20), "float32")
+    kernel(
+        in_tiles(x, machine.isa.integer_rows),
+        np.ones((3, 1), np.float32),
+        x.sum(axis=-1, dtype=np.int32)[:, None],
+        *pack(weight, Layout.BLOCKED),
+        out,
+    )
+    np.testing.assert_array_equal(out, x.astype(np.int32) @ codes.astype(np.int32).T)
+
+
+def test_a_row_that_is_no_number_harms_no_other(machine: Machine) -> None:
+    kernel = machine.build(linear_float(machine.isa, "kernel", 18, Rows.dense(8), "float32", False))
+    random = np.random.default_rng(2)
+    (weight,) = pack(random.standard_normal((18, 8), np.float32), Layout.BLOCKED)
+    x = random.standard_normal((11, 8), np.float32)
+    whole, poisoned = filled((11, 18), "float32"), filled((11, 18), "float32")
+    kernel(x, weight, whole)
+    x[5, 3] = np.inf
+    kernel(x, weight, poisoned)
+    others = np.arange(11) != 5
+    assert not np.isfinite(poisoned[5]).any()
+    np.testing.assert_array_equal(poisoned[others], whole[others])

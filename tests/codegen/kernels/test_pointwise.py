@@ -1,0 +1,122 @@
+"""Norms, rotary embedding, gates and look-ups on every machine, against the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from ingot.codegen.kernels.layout import Layout, pack
+from ingot.codegen.kernels.pointwise import add, embedding, gather_rows, rms_norm, rope, silu_mul
+from ingot.codegen.kernels.rows import Rows
+from ingot.ir import Array, Attribute, find_format, find_operator, quantize
+
+from .machines import Machine, filled
+
+Floats = npt.NDArray[np.float32]
+NUM_ROWS = 7
+VIEWS = [Rows.dense(64), Rows(42, 64, 5), Rows(6, 33, 27)]
+
+
+def random_rows(view: Rows, seed: int = 0, scale: float = 1.0) -> tuple[Floats, Floats]:
+    """A buffer that is NaN outside the view, and the view's rows."""
+    buffer = np.full((NUM_ROWS, view.stride), np.nan, np.float32)
+    rows = buffer[:, view.offset : view.offset + view.width]
+    rows[...] = np.random.default_rng(seed).standard_normal(rows.shape) * scale
+    return buffer, rows
+
+
+def meaning(operator: str, operands: Sequence[Array], **attributes: Attribute) -> tuple[np.ndarray, ...]:
+    return tuple(map(np.asarray, find_operator(operator).evaluate(list(operands), attributes, {})))
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("heads", [1, 2])
+def test_rms_norm(machine: Machine, view: Rows, heads: int) -> None:
+    size = view.width // heads
+    kernel = machine.build(rms_norm(machine.isa, "kernel", view, size, 1e-5, None))
+    buffer, rows = random_rows(view, scale=3)
+    rows[2] = 0
+    weight = np.random.default_rng(1).standard_normal(size, np.float32)
+    out = filled((NUM_ROWS, view.width), "float32")
+    kernel(buffer, weight, out)
+    (expected,) = meaning("rms_norm", [rows.reshape(NUM_ROWS, heads, size), weight], epsilon=1e-5)
+    np.testing.assert_allclose(out, expected.reshape(out.shape), rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("view", "residual"), [(VIEWS[1], Rows(42, 50, 8)), (VIEWS[0], Rows.dense(64))])
+def test_add_rms_norm(machine: Machine, view: Rows, residual: Rows) -> None:
+    kernel = machine.build(rms_norm(machine.isa, "kernel", view, view.width, 1e-6, residual))
+    (buffer, rows), (other_buffer, other) = random_rows(view), random_rows(residual, 1)
+    weight = np.random.default_rng(1).standard_normal(view.width, np.float32)
+    total, out = (filled((NUM_ROWS, view.width), "float32") for _ in range(2))
+    kernel(buffer, other_buffer, weight, total, out)
+    expected = meaning("add_rms_norm", [rows, other, weight], epsilon=1e-6)
+    np.testing.assert_array_equal(total, expected[0])
+    np.testing.assert_allclose(out, expected[1], rtol=2e-6, atol=1e-7)
+
+
+def test_add(machine: Machine) -> None:
+    kernel = machine.build(add(machine.isa, "kernel", VIEWS[1], Rows.dense(42)))
+    (buffer, rows), (other, _) = random_rows(VIEWS[1]), random_rows(Rows.dense(42), 1)
+    out = filled((NUM_ROWS, 42), "float32")
+    kernel(buffer, other, out)
+    np.testing.assert_array_equal(out, rows + other)
+
+
+@pytest.mark.parametrize(
+    ("view", "head_dim"), [(Rows.dense(64), 32), (Rows(42, 64, 5), 14), (Rows(36, 50, 7), 4)]
+)
+def test_rope(machine: Machine, view: Rows, head_dim: int) -> None:
+    kernel = machine.build(rope(machine.isa, "kernel", view, head_dim))
+    buffer, rows = random_rows(view)
+    angles = np.random.default_rng(1).uniform(0, 500, (NUM_ROWS, head_dim // 2))
+    cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    out = filled((NUM_ROWS, view.width), "float32")
+    kernel(buffer, cosines, sines, out)
+    (expected,) = meaning("rope", [rows.reshape(NUM_ROWS, -1, head_dim), cosines, sines])
+    np.testing.assert_allclose(out, expected.reshape(out.shape), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+def test_silu_mul(machine: Machine, view: Rows, scale: float) -> None:
+    kernel = machine.build(silu_mul(machine.isa, "kernel", view))
+    buffer, rows = random_rows(view, scale=scale)
+    rows[:, : view.width // 2][0] = 0
+    out = filled((NUM_ROWS, view.width // 2), "float32")
+    kernel(buffer, out)
+    (expected,) = meaning("silu_mul", [rows])
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-30 * scale)
+
+
+@pytest.mark.parametrize("view", [VIEWS[0], VIEWS[1]], ids=str)
+@pytest.mark.parametrize("fixed", [NUM_ROWS, None])
+def test_gather_rows(machine: Machine, view: Rows, fixed: int | None) -> None:
+    kernel = machine.build(gather_rows(machine.isa, "kernel", fixed, view))
+    buffer, rows = random_rows(view)
+    for numbers in ([6], [0, 3, 3, 1, 6, 5, 2, 4, 0], [2, 1]):
+        out = filled((len(numbers), view.width), "float32")
+        kernel(buffer, np.array(numbers, np.int32), out)
+        np.testing.assert_array_equal(out, rows[numbers])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8_g32", "int4_g32"])
+@pytest.mark.parametrize("vocabulary", [32, 45])
+def test_embedding(machine: Machine, kind: str, vocabulary: int) -> None:
+    table: Array = np.random.default_rng(0).standard_normal((vocabulary, 64), np.float32)
+    quantized = None
+    if kind.endswith("g32"):
+        element = find_format(kind)
+        table, quantized = quantize(table, element), (element.bits, 32, element.scale_type)
+    else:
+        table = table.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
+    arrays = pack(table, Layout.BLOCKED)
+    dtype = arrays[0].dtype.name
+    kernel = machine.build(embedding(machine.isa, "kernel", vocabulary, 64, dtype, quantized))
+    token_ids = np.array([vocabulary - 1, 0, 16, 15, 31, 7], np.int32)
+    out = filled((len(token_ids), 64), "float32")
+    kernel(*arrays, token_ids, out)
+    np.testing.assert_array_equal(out, meaning("embedding", [table, token_ids])[0])
