@@ -13,10 +13,9 @@ from typing import Protocol, TypeVar
 
 from ..frontend import Model, load_model
 from ..ir import Module, ScalarType, print_module
-from ..ir.errors import CompileError
-from ..passes import InterpreterChecker, PipelineOptions, build_pipeline, find_scheme, run_passes
+from ..passes import InterpreterChecker, PipelineOptions, build_pipeline, run_passes
 from ..passes import PassRecord as PassRun
-from ..targets import Manifest, Target, parse_target, write_manifest
+from ..targets import Manifest, Target, read_manifest, write_manifest
 from ..targets.manifest import (
     SCHEMA,
     InputRecord,
@@ -26,7 +25,10 @@ from ..targets.manifest import (
     SourceRecord,
     StateRecord,
 )
-from .tvm_compiler import require_compiler
+from .apart import Option, compile_apart
+from .artifact_writer import copy_tokenizer, hash_tree, staged_folder, write_parameters
+from .options import CompileOptions
+from .tvm_compiler import prepare_compiler
 
 __all__ = ["CompileProgress", "CompiledArtifact", "compile_model"]
 
@@ -84,14 +86,16 @@ def compile_model(
 ) -> CompiledArtifact:
     """Compile a model into an artifact folder.
 
+    Where this process has loaded TVM's runtime for an engine, another process does it.
+
     Args:
         source: a Hugging Face folder or a hub id.
         output: the folder to make; ``NAME.ingot`` here unless given.
         targets: what to build machine code for, as :func:`ingot.targets.parse_target` reads it.
         quant: a scheme of :data:`ingot.passes.SCHEMES`, or ``none``.
-        dtype: of unquantized weights; ``auto`` keeps the checkpoint's. With ``float32`` the KV cache is
-        float32 too,
-            otherwise float16.
+        dtype: of unquantized weights; ``auto`` keeps the checkpoint's. Where weights are float32 the KV
+        cache is
+            too, otherwise it is float16.
         backend: ``tvm``.
         max_seq_len: the longest sequence in tokens; what the model was made for unless given.
         page_size: tokens a page of the KV cache holds: 16, 32 or 64.
@@ -105,128 +109,124 @@ def compile_model(
         CompileError: it cannot be built as asked; nothing is written then.
     """
     started = time.perf_counter()
+    options = CompileOptions.parse(
+        targets=targets,
+        quant=quant,
+        dtype=dtype,
+        backend=backend,
+        max_seq_len=max_seq_len,
+        page_size=page_size,
+        verify=verify,
+        dump_ir=dump_ir,
+    )
     watcher = progress or _Silent()
-    built_for = _parse_targets(targets)
-    scheme = find_scheme(quant)
-    weight_type = _parse_dtype(dtype)
-    if backend != "tvm":
-        raise CompileError(f"no backend '{backend}'; backends: tvm")
-    if page_size not in (16, 32, 64):
-        raise CompileError(f"a page holds 16, 32 or 64 tokens, not {page_size}")
-
-    require_compiler()
     watcher.stage("Reading the model", None)
     model = load_model(source)
-    length = _sequence_length(model, max_seq_len)
     path = Path(output) if output is not None else Path(f"{model.name}.ingot")
-    from .artifact_writer import (
-        copy_tokenizer,
-        hash_tree,
-        staged_folder,
-        write_parameters,
-    )  # after cheap refusals
-
+    if not prepare_compiler():
+        again: dict[str, Option] = {
+            "targets": [target.name for target in options.targets],
+            "quant": quant,
+            "dtype": dtype,
+            "max_seq_len": max_seq_len,
+            "page_size": page_size,
+            "verify": verify,
+            "dump_ir": None if dump_ir is None else str(dump_ir),
+            "force": force,
+        }
+        report = compile_apart(str(source), path.absolute(), again)
+        return CompiledArtifact(
+            path, report.num_bytes, report.seconds, report.peak_memory_bytes, read_manifest(path)
+        )
     with staged_folder(path, force=force) as folder:
-        copy_tokenizer(model.folder, folder)
-        provenance = model.provenance_later()
-        is_float32 = (weight_type or model.config.dtype) is ScalarType.FLOAT32
-        options = PipelineOptions(
-            max_seq_len=length,
-            scheme=scheme,
-            dtype=weight_type,
-            page_size=page_size,
-            kv_dtype=ScalarType.FLOAT32 if is_float32 else ScalarType.FLOAT16,
-        )
-        module, runs = _run_pipeline(model, options, folder, verify=verify, dump_ir=dump_ir, progress=watcher)
-
-        from .library import build_library, toolchain
-        from .lowering import state_layouts
-        from .memory_plan import plan_memory
-        from .preparing import pack_parameters
-
-        watcher.stage("Generating machine code", len(built_for))
-        (folder / "lib").mkdir()
-        for target in built_for:
-            build_library(module, target, folder / "lib" / target.library_name)
-            watcher.advance()
-        watcher.stage("Packing weights", len(module.forward.parameters))
-        packed = _watched(pack_parameters(module, model.weights), watcher.advance)
-        parameters, weights_file = write_parameters(folder, packed)
-
-        watcher.stage("Hashing", None)
-        files = hash_tree(folder, weights_file)
-        memory = plan_memory(module.forward, weight_bytes=weights_file.num_bytes, page_size=page_size)
-        manifest = Manifest(
-            schema=SCHEMA,
-            ingot=version("ingot"),
-            toolchain=toolchain(),
-            model=ModelRecord(
-                name=model.name,
-                architecture=model.config.model_type,
-                vocab_size=model.config.vocab_size,
-                num_layers=model.config.num_layers,
-                num_parameters=_num_parameters(model),
-                max_seq_len=length,
-                eos_token_ids=model.config.eos_token_ids,
-            ),
-            dtype=dtype,
-            quant=quant,
-            sources=tuple(SourceRecord(f.name, f.num_bytes, f.sha256) for f in provenance.result()),
-            passes=tuple(PassRecord(run.name, run.modified, run.largest_difference) for run in runs),
-            inputs=tuple(
-                InputRecord(v.name, v.type.shape, v.type.scalar.value) for v in module.forward.inputs
-            ),
-            states=tuple(StateRecord(s.name, s.shape, s.dtype) for s in state_layouts(module.forward)),
-            parameters=parameters,
-            libraries=tuple(_library_record(target) for target in built_for),
-            memory=memory,
-            files=files,
-            notes=tuple(note for run in runs for note in run.notes),
-        )
+        manifest = _write_artifact(folder, model, options, watcher)
         write_manifest(folder, manifest)
     return CompiledArtifact(
         path=path,
-        num_bytes=sum(file.num_bytes for file in files) + (path / "manifest.json").stat().st_size,
+        num_bytes=sum(file.num_bytes for file in manifest.files) + (path / "manifest.json").stat().st_size,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=_peak_memory(),
         manifest=manifest,
     )
 
 
-def _parse_targets(targets: Sequence[str]) -> tuple[Target, ...]:
-    parsed = tuple(dict.fromkeys(parse_target(text) for text in targets))
-    if not parsed:
-        raise CompileError("no target to build for; 'cpu' is this host")
-    return parsed
+def _write_artifact(
+    folder: Path, model: Model, options: CompileOptions, progress: CompileProgress
+) -> Manifest:
+    """Everything but the manifest, which is returned."""
+    copy_tokenizer(model.folder, folder)
+    provenance = model.provenance_later()
+    module, runs = _run_pipeline(model, options, folder, progress)
+
+    # TVM is behind these, and what is refused above is refused before it is loaded.
+    from .library import build_library, toolchain
+    from .lowering import state_layouts
+    from .memory_plan import plan_memory
+    from .preparing import pack_parameters
+
+    progress.stage("Generating machine code", len(options.targets))
+    (folder / "lib").mkdir()
+    for target in options.targets:
+        build_library(module, target, folder / "lib" / target.library_name)
+        progress.advance()
+    progress.stage("Packing weights", len(module.forward.parameters))
+    packed = _watched(pack_parameters(module, model.weights), progress.advance)
+    parameters, weights_file = write_parameters(folder, packed)
+
+    progress.stage("Hashing", None)
+    weight_bytes, page_size = weights_file.num_bytes, options.page_size
+    return Manifest(
+        schema=SCHEMA,
+        ingot=version("ingot"),
+        toolchain=toolchain(),
+        model=ModelRecord(
+            name=model.name,
+            architecture=model.config.model_type,
+            vocab_size=model.config.vocab_size,
+            num_layers=model.config.num_layers,
+            num_parameters=_num_parameters(model),
+            max_seq_len=_sequence_length(model, options),
+            eos_token_ids=model.config.eos_token_ids,
+        ),
+        dtype=options.dtype,
+        quant=options.quant,
+        sources=tuple(SourceRecord(f.name, f.num_bytes, f.sha256) for f in provenance.result()),
+        passes=tuple(PassRecord(run.name, run.modified, run.largest_difference) for run in runs),
+        inputs=tuple(InputRecord(v.name, v.type.shape, v.type.scalar.value) for v in module.forward.inputs),
+        states=tuple(StateRecord(s.name, s.shape, s.dtype) for s in state_layouts(module.forward)),
+        parameters=parameters,
+        libraries=tuple(_library_record(target) for target in options.targets),
+        memory=plan_memory(module.forward, weight_bytes=weight_bytes, page_size=page_size),
+        files=hash_tree(folder, weights_file),
+        notes=tuple(note for run in runs for note in run.notes),
+    )
 
 
-def _parse_dtype(dtype: str) -> ScalarType | None:
-    choices = {kind.value: kind for kind in ScalarType if kind.is_float}
-    if dtype != "auto" and dtype not in choices:
-        raise CompileError(f"no dtype '{dtype}'; dtypes: auto, {', '.join(choices)}")
-    return choices.get(dtype)
+def _sequence_length(model: Model, options: CompileOptions) -> int:
+    return options.max_seq_len or model.config.max_position_embeddings
 
 
-def _sequence_length(model: Model, asked: int | None) -> int:
-    most = model.config.max_position_embeddings
-    if asked is None:
-        return most
-    if asked < 1:
-        raise CompileError(f"max_seq_len must be at least 1, not {asked}")
-    return asked
+def _kv_type(model: Model, options: CompileOptions) -> ScalarType:
+    """float32 where matrices are, so that nothing is rounded that was not before; else float16."""
+    matrices = (value.type.scalar for value in model.module.forward.parameters if value.type.rank == 2)
+    kinds = {options.weight_type} if options.weight_type is not None else set(matrices)
+    return ScalarType.FLOAT32 if ScalarType.FLOAT32 in kinds else ScalarType.FLOAT16
 
 
 def _run_pipeline(
-    model: Model,
-    options: PipelineOptions,
-    folder: Path,
-    *,
-    verify: bool,
-    dump_ir: Path | None,
-    progress: CompileProgress,
+    model: Model, options: CompileOptions, folder: Path, progress: CompileProgress
 ) -> tuple[Module, tuple[PassRun, ...]]:
     """Run the passes; the module after each stage goes into the artifact, after each pass to ``dump_ir``."""
-    passes = build_pipeline(options)
+    max_seq_len, dump_ir = _sequence_length(model, options), options.dump_ir
+    passes = build_pipeline(
+        PipelineOptions(
+            max_seq_len=max_seq_len,
+            scheme=options.scheme,
+            dtype=options.weight_type,
+            page_size=options.page_size,
+            kv_dtype=_kv_type(model, options),
+        )
+    )
     stages: dict[str, Module] = {}
 
     def keep(label: str, module: Module) -> None:
@@ -236,7 +236,7 @@ def _run_pipeline(
             (dump_ir / f"{label}.ir").write_text(print_module(module))
         progress.advance()
 
-    checker = _checker(model, options.max_seq_len) if verify else None
+    checker = _checker(model, max_seq_len) if options.verify else None
     progress.stage("Running passes", len(passes) + 1)
     result = run_passes(model.module, passes, check=checker, dump=keep)
     (folder / "ir").mkdir()

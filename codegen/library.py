@@ -27,7 +27,7 @@ def llvm_target(target: Target) -> tvm.target.Target:
 
 def toolchain() -> dict[str, str]:
     """Versions of what makes the machine code."""
-    return {"tvm": str(tvm.__version__), "llvm": str(tvm.support.libinfo().get("LLVM_VERSION", "unknown"))}
+    return {"tvm": str(tvm.__version__), "llvm": str(tvm.get_global_func("target.llvm_version_major")())}
 
 
 def build_library(module: Module, target: Target, path: Path) -> None:

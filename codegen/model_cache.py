@@ -1,7 +1,5 @@
-"""Artifacts of models that are named where an artifact is expected: compiled once, kept in the user's cache.
-
-The compiler runs in a process of its own. What it took of memory is gone when the model runs, and an engine
-that has loaded TVM's small runtime library in this process is not in its way.
+"""Artifacts of models that are named where an artifact is expected: compiled once, kept in the user's
+cache.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +19,12 @@ from pathlib import Path
 import click
 
 from ..frontend import load_model
-from ..ir import errors
-from ..ir.errors import CompileError, IngotError
+from ..ir.errors import CompileError
 from ..targets import parse_target
+from .apart import compile_apart
 from .model_source import find_model
 
-__all__ = ["cache_folder", "cached_artifact", "compile_for_cache"]
+__all__ = ["cache_folder", "cached_artifact"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,17 +68,8 @@ def cached_artifact(model: str) -> Path:
         if not _is_artifact(artifact):  # another process may have made it meanwhile
             load_model(found.source)  # what cannot be taken in is refused before anything is announced
             click.echo(f"ingot: compiling {model}, once, into {artifact}", err=True)
-            _compile_apart(found.source, artifact)
+            compile_apart(found.source, artifact, {"quant": _QUANT}, show_progress=True)
     return artifact
-
-
-def compile_for_cache(source: str, artifact: Path) -> None:
-    """Compile with the cache's options, showing progress on stderr."""
-    from .compiler import compile_model
-    from .progress_bar import ProgressBar
-
-    with ProgressBar() as progress:
-        compile_model(source, artifact, quant=_QUANT, progress=progress)
 
 
 def _is_artifact(artifact: Path) -> bool:
@@ -139,38 +127,3 @@ def _lock(artifact: Path) -> Iterator[None]:
             click.echo(f"ingot: another process is compiling {artifact.name}; waiting for it", err=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _compile_apart(source: str, artifact: Path) -> None:
-    """Run :func:`compile_for_cache` in a process of its own; what it raises is raised here."""
-    # -P: the current folder must not become a place to import from.
-    command = [sys.executable, "-P", "-m", __name__, source, str(artifact)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode == 0:
-        return
-    try:
-        failure = json.loads(done.stdout)
-        kind, message = getattr(errors, failure["error"]), failure["message"]
-    except (ValueError, KeyError, AttributeError):
-        how = (
-            f"ended with code {done.returncode}"
-            if done.returncode > 0
-            else f"was killed by signal {-done.returncode}"
-        )
-        raise CompileError(f"compiling {source} failed: the compiler's process {how}") from None
-    raise kind(message)
-
-
-def _main(source: str, artifact: str) -> int:
-    try:
-        compile_for_cache(source, Path(artifact))
-    except IngotError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))
-        return 1
-    except KeyboardInterrupt:  # the process that waits for this one got it too, and says what there is to say
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))

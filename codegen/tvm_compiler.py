@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from ..ir.errors import CompileError
 from ..targets.threads import use_all_cores
 
-__all__ = ["require_compiler"]
+__all__ = ["prepare_compiler"]
 
 
-def require_compiler() -> None:
-    """Prepare to import TVM; raises :class:`CompileError` where this process holds its runtime alone."""
+def prepare_compiler() -> bool:
+    """Prepare to import TVM with its compiler; false where this process has loaded the runtime alone, for
+    an engine, and can no longer do so.
+    """
     use_all_cores()
     if os.environ.get("TVM_USE_RUNTIME_LIB") != "1":
-        return
+        return True
     if "tvm" in sys.modules:
-        raise CompileError(
-            "this process runs an engine and holds TVM without its compiler: compile before the first engine "
-            "is made, or in another process"
-        )
+        return False
     del os.environ["TVM_USE_RUNTIME_LIB"]
+    return True

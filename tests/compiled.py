@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ingot.codegen import compile_model
-from ingot.codegen.tvm_compiler import require_compiler
+from ingot.codegen.tvm_compiler import prepare_compiler
 
 from .tiny_models import make_tiny
 
-require_compiler()
+prepare_compiler()
 import tvm  # noqa: E402, F401
 
 __all__ = ["WHOLE_GROUPS", "compile_tiny"]

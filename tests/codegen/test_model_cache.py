@@ -29,12 +29,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The artifacts that were compiled, where compiling only puts a manifest in the place."""
     made: list[Path] = []
 
-    def compile_apart(source: str, artifact: Path) -> None:
+    def compile_apart(source: str, artifact: Path, options: object, *, show_progress: bool) -> None:
         artifact.mkdir()
         (artifact / "manifest.json").touch()
         made.append(artifact)
 
-    monkeypatch.setattr(model_cache, "_compile_apart", compile_apart)
+    monkeypatch.setattr(model_cache, "compile_apart", compile_apart)
     return made
 
 

@@ -1,0 +1,80 @@
+"""What a user chooses when compiling, checked before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..ir import ScalarType
+from ..ir.errors import CompileError
+from ..passes import QuantScheme, find_scheme
+from ..targets import Target, parse_target
+
+__all__ = ["CompileOptions"]
+
+_BACKENDS = ("tvm",)
+_PAGE_SIZES = (16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """The options of :func:`.compiler.compile_model`, made sense of.
+
+    ``scheme`` None quantizes nothing, ``weight_type`` None keeps the checkpoint's, ``max_seq_len`` None is
+    what the model was made for; ``dtype`` and ``quant`` are the words for the manifest.
+    """
+
+    targets: tuple[Target, ...]
+    quant: str
+    scheme: QuantScheme | None
+    dtype: str
+    weight_type: ScalarType | None
+    max_seq_len: int | None
+    page_size: int
+    verify: bool
+    dump_ir: Path | None
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        targets: Sequence[str],
+        quant: str,
+        dtype: str,
+        backend: str,
+        max_seq_len: int | None,
+        page_size: int,
+        verify: bool,
+        dump_ir: Path | None,
+    ) -> CompileOptions:
+        """Raises :class:`CompileError` naming the option that is wrong and what it can be."""
+        if isinstance(targets, str):
+            targets = [targets]
+        built_for = tuple(dict.fromkeys(parse_target(text) for text in targets))
+        if not built_for:
+            raise CompileError("no target to build for; 'cpu' is this host")
+        if backend not in _BACKENDS:
+            raise CompileError(f"no backend '{backend}'; backends: {', '.join(_BACKENDS)}")
+        if page_size not in _PAGE_SIZES:
+            raise CompileError(f"a page holds {', '.join(map(str, _PAGE_SIZES))} tokens, not {page_size}")
+        if max_seq_len is not None and max_seq_len < 1:
+            raise CompileError(f"max_seq_len must be at least 1, not {max_seq_len}")
+        return cls(
+            targets=built_for,
+            quant=quant,
+            scheme=find_scheme(quant),
+            dtype=dtype,
+            weight_type=_parse_dtype(dtype),
+            max_seq_len=max_seq_len,
+            page_size=page_size,
+            verify=verify,
+            dump_ir=dump_ir,
+        )
+
+
+def _parse_dtype(dtype: str) -> ScalarType | None:
+    choices = {kind.value: kind for kind in ScalarType if kind.is_float}
+    if dtype != "auto" and dtype not in choices:
+        raise CompileError(f"no dtype '{dtype}'; dtypes: auto, {', '.join(choices)}")
+    return choices.get(dtype)
