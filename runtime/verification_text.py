@@ -14,8 +14,8 @@ looked up, once, and knew that they were seen.
 
 One winter the storm came three days early. The harbour master sent a boy to tell her, but the causeway was \
 already under water, and so the message reached her only as a figure waving from the shore. She understood \
-it well enough. She carried up blankets, bread and the spare lamp, closed the shutters on the western side, and \
-waited. By midnight the waves struck the tower so hard that the cups rang on their hooks. At two in the \
+it well enough. She carried up blankets, bread and the spare lamp, closed the shutters on the western side, \
+and waited. By midnight the waves struck the tower so hard that the cups rang on their hooks. At two in the \
 morning the main lamp went out.
 
 What causes a storm like that? Warm air holds more water than cold air does. When a mass of warm, moist air \

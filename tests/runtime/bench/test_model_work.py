@@ -1,0 +1,56 @@
+"""Counting what a step reads and computes, against counts by hand."""
+
+from pathlib import Path
+
+import pytest
+from ingot.ir.errors import ArtifactError
+from ingot.runtime.artifact import Artifact, open_artifact
+from ingot.runtime.bench.model_work import count_work
+
+from ...compiled import WHOLE_GROUPS, compile_tiny
+
+_HIDDEN, _BETWEEN, _HEADS, _KV_HEADS, _HEAD_DIM, _LAYERS, _VOCAB = 48, 80, 6, 2, 10, 4, 307
+
+
+def _open(path: Path) -> Artifact:
+    artifact = open_artifact(path)
+    artifact.check()
+    return artifact
+
+
+def test_a_float_model(tmp_path_factory: pytest.TempPathFactory) -> None:
+    work = count_work(_open(compile_tiny("llama", tmp_path_factory.getbasetemp())))
+    queries, keys = _HEADS * _HEAD_DIM, _KV_HEADS * _HEAD_DIM
+    layer = _HIDDEN * (queries + 2 * keys) + queries * _HIDDEN + 3 * _HIDDEN * _BETWEEN
+    assert work.operations_per_token == 2 * _LAYERS * layer
+    assert work.operations_per_row == 2 * _HIDDEN * _VOCAB
+    assert work.prefill_operations(7) == 7 * 2 * _LAYERS * layer + 2 * _HIDDEN * _VOCAB
+    assert not work.is_integer
+    # Outputs come in blocks of 16; the table of the embedding is not read.
+    padded = {size: -(-size // 16) * 16 for size in (queries + 2 * keys, _HIDDEN, 2 * _BETWEEN, _VOCAB)}
+    stored = _LAYERS * (
+        padded[queries + 2 * keys] * _HIDDEN
+        + padded[_HIDDEN] * (queries + _BETWEEN)
+        + padded[2 * _BETWEEN] * _HIDDEN
+    )
+    assert work.weight_bytes == 4 * (stored + padded[_VOCAB] * _HIDDEN)
+    assert work.kv_bytes(10) == 10 * _LAYERS * 2 * keys * 4
+    assert work.decode_bytes(3, 10) == work.weight_bytes + 3 * work.kv_bytes(10)
+
+
+def test_a_quantized_model_computes_in_integers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    artifact = _open(compile_tiny("llama", tmp_path_factory.getbasetemp(), quant="int4", **WHOLE_GROUPS))
+    assert count_work(artifact).is_integer
+
+
+def test_a_window_bounds_what_attention_reads(tmp_path_factory: pytest.TempPathFactory) -> None:
+    work = count_work(_open(compile_tiny("mistral", tmp_path_factory.getbasetemp(), sliding_window=20)))
+    assert work.kv_bytes(19) == 19 / 20 * work.kv_bytes(20)
+    assert work.kv_bytes(20) == work.kv_bytes(100)
+
+
+def test_an_artifact_without_its_text_is_refused_by_name(tmp_path_factory: pytest.TempPathFactory) -> None:
+    opened = _open(compile_tiny("llama", tmp_path_factory.getbasetemp()))
+    elsewhere = Artifact(opened.folder / "ir", opened.manifest, ())
+    with pytest.raises(ArtifactError, match=r"ir/ir/paged\.ir cannot be read"):
+        count_work(elsewhere)
