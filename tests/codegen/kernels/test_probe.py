@@ -1,0 +1,50 @@
+"""The probes do the work that they are timed for: nothing is left out, nothing done twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ingot.codegen.kernels.probe import probe_kernels
+
+from .machines import Kernel, Machine
+
+_ROUNDS = 3
+
+
+def _build(machine: Machine, name: str) -> Kernel:
+    return machine.build(probe_kernels(machine.isa)[name].with_attr("global_symbol", "kernel"))
+
+
+def test_memory_is_read_once(machine: Machine) -> None:
+    kernel = _build(machine, "probe_read")
+    random = np.random.default_rng(0)
+    for threads, words in ((1, 128), (2, 1280), (3, 4096)):
+        memory = random.integers(-(2**20), 2**20, (threads, words), np.int32)
+        sums = np.zeros((threads, 16), np.int32)
+        kernel(memory, sums)
+        np.testing.assert_array_equal(sums.sum(axis=1), memory.sum(axis=1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_weight_meets_every_row_in_each_round(machine: Machine, threads: int) -> None:
+    kernel = _build(machine, "probe_int8")
+    random = np.random.default_rng(1)
+    weights = random.integers(0, 16, 1 << 14, np.uint8)
+    activations = random.integers(-127, 128, (12, 64), np.int8)
+    sums = np.zeros((threads, 16), np.int32)
+    kernel(weights, activations, np.array([_ROUNDS], np.int32), sums)
+    vectors = weights.astype(int).reshape(-1, machine.isa.bytes)
+    once = (vectors @ activations[:, : machine.isa.bytes].T.astype(int)).sum()
+    np.testing.assert_array_equal(sums.sum(axis=1), np.full(threads, _ROUNDS * once))
+
+
+def test_floats_likewise(machine: Machine) -> None:
+    kernel = _build(machine, "probe_float32")
+    random = np.random.default_rng(2)
+    # Small whole numbers, so that no sum is rounded.
+    weights = random.integers(0, 16, 1 << 12).astype(np.float32)
+    activations = random.integers(-8, 9, (12, 16)).astype(np.float32)
+    sums = np.zeros((2, 16), np.float32)
+    kernel(weights, activations, np.array([_ROUNDS], np.int32), sums)
+    once = (weights.reshape(-1, machine.isa.lanes) @ activations[:, : machine.isa.lanes].T).sum()
+    np.testing.assert_array_equal(sums.sum(axis=1), np.full(2, _ROUNDS * once))
