@@ -2,12 +2,11 @@
 
 The reference is the model as ``transformers`` runs it in float32. Both read the same tokens (teacher
 forcing), so that one early difference does not make all that follows incomparable, and their distributions
-over the next token are compared at every position.
+over the next token are compared at every position that has one.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,8 @@ from .tokenizer import Tokenizer
 
 __all__ = ["Accuracy", "Scorer", "compare", "verify_artifact", "windows"]
 
-_LOG = logging.getLogger(__name__)
-
 _WINDOW_TOKENS = 512
-"""Tokens that are read with nothing before them, where the context is not shorter."""
+"""Tokens of a window, where the context is not shorter; nothing before a window is seen in it."""
 
 Scorer: TypeAlias = Callable[[Sequence[int]], npt.NDArray[np.float32]]
 """Scores a window: float32 ``[len(token_ids), vocab_size]``, the log-probabilities after each token."""
@@ -60,8 +57,12 @@ class Accuracy:
     num_tokens: int
 
 
-def verify_artifact(artifact: Path, reference: Path, text: str) -> Accuracy:
+def verify_artifact(
+    artifact: Path, reference: Path, text: str, *, report: Callable[[str], None] = lambda _: None
+) -> Accuracy:
     """Compare an artifact with the Hugging Face folder that it, or another form of it, was made of.
+
+    ``report`` hears what is being done.
 
     Raises:
         ArtifactError: the artifact cannot be used.
@@ -76,9 +77,11 @@ def verify_artifact(artifact: Path, reference: Path, text: str) -> Accuracy:
     kv_memory = num_pages * memory.page_size * memory.kv_bytes_per_token
     # The engine first: it brings in TVM without torch, and a folder that is no reference costs no waiting.
     expect_reference(reference, model)
+    report("loading the artifact")
     with Engine(artifact, max_num_seqs=1, kv_memory=kv_memory) as engine:
         cut = windows(_encode(engine.tokenizer, reference, text), num_tokens)
-        return compare(engine.score, ReferenceModel(reference).score, cut)
+        report("loading the reference")
+        return compare(engine.score, ReferenceModel(reference).score, cut, report=report)
 
 
 def windows(token_ids: Sequence[int], num_tokens: int) -> list[Sequence[int]]:
@@ -92,13 +95,19 @@ def windows(token_ids: Sequence[int], num_tokens: int) -> list[Sequence[int]]:
     return cut if len(cut[-1]) > 1 else cut[:-1]
 
 
-def compare(ours: Scorer, reference: Scorer, cut: Sequence[Sequence[int]]) -> Accuracy:
+def compare(
+    ours: Scorer,
+    reference: Scorer,
+    cut: Sequence[Sequence[int]],
+    *,
+    report: Callable[[str], None] = lambda _: None,
+) -> Accuracy:
     """Score each window with both and compare them wherever the window has a next token."""
     divergences: list[npt.NDArray[np.float64]] = []
     largest, num_agreeing = 0.0, 0
     log_likelihoods = np.zeros(2)
     for number, window in enumerate(cut, start=1):
-        _LOG.info("window %d of %d: %d tokens", number, len(cut), len(window))
+        report(f"comparing window {number} of {len(cut)}")
         for targets, q, p in _blocks(window, ours(window), reference(window)):
             rows = np.arange(len(targets))
             divergences.append(np.sum(np.exp(p) * (p - q), axis=1))

@@ -36,10 +36,16 @@ def verify(artifact: Path, reference: Path, text_file: TextIO | None, as_json: b
     """Compare ARTIFACT's next-token distributions with its reference's over a text."""
     configure_logging(verbose)
     # PyTorch, and only this command needs it.
+    from rich.console import Console
+
     from ..verification import verify_artifact
     from ..verification_text import DEFAULT_TEXT
 
-    accuracy = verify_artifact(artifact, reference, DEFAULT_TEXT if text_file is None else _read(text_file))
+    text = DEFAULT_TEXT if text_file is None else _read(text_file)
+    with Console(stderr=True).status("verifying") as status:
+        accuracy = verify_artifact(
+            artifact, reference, text, report=lambda what: status.update(f"verifying: {what}")
+        )
     if as_json:
         import msgspec
 
