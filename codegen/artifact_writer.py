@@ -75,7 +75,7 @@ def _replace(staged: Path, output: Path) -> None:
     output.rename(old / output.name)
     try:
         staged.rename(output)
-    except OSError:
+    except BaseException:  # an interrupt too must not cost the old one
         (old / output.name).rename(output)
         raise
     finally:
