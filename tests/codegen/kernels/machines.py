@@ -19,7 +19,7 @@ from ingot.codegen.link import export_executable
 from ingot.targets import CPUS, Target, detect_host
 from tvm import tirx
 
-__all__ = ["MACHINES", "Array", "Kernel", "Machine", "find_machine", "filled"]
+__all__ = ["MACHINES", "Array", "Kernel", "Machine", "filled", "find_machine"]
 
 Array: TypeAlias = npt.NDArray[np.generic]
 Kernel: TypeAlias = Callable[..., None]
@@ -140,7 +140,8 @@ class _Emulated:
             command = ["qemu-aarch64", "-L", _SYSROOT, str(self._path / "caller")]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         sink, source = self._process.stdin, self._process.stdout
-        assert sink is not None and source is not None
+        assert sink is not None
+        assert source is not None
         path = str(library).encode()
         sink.write(struct.pack("<q", len(path)) + path + struct.pack("<q", len(arrays)))
         for array in arrays:

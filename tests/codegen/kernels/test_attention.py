@@ -33,7 +33,7 @@ STRIDE_MORE, OFFSET = 11, 3
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of queries, caches in which no page's place is that of the sequence, and the batch's description."""
+    """Rows of queries, caches whose pages are in no order, and the batch's description."""
 
     q: Floats
     keys: np.ndarray
