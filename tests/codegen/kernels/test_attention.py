@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ingot.codegen.kernels.attention import AttentionShape, paged_attention
 from ingot.codegen.kernels.pointwise import append_kv
 from ingot.codegen.kernels.rows import Rows
@@ -115,7 +117,7 @@ def test_mixtures_of_prefill_and_decode(kernel: Kernel, shape: AttentionShape) -
     np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [*range(1, 10), 15, 16, 17])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 17])
 def test_every_number_of_decoding_sequences(kernel: Kernel, shape: AttentionShape, count: int) -> None:
     batch = make_batch(shape, [(1, 1 + 37 * index % 130) for index in range(count)])
     np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
@@ -137,6 +139,23 @@ def test_large_scores_overflow_nothing(kernel: Kernel, shape: AttentionShape) ->
     batch = make_batch(shape, MIXED)
     batch = replace(batch, q=batch.q * 1000)
     np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 20), st.integers(0, 140)).map(lambda pair: (pair[0], sum(pair))),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_batch(kernel: Kernel, shape: AttentionShape, sequences: list[tuple[int, int]]) -> None:
+    batch = make_batch(shape, sequences)
+    together = run(kernel, batch)
+    np.testing.assert_allclose(together, meaning(shape, batch), rtol=2e-5, atol=1e-5)
+    last = len(sequences) - 1
+    alone = run(kernel, batch.only(last, slice(None)))
+    np.testing.assert_array_equal(alone, together[batch.starts[last] :])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
