@@ -58,7 +58,6 @@ CASES = {
     "llama rope=yarn": Case("llama", rope("yarn", factor=4.0, original_max_position_embeddings=32)),
     "mistral window=7": Case("mistral", {"sliding_window": 7}),
     "mistral window=66": Case("mistral", {"sliding_window": 66}),
-    "mistral no window": Case("mistral", {"sliding_window": None}),
     "qwen2": Case("qwen2"),
     "qwen2 tied, window in the last layer": Case(
         "qwen2",
