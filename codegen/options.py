@@ -57,7 +57,7 @@ class CompileOptions:
         if backend not in _BACKENDS:
             raise CompileError(f"no backend '{backend}'; backends: {', '.join(_BACKENDS)}")
         if page_size not in _PAGE_SIZES:
-            raise CompileError(f"a page holds {', '.join(map(str, _PAGE_SIZES))} tokens, not {page_size}")
+            raise CompileError(f"a page holds 16, 32 or 64 tokens, not {page_size}")
         if max_seq_len is not None and max_seq_len < 1:
             raise CompileError(f"max_seq_len must be at least 1, not {max_seq_len}")
         return cls(

@@ -87,7 +87,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if accuracy is not None:
         yield (
             "accuracy",
-            f"against {accuracy.reference}: KL {accuracy.kl_mean:.2g} (largest {accuracy.kl_max:.2g}), "
+            f"over {accuracy.num_tokens} tokens: KL {accuracy.kl_mean:.2g} (largest {accuracy.kl_max:.2g}), "
             f"perplexity {accuracy.perplexity:.3f} ({accuracy.reference_perplexity:.3f})",
         )
     toolchain = ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items()))

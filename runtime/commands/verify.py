@@ -1,11 +1,15 @@
 """``ingot verify``: how far an artifact is from the model it was made of."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
+import msgspec
 
 from ...ir.errors import RequestError
+from ...targets import read_manifest, write_manifest
+from ...targets.manifest import AccuracyRecord
 from ._options import IngotCommand, configure_logging, verbose_option
 
 if TYPE_CHECKING:
@@ -30,9 +34,12 @@ __all__ = ["verify"]
     metavar="FILE",
     help="What to read, '-' for stdin; a few paragraphs of several kinds unless given.",
 )
+@click.option("--record", is_flag=True, help="Keep what was found in the artifact's manifest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @verbose_option
-def verify(artifact: Path, reference: Path, text_file: TextIO | None, as_json: bool, verbose: int) -> None:
+def verify(
+    artifact: Path, reference: Path, text_file: TextIO | None, record: bool, as_json: bool, verbose: int
+) -> None:
     """Compare ARTIFACT's next-token distributions with its reference's over a text."""
     configure_logging(verbose)
     # PyTorch, and only this command needs it.
@@ -46,9 +53,10 @@ def verify(artifact: Path, reference: Path, text_file: TextIO | None, as_json: b
         accuracy = verify_artifact(
             artifact, reference, text, report=lambda what: status.update(f"verifying: {what}")
         )
+    if record:
+        found = AccuracyRecord(**asdict(accuracy))
+        write_manifest(artifact, msgspec.structs.replace(read_manifest(artifact), accuracy=found))
     if as_json:
-        import msgspec
-
         click.echo(msgspec.json.format(msgspec.json.encode(accuracy), indent=2))
     else:
         _print_table(accuracy)

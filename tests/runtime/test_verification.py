@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,9 +15,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from ingot.ir.errors import IngotError, ModelError, RequestError
+from ingot.runtime.artifact import open_artifact
+from ingot.runtime.commands.inspect import inspect
 from ingot.runtime.commands.verify import verify
 from ingot.runtime.verification import compare, verify_artifact, windows
 from ingot.runtime.verification_text import DEFAULT_TEXT
+from ingot.targets import read_manifest
 
 from ..compiled import WHOLE_GROUPS, compile_tiny
 from ..tiny_models import make_tiny
@@ -113,6 +118,22 @@ def test_a_quantized_model_differs_and_the_command_says_by_how_much(
     table = CliRunner().invoke(verify, arguments)
     assert table.exit_code == 0
     assert f"{found['perplexity']:.4f}" in table.stdout
+
+
+def test_what_was_found_can_be_kept_in_the_artifact(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    parent = tmp_path_factory.getbasetemp()
+    artifact = Path(shutil.copytree(compile_tiny("llama", parent), tmp_path / "copy.ingot"))
+    assert read_manifest(artifact).accuracy is None
+    arguments = [str(artifact), "--reference", str(make_tiny("llama", parent)), "--record", "--json"]
+    done = CliRunner().invoke(verify, arguments)
+    assert done.exit_code == 0, done.output
+    kept = read_manifest(artifact).accuracy
+    assert kept is not None
+    assert json.loads(done.stdout) == msgspec.to_builtins(kept)
+    open_artifact(artifact).check()
+    assert "accuracy" in CliRunner().invoke(inspect, [str(artifact)]).stdout
 
 
 @pytest.mark.parametrize(
