@@ -135,7 +135,7 @@ class PassRecord(_Record, frozen=True):
 
 
 class AccuracyRecord(_Record, frozen=True):
-    """Accuracy against ``transformers`` in float32 over ``num_tokens`` of a text: ``ingot verify --record``."""
+    """Accuracy against ``transformers`` in float32, by ``ingot verify --record`` over ``num_tokens``."""
 
     num_tokens: int
     kl_mean: float
