@@ -135,10 +135,24 @@ def _mixed(rng: random.Random) -> Conversation:
     return Conversation(tuple(messages))
 
 
-def training_set(seed: int, count: int) -> Iterator[Conversation | Document]:
-    """``count`` conversations and documents, the same for the same seed."""
+def _drill(rng: random.Random) -> Conversation:
+    messages, length = list(_draw_system(rng)), rng.randint(4, 8)
+    for number in range(length):
+        follow_up = number > 0 and rng.random() < 0.6
+        messages += _trainable(lambda follow_up=follow_up: make_sum(rng, follow_up=follow_up)).messages  # type: ignore[misc]
+    return Conversation(tuple(messages))
+
+
+def training_set(seed: int, count: int, *, share_of_drills: float = 0.0) -> Iterator[Conversation | Document]:
+    """``count`` conversations and documents, the same for the same seed.
+
+    ``share_of_drills`` is the part of them that is nothing but sums.
+    """
     rng = random.Random(f"tinychat-train-{seed}")
     for _ in range(count):
+        if share_of_drills and rng.random() < share_of_drills:
+            yield _drill(rng)
+            continue
         draw = rng.random()
         if draw < _SHARE_OF_DOCUMENTS:
             yield Document(make_document(rng))

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from .corpus import Conversation, HeldBack, held_back_set
-from .vocabulary import encode
+from .corpus import HELD_BACK_KINDS, Conversation, HeldBack, held_back_set
+from .vocabulary import encode, render
 
 _HERE = Path(__file__).parent
 _BATCH = 50
@@ -171,13 +171,23 @@ _MEASURES: tuple[Callable[[Chat, int], list[Row]], ...] = (
 )
 
 
+def held_back_text(tokenizer: PreTrainedTokenizerFast, count: int) -> str:
+    """``count`` conversations of each kind as the chat template renders them: a text for ``ingot verify``."""
+    held = [item for kind in HELD_BACK_KINDS for item in held_back_set(kind, count)]
+    return "".join(render(tokenizer, Conversation(item.exchange.messages, item.tools)) for item in held)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=_HERE / "model")
     parser.add_argument("--count", type=int, default=200, help="held-back prompts of each kind")
     parser.add_argument("--ask", nargs="*", help="only answer these prompts")
+    parser.add_argument("--write-text", type=Path, help="only write held-back conversations to a file")
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
+    if options.write_text is not None:
+        options.write_text.write_text(held_back_text(tokenizer, options.count), encoding="utf-8")
+        return
     chat = Chat(AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32), tokenizer)
     for prompt in options.ask or ():
         print(f"> {prompt}\n{chat.answer([[{'role': 'user', 'content': prompt}]])[0]}\n")

@@ -33,15 +33,25 @@ _CONTEXT_LENGTH = 1024
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a run depends on."""
+    """Everything a run depends on. ``share_of_drills`` is the part of the conversations that only add."""
 
     seed: int = 0
     num_conversations: int = 40_000
+    share_of_drills: float = 0.0
     tokens_per_batch: int = 3072
     learning_rate: float = 4e-3
     warmup_steps: int = 60
     weight_decay: float = 0.05
     clip_norm: float = 1.0
+
+
+FIRST_RUN = Recipe()
+"""From nothing to a model that talks."""
+
+SECOND_RUN = Recipe(
+    seed=1, num_conversations=26_000, share_of_drills=0.3, learning_rate=2.5e-3, warmup_steps=40
+)
+"""On from the first run's checkpoint, with other conversations, many of them nothing but sums."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,8 @@ def build_model(seed: int, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausal
 
 def make_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[Batch]:
     """The whole corpus once, in batches of about ``tokens_per_batch`` tokens, in a drawn order."""
-    encoded = [encode(tokenizer, item) for item in training_set(recipe.seed, recipe.num_conversations)]
+    corpus = training_set(recipe.seed, recipe.num_conversations, share_of_drills=recipe.share_of_drills)
+    encoded = [encode(tokenizer, item) for item in corpus]
     encoded = [(ids, learned) for ids, learned in encoded if len(ids) <= _CONTEXT_LENGTH]
     encoded.sort(key=lambda pair: len(pair[0]))
     batches = []
@@ -196,19 +207,29 @@ def write_checkpoint(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
     tokenizer.save_pretrained(folder)
 
 
+def read_checkpoint(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """What :func:`write_checkpoint` wrote, its weights in float32 again."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.set_attn_implementation("tinychat")
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--conversations", type=int, default=Recipe.num_conversations)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--second-run-only", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--output", type=Path, default=_HERE / "model")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(seed=options.seed, num_conversations=options.conversations)
+    if not options.second_run_only:
+        tokenizer = build_tokenizer(FIRST_RUN.seed, context_length=_CONTEXT_LENGTH)
+        run(build_model(FIRST_RUN.seed, tokenizer), tokenizer, FIRST_RUN, options.output)
+    run(*read_checkpoint(options.output), SECOND_RUN, options.output)
 
+
+def run(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, output: Path) -> None:
+    """Train as ``recipe`` says, printing how it goes, and write the checkpoint to ``output``."""
     begin = time.monotonic()
-    tokenizer = build_tokenizer(recipe.seed, context_length=_CONTEXT_LENGTH)
-    model = build_model(recipe.seed, tokenizer)
     batches = make_batches(recipe, tokenizer)
     num_tokens = sum(batch.ids.numel() for batch in batches)
     print(f"{model.num_parameters():,} parameters, {len(batches):,} steps, {num_tokens:,} tokens", flush=True)
@@ -219,8 +240,8 @@ def main() -> None:
             minutes = (time.monotonic() - begin) / 60
             print(f"step {step:,}: loss {sum(recent) / len(recent):.4f}, {minutes:.1f} minutes", flush=True)
             recent.clear()
-    write_checkpoint(model, tokenizer, options.output)
-    print(f"wrote {options.output}", flush=True)
+    write_checkpoint(model, tokenizer, output)
+    print(f"wrote {output}", flush=True)
 
 
 if __name__ == "__main__":

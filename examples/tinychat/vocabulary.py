@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from .corpus import Conversation, Document, training_set
 
-__all__ = ["VOCABULARY_SIZE", "build_tokenizer", "encode"]
+__all__ = ["VOCABULARY_SIZE", "build_tokenizer", "encode", "render"]
 
 VOCABULARY_SIZE = 2048
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -23,7 +23,7 @@ _SPLIT = (
 )
 
 
-def _render(tokenizer: PreTrainedTokenizerFast, item: Conversation | Document) -> str:
+def render(tokenizer: PreTrainedTokenizerFast, item: Conversation | Document) -> str:
     if isinstance(item, Document):
         return item.text + _END_OF_TEXT
     messages = [dict(message) for message in item.messages]
@@ -60,7 +60,7 @@ def build_tokenizer(
     )
     # Merges never reach across a marker, so the text is learned from without them.
     renderer = _wrap(bpe, context_length)
-    rendered = (_render(renderer, item) for item in training_set(seed, num_conversations))
+    rendered = (render(renderer, item) for item in training_set(seed, num_conversations))
     marks = "|".join(map(re.escape, (_END_OF_TEXT, _START, _END, *_TOOL_TAGS)))
     bpe.train_from_iterator((part for text in rendered for part in re.split(marks, text)), trainer)
     # Tags are ordinary tokens and not special ones: a server decodes them to find the calls.
@@ -73,7 +73,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, item: Conversation | Document) ->
 
     Learned are the answers of the assistant with the token that ends them, and all of a document.
     """
-    ids: list[int] = tokenizer.encode(_render(tokenizer, item))
+    ids: list[int] = tokenizer.encode(render(tokenizer, item))
     if isinstance(item, Document):
         return ids, [True] * len(ids)
     start, end = tokenizer.convert_tokens_to_ids([_START, _END])
