@@ -192,7 +192,7 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
 
 def test_a_manifest_comes_back_as_it_was_written(made: Path, tmp_path: Path) -> None:
     manifest = read_manifest(made)
-    accuracy = AccuracyRecord("model", 0.1, 0.2, 0.3, 0.99, 7.5, 7.25)
+    accuracy = AccuracyRecord(312, 0.1, 0.2, 0.3, 0.99, 7.5, 7.25)
     changed = msgspec.structs.replace(manifest, accuracy=accuracy, notes=("ä note",))
     write_manifest(tmp_path, changed)
     found = read_manifest(tmp_path)
