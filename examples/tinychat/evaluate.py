@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from .corpus import HELD_BACK_KINDS, Conversation, HeldBack, held_back_set
+from .corpus import Conversation, HeldBack, held_back_set
 from .vocabulary import encode, render
 
 _HERE = Path(__file__).parent
@@ -172,9 +172,13 @@ _MEASURES: tuple[Callable[[Chat, int], list[Row]], ...] = (
 
 
 def held_back_text(tokenizer: PreTrainedTokenizerFast, count: int) -> str:
-    """``count`` conversations of each kind as the chat template renders them: a text for ``ingot verify``."""
-    held = [item for kind in HELD_BACK_KINDS for item in held_back_set(kind, count)]
-    return "".join(render(tokenizer, Conversation(item.exchange.messages, item.tools)) for item in held)
+    """``count`` stories as the chat template renders them with the prompts that ask for them.
+
+    A text for ``ingot verify``: almost all of it is what the model learned to say, so its perplexity means
+    something, which that of schemas and made-up words in other kinds' prompts does not.
+    """
+    held = held_back_set("stories", count)
+    return "".join(render(tokenizer, Conversation(item.exchange.messages)) for item in held)
 
 
 def main() -> None:
@@ -182,7 +186,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=_HERE / "model")
     parser.add_argument("--count", type=int, default=200, help="held-back prompts of each kind")
     parser.add_argument("--ask", nargs="*", help="only answer these prompts")
-    parser.add_argument("--write-text", type=Path, help="only write held-back conversations to a file")
+    parser.add_argument("--write-text", type=Path, help="only write held-back stories to a file")
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     if options.write_text is not None:
