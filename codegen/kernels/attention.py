@@ -72,7 +72,10 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
         num_rows, num_sequences = rows.shape[0], context_lengths.shape[0]
         num_chunks = (num_rows + (CHUNK_ROWS - 1)) // CHUNK_ROWS
         with T.parallel(num_chunks * shape.kv_heads) as item:
-            chunk, kv_head = item // shape.kv_heads, tirx.floormod(item, shape.kv_heads)
+            turn, kv_head = item // shape.kv_heads, tirx.floormod(item, shape.kv_heads)
+            # Later chunks of a prompt see more; first, last, second, last but one: neighbours' work is even.
+            folded = num_chunks - 1 - turn // 2
+            chunk = tirx.Select(tirx.floormod(turn, 2) == 0, turn // 2, folded)
             first, last = Vector("int32", 1), Vector("int32", 1)
             block_keys = T.alloc_buffer((dim, KEYS), "float32")
             block_values = T.alloc_buffer((KEYS, dim), "float32")
