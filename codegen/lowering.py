@@ -19,6 +19,7 @@ from tvm import relax, tirx
 
 from ..ir import Graph, Module, Operation, QuantFormat, ScalarType, TensorType, Value
 from ..ir.errors import CompileError
+from ..targets.manifest import ENTRY
 from .kernels.attention import AttentionShape, paged_attention
 from .kernels.isa import Isa
 from .kernels.layout import Component, Layout, components
@@ -27,12 +28,7 @@ from .kernels.pointwise import add, append_kv, embedding, gather_rows, rms_norm,
 from .kernels.quantize import quantize_rows
 from .kernels.rows import Rows
 
-__all__ = ["ENTRY", "StateLayout", "lower", "parameter_layouts", "state_layouts"]
-
-ENTRY = "step"
-"""The function of a library that runs one step. Its arguments are the inputs, the logits to be written, the
-states, and the arrays of the parameters."""
-
+__all__ = ["MAX_STEP_TOKENS", "StateLayout", "lower", "parameter_layouts", "state_layouts"]
 
 MAX_STEP_TOKENS = 4096
 """The most tokens a step is given. Activations are planned for so many, so that steps of any size reuse the

@@ -17,7 +17,7 @@ import tvm
 from ..frontend import WeightSource
 from ..ir import Array, Graph, Module, Operation, QuantFormat, Value, evaluate, find_format
 from ..targets import CPUS, Target, parse_target
-from .kernels.layout import Component, Layout, components, pack
+from .kernels.layout import BLOCK, Component, Layout, components, pack
 from .kernels.quantize_weights import quantize_weight
 from .library import llvm_target
 from .lowering import parameter_layouts
@@ -119,8 +119,8 @@ def _baseline() -> Target:
 
 def _fill_missing_rows(codes: npt.NDArray[np.generic], rows: int, quant_format: QuantFormat) -> None:
     """Give the rows that fill the last block the code of zero."""
-    missing = -rows % 16
+    missing = -rows % BLOCK
     if missing:
         zero = -quant_format.smallest
         byte = zero | zero << 4 if quant_format.bits == 4 else zero
-        codes[-1].reshape(-1, 16, 4)[:, 16 - missing :] = byte
+        codes[-1].reshape(-1, BLOCK, 4)[:, BLOCK - missing :] = byte

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..ir.errors import ArtifactError, CapacityError
 from ..targets import Manifest, detect_host
-from ..targets.manifest import StateRecord
+from ..targets.manifest import ENTRY, StateRecord
 from .artifact import Artifact, MappedArrays
 from .batch import describe_batch
 from .step import Step, StepOutput
@@ -19,8 +19,6 @@ from .tvm_library import import_tvm
 __all__ = ["TvmExecutor"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-
-ENTRY = "step"
 
 KV_SHARE = 0.5
 """The part of the memory that weights leave which pages may take when nobody says how much."""

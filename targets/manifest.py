@@ -13,6 +13,7 @@ from blake3 import blake3
 from ..ir.errors import ArtifactError
 
 __all__ = [
+    "ENTRY",
     "SCHEMA",
     "AccuracyRecord",
     "ArrayRecord",
@@ -29,6 +30,10 @@ __all__ = [
     "read_manifest",
     "write_manifest",
 ]
+
+ENTRY = "step"
+"""The function of a library that runs one step. Its arguments are the inputs, the logits to be written, the
+states, and the arrays of the parameters."""
 
 SCHEMA = 1
 """The schema this version writes and reads."""
