@@ -93,9 +93,8 @@ def compile_model(
         output: the folder to make; ``NAME.ingot`` here unless given.
         targets: what to build machine code for, as :func:`ingot.targets.parse_target` reads it.
         quant: a scheme of :data:`ingot.passes.SCHEMES`, or ``none``.
-        dtype: of unquantized weights; ``auto`` keeps the checkpoint's. Where weights are float32 the KV
-        cache is
-            too, otherwise it is float16.
+        dtype: of unquantized weights; ``auto`` keeps the checkpoint's. Where weights are float32 the KV cache
+            is too, otherwise it is float16.
         backend: ``tvm``.
         max_seq_len: the longest sequence in tokens; what the model was made for unless given.
         page_size: tokens a page of the KV cache holds: 16, 32 or 64.
