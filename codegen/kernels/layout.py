@@ -6,8 +6,8 @@ zeros. Inside a block, elements that one vector instruction takes lie side by si
 - floats: ``[block, input, 16]``;
 - 8-bit codes: ``[block, input / 4, 16, 4]`` bytes of code + 128, so that a 32-bit lane of a dot product finds
   its four neighbours;
-- 4-bit codes: ``[block, input / 8, 16, 4]`` bytes, the low halves for the first four of eight inputs, the high
-  halves for the other four, each code + 8;
+- 4-bit codes: ``[block, input / 8, 16, 4]`` bytes, the low halves for the first four of eight inputs, the
+  high halves for the other four, each code + 8;
 - scales: ``[block, group, 16]``.
 
 A bias is filled up to whole blocks too; all else lies row by row.
