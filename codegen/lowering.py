@@ -33,12 +33,14 @@ from .kernels.experts import (
     weighted_sum,
 )
 from .kernels.isa import Isa
+from .kernels.latent import append_latents, head_linear_float, head_linear_quantized
 from .kernels.layout import Component, Layout, components
 from .kernels.linear import CodedMatrix, FloatMatrix, linear_float, linear_quantized
 from .kernels.pointwise import append_kv, embedding, gather_rows, layer_norm, rms_norm, rope
 from .kernels.pooling import l2_normalize, pool
 from .kernels.quantize import quantize_rows
 from .kernels.ragged_attention import RaggedShape, ragged_attention
+from .kernels.rearrange import Part, copy_parts, joined, repeated, sliced, transposed
 from .kernels.recurrent import ScanShape, paged_conv, paged_scan
 from .kernels.rows import Rows
 
@@ -75,6 +77,8 @@ def parameter_layouts(graph: Graph) -> dict[Value, Layout]:
         for position, operand in enumerate(operation.operands):
             if operation.operator == "linear":
                 wanted = (None, Layout.BLOCKED, Layout.PADDED)[position]
+            elif operation.operator == "head_linear":
+                wanted = (None, Layout.BLOCKED)[position]
             elif operation.operator == "expert_linear":
                 wanted = (None, Layout.BLOCKED, None, Layout.PADDED)[position]
             elif operation.operator == "embedding" and position == 0:
@@ -102,6 +106,8 @@ def state_layouts(graph: Graph) -> tuple[StateLayout, ...]:
         if operation.operator == "append_kv":
             roles[operation.operands[0]] = _StateRole.KEYS
             roles[operation.operands[1]] = _StateRole.VALUES
+        elif operation.operator == "append_latents":
+            roles[operation.operands[0]] = _StateRole.KEYS
     layouts = []
     for state in graph.states:
         if state not in roles:
@@ -338,14 +344,51 @@ class _Lowering:
 
     def _slice(self, operation: Operation) -> None:
         region, axis = self._region(operation.operands[0]), cast(int, operation.attributes["axis"])
-        if axis != len(region.rows):
-            raise CompileError(
-                f"slice along axis {axis} (%{operation.result.name}): only columns can be sliced"
-            )
+        if axis < len(region.rows):
+            raise CompileError(f"slice along axis {axis} (%{operation.result.name}) does not keep rows whole")
+        if axis > len(region.rows):
+            start, stop = (cast(int, operation.attributes[key]) for key in ("start", "stop"))
+            self._rearrange(operation, lambda shape, axis: sliced(shape, axis, start, stop))
+            return
         inner = _whole(operation.result.type, axis + 1)
         offset = region.view.offset + cast(int, operation.attributes["start"]) * inner
         view = Rows(_whole(operation.result.type, axis), region.view.stride, offset)
         self._regions[operation.result] = _Region(region.buffer, region.rows, view)
+
+    def _rearrange(self, operation: Operation, part: Callable[[Sequence[int], int], Part]) -> None:
+        """Copy a part of rows, given their dimensions and the operation's axis among these."""
+        (source,) = operation.operands
+        region, axis = self._region(source), cast(int, operation.attributes["axis"])
+        lead = len(region.rows)
+        if axis < lead:
+            raise CompileError(f"{operation.operator} (%{operation.result.name}) does not keep rows whole")
+        self._copy(operation, (part(_columns_of(source.type, lead), axis - lead),))
+
+    def _copy(self, operation: Operation, parts: tuple[Part, ...]) -> None:
+        regions = [self._region(value) for value in operation.operands]
+        width = _whole(operation.result.type, len(regions[0].rows))
+        key = (tuple(region.view for region in regions), parts, width)
+        self._emit_rows(operation, copy_parts, key, [region.buffer for region in regions])
+
+    def _repeat(self, operation: Operation) -> None:
+        times = cast(int, operation.attributes["times"])
+        self._rearrange(operation, lambda shape, axis: repeated(shape, axis, times))
+
+    def _transpose(self, operation: Operation) -> None:
+        (source,) = operation.operands
+        lead = len(self._region(source).rows)
+        axes = cast("tuple[int, ...]", operation.attributes["axes"])
+        if axes[:lead] != tuple(range(lead)):
+            raise CompileError(f"transpose (%{operation.result.name}) does not keep rows whole")
+        order = [axis - lead for axis in axes[lead:]]
+        self._copy(operation, (transposed(_columns_of(source.type, lead), order),))
+
+    def _concat(self, operation: Operation) -> None:
+        lead = len(self._region(operation.operands[0]).rows)
+        axis = cast(int, operation.attributes["axis"]) - lead
+        if axis < 0:
+            raise CompileError(f"concat (%{operation.result.name}) does not keep rows whole")
+        self._copy(operation, joined([_columns_of(value.type, lead) for value in operation.operands], axis))
 
     def _embedding(self, operation: Operation) -> None:
         table, token_ids = operation.operands
@@ -557,10 +600,10 @@ class _Lowering:
 
     def _append_kv(self, operation: Operation) -> None:
         keys, values, k, v, slots = operation.operands
-        _, kv_heads, page_size, head_dim = (dim if isinstance(dim, int) else 0 for dim in keys.type.shape)
+        _, kv_heads, page_size, _ = (dim if isinstance(dim, int) else 0 for dim in keys.type.shape)
         k_rows, v_rows = self._region(k), self._region(v)
         dtype = keys.type.scalar.value
-        key = (k_rows.view, v_rows.view, kv_heads, head_dim, page_size, dtype)
+        key = (k_rows.view, v_rows.view, kv_heads, page_size, dtype)
         caches = [self._plain[keys], self._plain[values]]
         arguments = [*caches, k_rows.buffer, v_rows.buffer, self._plain[slots]]
         written = self._call_in_place(append_kv, key, arguments, (0, 1))
@@ -607,6 +650,7 @@ class _Lowering:
             keys.type.scalar.value,
             cast(float, operation.attributes["scale"]),
             cast(int, operation.attributes["window"]),
+            int(values.type.shape[3]),
             cast(float, operation.attributes["soft_cap"]),
             bool(sinks),
         )
@@ -657,35 +701,85 @@ class _Lowering:
         buffer = self._builder.emit(relax.TupleGetItem(called, 1))
         self._regions[rows] = _Region(buffer, rows.type.shape[:1], Rows.dense(width))
 
+    def _head_linear(self, operation: Operation) -> None:
+        x, weight = operation.operands
+        parts, variables = self._stored[weight]
+        heads, outputs, inputs = (int(dim) for dim in weight.type.shape)
+        if x in self._rounded:
+            element = cast(QuantFormat, weight.type.element)
+            coded = CodedMatrix(outputs, inputs, element.bits, element.group_size, element.scale_type)
+            arguments = [*self._codes_of(x).parts, *variables]
+            self._emit_rows(operation, head_linear_quantized, (heads, coded), arguments)
+            return
+        region = self._region_for(operation, weight.type.element)
+        key = (heads, FloatMatrix(outputs, inputs, parts[0].dtype), region.view)
+        self._emit_rows(operation, head_linear_float, key, [region.buffer, *variables])
+
+    def _append_latents(self, operation: Operation) -> None:
+        cache, latents, slots = operation.operands
+        region = self._region(latents)
+        key = (region.view, int(cache.type.shape[2]), cache.type.scalar.value)
+        arguments = [self._plain[cache], region.buffer, self._plain[slots]]
+        self._plain[operation.result] = self._call_in_place(append_latents, key, arguments, (0,))
+
+    def _paged_latent_attention(self, operation: Operation) -> None:
+        q, cache, *batch = operation.operands
+        region = self._region(q)
+        _, heads, head_dim = q.type.shape
+        shape = AttentionShape(
+            int(heads),
+            1,
+            int(head_dim),
+            int(cache.type.shape[2]),
+            cache.type.scalar.value,
+            cast(float, operation.attributes["scale"]),
+            window=0,
+            value_dim=cast(int, operation.attributes["value_dim"]),
+            values_of_keys=True,
+        )
+        arguments = [region.buffer, *(self._plain[value] for value in (cache, *batch))]
+        self._emit_rows(operation, paged_attention, (shape, region.view), arguments)
+
 
 _RULES: Mapping[str, Callable[[_Lowering, Operation], None]] = {
     **dict.fromkeys((*UNARY, *BINARY), _Lowering._elementwise),
     "add_layer_norm": _Lowering._layer_norm,
     "add_rms_norm": _Lowering._rms_norm,
     "append_kv": _Lowering._append_kv,
+    "append_latents": _Lowering._append_latents,
+    "concat": _Lowering._concat,
     "constant": _Lowering._constant,
     "embedding": _Lowering._embedding,
     "expert_linear": _Lowering._expert_linear,
     "gather_rows": _Lowering._gather_rows,
     "gelu_mul": _Lowering._gate,
     "gelu_tanh_mul": _Lowering._gate,
+    "head_linear": _Lowering._head_linear,
     "layer_norm": _Lowering._layer_norm,
     "l2_normalize": _Lowering._l2_normalize,
     "linear": _Lowering._linear,
     "paged_attention": _Lowering._paged_attention,
     "paged_conv": _Lowering._paged_conv,
     "paged_scan": _Lowering._paged_scan,
+    "paged_latent_attention": _Lowering._paged_latent_attention,
     "pool": _Lowering._pool,
     "quantize": _Lowering._quantize,
     "ragged_attention": _Lowering._ragged_attention,
+    "repeat": _Lowering._repeat,
     "reshape": _Lowering._reshape,
     "rms_norm": _Lowering._rms_norm,
     "rope": _Lowering._rope,
     "route": _Lowering._route,
     "silu_mul": _Lowering._gate,
     "slice": _Lowering._slice,
+    "transpose": _Lowering._transpose,
     "weighted_sum": _Lowering._weighted_sum,
 }
+
+
+def _columns_of(type_: TensorType, lead: int) -> tuple[int, ...]:
+    """The dimensions that a row holds, where each of the first ``lead`` has a row."""
+    return tuple(int(dim) for dim in type_.shape[lead:])
 
 
 def _stored_format(element: ScalarType | QuantFormat) -> tuple[int, int, str] | None:

@@ -170,7 +170,9 @@ def _load_decoder(folder: Path, name: str, fields: Mapping[str, object], family:
     config = _check_tie(replace(config, eos_token_ids=eos_token_ids), family, weights)
     fitting = Fitting(weights)
     module = family.build(ModelBuilder(fitting.declare, fitting.holds), config, name)
-    fitting.finish(ignored=[family.head] if config.tie_word_embeddings else [])
+    drafting = tuple(f"model.layers.{config.num_layers + n}." for n in range(config.num_draft_layers))
+    tied = [family.head] if config.tie_word_embeddings else []
+    fitting.finish(ignored=tied, ignored_below=drafting)
     return Model(name, config, module, weights, folder)
 
 

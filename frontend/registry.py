@@ -22,6 +22,8 @@ class _Entry:
 
 
 _ARCHITECTURES: Mapping[str, _Entry] = {
+    "DeepseekV2ForCausalLM": _Entry("deepseek_v2", "deepseek_v2"),
+    "DeepseekV3ForCausalLM": _Entry("deepseek_v3", "deepseek_v3"),
     "Gemma2ForCausalLM": _Entry("gemma2", "gemma2"),
     "Gemma3ForCausalLM": _Entry("gemma3_text", "gemma3"),
     "GemmaForCausalLM": _Entry("gemma", "gemma"),

@@ -1,7 +1,10 @@
 """The stages of a module on its way, each as an executable spec: legal operators, inputs by name, and rules.
 
 =============  ==============================================================================================
-``plain``      as a model's authors write it, over one whole sequence; what every frontend emits
+``plain``    | {"silu_mul", "gelu_mul", "gelu_tanh_mul"}
+    | _LATENT
+    | _LATENT
+  as a model's authors write it, over one whole sequence; what every frontend emits
 ``fused``      patterns have become operators of their own; the plain ones stay legal where nothing matched
 ``quantized``  weights may be in quantization formats, and rows are rounded on the way to them
 ``paged``      one step over a ragged batch: keys and values live in pages, logits of the rows asked for
@@ -131,6 +134,7 @@ _ELEMENTWISE = frozenset(
 )
 _SHAPE = frozenset({"constant", "iota", "reshape", "transpose", "concat", "slice", "repeat", "gather_rows"})
 _EXPERTS = frozenset({"route", "expert_linear", "weighted_sum"})
+_LATENT = frozenset({"head_linear", "latent_attention"})
 _PREPARE = _ELEMENTWISE | _SHAPE | {"mean", "matmul", "stack"}
 _RECURRENT = frozenset({"causal_conv", "selective_scan"})
 _OF_VECTORS = frozenset({"pool", "l2_normalize"})
@@ -145,15 +149,18 @@ _FUSED = (
     _PLAIN
     | {"rms_norm", "add_rms_norm", "layer_norm", "add_layer_norm", "rope"}
     | {"attention", "bidirectional_attention", "silu_mul", "gelu_mul", "gelu_tanh_mul"}
+    | _LATENT
 )
 _QUANTIZED = _FUSED | {"quantize"}
-_WRITERS = frozenset({"append_kv", "paged_conv", "paged_scan"})
+_WRITERS = frozenset({"append_kv", "append_latents", "paged_conv", "paged_scan"})
 """The operators that write states: their first operands, in whose places the first results are."""
 _OF_ONE_SEQUENCE = _RECURRENT | {
     *("causal_mask", "bidirectional_mask", "softmax", "attention", "bidirectional_attention", "matmul"),
-    "sequence_length",
+    *("sequence_length", "latent_attention"),
 }
-_PAGED = (_QUANTIZED - _OF_ONE_SEQUENCE - _OF_VECTORS) | _WRITERS | {"paged_attention"}
+_PAGED = (
+    (_QUANTIZED - _OF_ONE_SEQUENCE - _OF_VECTORS) | _WRITERS | {"paged_attention", "paged_latent_attention"}
+)
 _RAGGED = (_QUANTIZED - _OF_ONE_SEQUENCE) | {"ragged_attention"}
 
 _SEQUENCE_INPUTS = MappingProxyType({"token_ids": _int32("tokens"), "positions": _int32("tokens")})

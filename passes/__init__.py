@@ -1,5 +1,6 @@
 """Passes: from a model as its authors wrote it to one step over pages, fused and quantized."""
 
+from .absorb_latents import AbsorbLatents
 from .base import Pass, PassResult
 from .batch_sequences import BatchSequences
 from .cast_weights import CastWeights
@@ -20,6 +21,7 @@ from .tabulate_rope import TabulateRope
 
 __all__ = [
     "SCHEMES",
+    "AbsorbLatents",
     "BatchSequences",
     "CastWeights",
     "Checker",

@@ -45,7 +45,7 @@ class CastWeights(Pass):
         used = {
             operation.operands[0 if operation.operator == "embedding" else 1]: None
             for operation in graph.operations
-            if operation.operator in ("linear", "expert_linear", "embedding")
+            if operation.operator in ("linear", "expert_linear", "head_linear", "embedding")
         }
         return [
             weight

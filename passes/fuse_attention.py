@@ -104,7 +104,7 @@ def _is_attention(attention: Match, positions: Value | None) -> bool:
     return (
         (not attention.has("mask") or attention["positions"] is positions)
         and (not attention.has("scale") or attention.is_number("scale"))
-        and k == v
+        and v == k.with_shape(*k.shape[:2], v.shape[2])
         and q == TensorType((k.shape[0], heads, k.shape[2]), k.element)
         and isinstance(heads, int)
         and isinstance(kv_heads, int)

@@ -26,11 +26,12 @@ class PageKVCache(Pass):
 
     Each ``attention`` becomes ``append_kv`` to its own states ``kv.N.keys`` and ``kv.N.values``
     ``[pages, kv_heads, page_size, head_dim]`` of ``kv_dtype``, and ``paged_attention`` over them. Each
-    ``causal_conv`` becomes ``paged_conv`` and each ``selective_scan`` ``paged_scan``, with a slot of state in
-    float32 for each page (see :mod:`ingot.ir.operators.recurrent`): ``conv.N.slots`` ``[pages, taps - 1,
-    channels]``, ``scan.N.slots`` ``[pages, heads, state, head_dim]``. Forward takes the batch's description
-    (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens whose logits are wanted: its outputs
-    are logits ``[rows, vocabulary]`` and the states as written.
+    ``latent_attention`` becomes ``append_latents`` to its own ``kv.N.latents`` ``[pages, 1, page_size, n]``,
+    and ``paged_latent_attention``. Each ``causal_conv`` becomes ``paged_conv`` and each ``selective_scan``
+    ``paged_scan``, with a slot of state in float32 for each page (see :mod:`ingot.ir.operators.recurrent`):
+    ``conv.N.slots`` ``[pages, taps - 1, channels]``, ``scan.N.slots`` ``[pages, heads, state, head_dim]``.
+    Forward takes the batch's description (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens
+    whose logits are wanted: its outputs are logits ``[rows, vocabulary]`` and the states as written.
 
     A page holds ``page_size`` positions; ``None`` stands for 16, or for more where slots of state would take
     more memory than the keys and values of their pages do, up to :data:`LARGEST_PAGE`.
@@ -72,15 +73,18 @@ class PageKVCache(Pass):
         batch = _Batch.declare(builder)
         caches: list[Value] = []
         slots: list[Value] = []
+        latents: list[Value] = []
         written: list[Value] = []
         rules: dict[Operation, Callable[[], None]] = dict.fromkeys(path, lambda: None)
         for operation in graph.operations:
             if operation.operator == "attention":
-                caches.extend(
-                    self._declare_caches(builder, page_size, len(caches) // 2, operation.operands[1])
-                )
+                rows = operation.operands[1:3]
+                caches.extend(self._declare_caches(builder, page_size, len(caches) // 2, *rows))
                 pair = caches[-2], caches[-1]
                 rules[operation] = partial(_page, rewriter, batch, operation, pair, written)
+            elif operation.operator == "latent_attention":
+                latents.append(self._declare_latents(builder, page_size, len(latents), operation.operands[1]))
+                rules[operation] = partial(_page_latents, rewriter, batch, operation, latents[-1], written)
             elif operation.operator in _SLOTS:
                 slots.append(_declare_slots(builder, slots, operation))
                 rules[operation] = partial(
@@ -91,14 +95,18 @@ class PageKVCache(Pass):
         return Rewritten(rewriter.finish([logits, *graph.outputs[1:], *written]))
 
     def _declare_caches(
-        self, builder: GraphBuilder, page_size: int, layer: int, keys: Value
+        self, builder: GraphBuilder, page_size: int, layer: int, keys: Value, values: Value
     ) -> tuple[Value, Value]:
-        _, kv_heads, head_dim = keys.type.shape
-        shape = ("pages", kv_heads, page_size, head_dim)
-        return (
-            builder.state(f"kv.{layer}.keys", shape, self.kv_dtype),
-            builder.state(f"kv.{layer}.values", shape, self.kv_dtype),
-        )
+        def declare(kind: str, rows: Value) -> Value:
+            _, kv_heads, head_dim = rows.type.shape
+            shape = ("pages", kv_heads, page_size, head_dim)
+            return builder.state(f"kv.{layer}.{kind}", shape, self.kv_dtype)
+
+        return declare("keys", keys), declare("values", values)
+
+    def _declare_latents(self, builder: GraphBuilder, page_size: int, layer: int, latents: Value) -> Value:
+        shape = ("pages", 1, page_size, latents.type.shape[1])
+        return builder.state(f"kv.{layer}.latents", shape, self.kv_dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,11 @@ class _Batch:
     page_table: Value
     slots: Value
     logit_rows: Value
+
+    @property
+    def described(self) -> tuple[Value, Value, Value]:
+        """What attention is told of the batch."""
+        return self.sequence_starts, self.context_lengths, self.page_table
 
     @classmethod
     def declare(cls, builder: GraphBuilder) -> _Batch:
@@ -134,10 +147,24 @@ def _page(
     names = [f"{cache.name}.written" for cache in caches]
     appended = rewriter.forward.emit_all("append_kv", (*caches, k, v, batch.slots), {}, names=names)
     written.extend(appended)
-    described = batch.sequence_starts, batch.context_lengths, batch.page_table
     rewriter.forward.emit_all(
         "paged_attention",
-        (q, *appended, *described, *sinks),
+        (q, *appended, *batch.described, *sinks),
+        attention.attributes,
+        replaces=attention.results,
+    )
+
+
+def _page_latents(
+    rewriter: ModuleRewriter, batch: _Batch, attention: Operation, cache: Value, written: list[Value]
+) -> None:
+    q, latents = attention.operands
+    operands = cache, latents, batch.slots
+    appended = rewriter.forward.emit("append_latents", *operands, name=f"{cache.name}.written")
+    written.append(appended)
+    rewriter.forward.emit_all(
+        "paged_latent_attention",
+        (q, appended, *batch.described),
         attention.attributes,
         replaces=attention.results,
     )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ..ir import Module, ScalarType, verify
 from ..ir.errors import CompileError
+from .absorb_latents import AbsorbLatents
 from .base import Pass
 from .batch_sequences import BatchSequences
 from .cast_weights import CastWeights
@@ -58,6 +59,7 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         FuseRope(),
         TabulateRope(options.max_seq_len),
         FuseAttention(),
+        *((AbsorbLatents(),) if options.generates else ()),
         FuseQKV(),
         FuseGateUp(),
         # Weights. Quantizing comes before casting, so that nothing is rounded twice.

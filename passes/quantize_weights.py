@@ -19,8 +19,8 @@ __all__ = ["SCHEMES", "QuantScheme", "QuantizeWeights", "find_scheme"]
 class QuantScheme:
     """Which format, by name, is for what: a scheme is data.
 
-    ``linear`` is for the weights of linears and of experts, ``embedding`` for look-up tables, ``head`` for
-    the linear that makes the logits, and ``activations`` for the rows that meet any of these weights.
+    ``linear`` is for the weights of linears, experts and heads, ``embedding`` for look-up tables, ``head``
+    for the linear that makes the logits, and ``activations`` for the rows that meet any of these weights.
     """
 
     name: str
@@ -89,6 +89,7 @@ class QuantizeWeights(Pass):
         formats = {
             "linear": scheme.linear,
             "expert_linear": scheme.linear,
+            "head_linear": scheme.linear,
             "embedding": scheme.embedding,
             "head": scheme.head,
         }
@@ -109,7 +110,7 @@ class QuantizeWeights(Pass):
 
 
 def weight_of(operation: Operation) -> Value:
-    """The weight of a linear, of experts, or of an embedding."""
+    """The weight of a linear, of experts, of heads, or of an embedding."""
     return operation.operands[0 if operation.operator == "embedding" else 1]
 
 

@@ -20,7 +20,7 @@ from .tiny_models import make_tiny
 prepare_compiler()
 import tvm  # noqa: E402, F401
 
-__all__ = ["WHOLE_GROUPS", "compile_tiny", "compile_tinychat"]
+__all__ = ["WHOLE_GROUPS", "WHOLE_GROUPS_OF_LATENTS", "compile_tiny", "compile_tinychat"]
 
 _TINYCHAT = Path(__file__).parents[1] / "examples" / "tinychat" / "model"
 
@@ -32,6 +32,17 @@ WHOLE_GROUPS: dict[str, Any] = {
     "head_dim": 32,
 }
 """Overrides with which every matrix divides into groups of 32 and so is quantized; all differ here too."""
+
+
+WHOLE_GROUPS_OF_LATENTS: dict[str, Any] = {
+    "num_key_value_heads": 6,
+    "head_dim": 8,
+    "q_lora_rank": 64,
+    "kv_lora_rank": 128,
+    "v_head_dim": 32,
+    "moe_intermediate_size": 96,
+}
+"""What models with latents need besides."""
 
 
 def compile_tiny(

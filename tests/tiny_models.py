@@ -22,6 +22,7 @@ import numpy.typing as npt
 __all__ = ["ARCHITECTURES", "make_tiny", "reference_log_probs", "write_tokenizer"]
 
 ARCHITECTURES = (
+    *("deepseek_v2", "deepseek_v3"),
     *("gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoe"),
     *("granitemoehybrid", "lfm2"),
     *("llama", "mistral", "mixtral", "olmo2", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe"),
@@ -51,8 +52,27 @@ _MIXTURE: dict[str, Any] = {
     "shared_expert_intermediate_size": 36,
 }
 
+_LATENT: dict[str, Any] = {
+    "num_key_value_heads": None,
+    "head_dim": 8,
+    "q_lora_rank": 22,
+    "kv_lora_rank": 26,
+    "qk_nope_head_dim": 14,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 18,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 12,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 28,
+    "n_shared_experts": 2,
+    "n_group": 4,
+    "topk_group": 2,
+}
+
 # What makes something of a family's parts, where its defaults would not, or do not fit these sizes.
 _OF_FAMILY: dict[str, dict[str, Any]] = {
+    "deepseek_v2": {**_LATENT, "routed_scaling_factor": 1.7},
+    "deepseek_v3": _LATENT,
     "gemma2": {
         "query_pre_attn_scalar": 19,
         "attn_logit_softcapping": 2.5,
@@ -114,6 +134,8 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
 }
 
 _CLASSES = {
+    "deepseek_v2": ("DeepseekV2Config", "DeepseekV2ForCausalLM"),
+    "deepseek_v3": ("DeepseekV3Config", "DeepseekV3ForCausalLM"),
     "gemma": ("GemmaConfig", "GemmaForCausalLM"),
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM"),
     "gemma3_text": ("Gemma3TextConfig", "Gemma3ForCausalLM"),

@@ -1,6 +1,6 @@
 """Causal attention over a paged KV cache, for any mixture of prefill and decode.
 
-The batch's rows are cut into chunks; a worker takes one chunk for one KV head and goes through the
+The batch's rows are cut into chunks; a worker takes one chunk for heads of one KV head and goes through the
 sequences in it. For each it walks the context in blocks of :data:`KEYS` keys with a running maximum and sum
 (:mod:`.online_softmax`): a block's keys and values are converted to float32 once, then serve every query of
 the run. What one query computes depends on its own position alone: blocks start at multiples of
@@ -23,13 +23,17 @@ __all__ = ["KEYS", "AttentionShape", "paged_attention"]
 CHUNK_ROWS = 8
 """Rows of the batch that one worker takes at a time."""
 
+FEW_HEADS, MANY_HEADS = 4, 16
+"""The fewest and the most query heads of one KV head that a worker takes where it does not take all."""
+
 
 @dataclass(frozen=True)
 class AttentionShape:
     """What a kernel is specialised to.
 
     ``window`` counts the query's own position, 0 is none; ``soft_cap`` bounds the scores, 0.0 does not;
-    with ``has_sinks`` each head has one more logit, of a key that adds nothing.
+    with ``has_sinks`` each head has one more logit, of a key that adds nothing. Values have ``value_dim``
+    elements; where they are ``values_of_keys``, they are the first of the keys' and have no cache.
     """
 
     heads: int
@@ -39,13 +43,25 @@ class AttentionShape:
     dtype: str
     scale: float
     window: int
+    value_dim: int
     soft_cap: float = 0.0
     has_sinks: bool = False
+    values_of_keys: bool = False
 
     @property
     def group(self) -> int:
         """Query heads that share a KV head."""
         return self.heads // self.kv_heads
+
+    @property
+    def heads_at_once(self) -> int:
+        """Query heads that a worker takes: those of a KV head, or where these are many, a part of them.
+
+        Then a single token is work for several. Each converts the keys for itself, which few heads are not
+        worth.
+        """
+        parts = [count for count in range(FEW_HEADS, MANY_HEADS + 1) if self.group % count == 0]
+        return self.group if self.group <= MANY_HEADS or not parts else parts[-1]
 
 
 def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx.PrimFunc:
@@ -54,26 +70,25 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
     Arguments: q float32 ``[m, q.stride]``; the caches as :func:`.pointwise.append_kv` lays them;
     ``sequence_starts`` int32 ``[sequences + 1]``, ``context_lengths`` int32 ``[sequences]``, ``page_table``
     int32 ``[sequences, pages_per_sequence]``; sinks float32 ``[heads]`` if there are any; the result
-    ``[m, heads * head_dim]``.
+    ``[m, heads * value_dim]``.
     """
-    group, dim = shape.group, shape.head_dim
+    heads, dim, value_dim = shape.heads_at_once, shape.head_dim, shape.value_dim
     lanes = isa.lanes
     stretch = min(KEYS, shape.page_size)  # neighbouring keys of a block that are in one page
 
     def body(
         rows: Buffer,
         keys: Buffer,
-        values: Buffer,
-        sequence_starts: Buffer,
-        context_lengths: Buffer,
-        page_table: Buffer,
         *rest: Buffer,
     ) -> None:
-        *sinks, out = rest
+        values, *others = (keys, *rest) if shape.values_of_keys else rest
+        sequence_starts, context_lengths, page_table, *sinks, out = others
         num_rows, num_sequences = rows.shape[0], context_lengths.shape[0]
         num_chunks = (num_rows + (CHUNK_ROWS - 1)) // CHUNK_ROWS
-        with T.parallel(num_chunks * shape.kv_heads) as item:
-            turn, kv_head = item // shape.kv_heads, tirx.floormod(item, shape.kv_heads)
+        with T.parallel(num_chunks * (shape.heads // heads)) as item:
+            turn = item // (shape.heads // heads)
+            first_head = tirx.floormod(item, shape.heads // heads) * heads
+            kv_head = first_head // shape.group
             # Later chunks of a prompt see more; first, last, second, last but one: neighbours' work is even.
             folded = num_chunks - 1 - turn // 2
             chunk = tirx.Select(tirx.floormod(turn, 2) == 0, turn // 2, folded)
@@ -81,8 +96,9 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
             state = OnlineSoftmax(
                 isa,
                 num_rows=CHUNK_ROWS,
-                group=group,
+                group=heads,
                 dim=dim,
+                value_dim=value_dim,
                 scale=shape.scale,
                 soft_cap=shape.soft_cap,
             )
@@ -107,11 +123,17 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                             value = load_float(keys, source, key_lanes, shape.dtype)
                             place = (column, index * stretch + part * key_lanes)
                             store(state.keys, place, value, key_lanes)
+                    if shape.values_of_keys:
+                        with T.serial(stretch) as offset, T.serial(value_dim) as column:
+                            key = index * stretch + offset
+                            store(state.values, (key, column), load(state.keys, (column, key)))
+                        return
                     with T.serial(stretch) as offset:
                         prefetch(values, (upcoming.value, kv_head, ahead.value + offset, 0))
-                        if dim * 2 > 64:
-                            prefetch(values, (upcoming.value, kv_head, ahead.value + offset, dim // 2))
-                        for column, width in vectors(dim, lanes):
+                        if value_dim * 2 > 64:
+                            half = value_dim // 2
+                            prefetch(values, (upcoming.value, kv_head, ahead.value + offset, half))
+                        for column, width in vectors(value_dim, lanes):
                             source = (page.value, kv_head, inside.value + offset, column)
                             value = load_float(values, source, width, shape.dtype)
                             store(state.values, (index * stretch + offset, column), value, width)
@@ -140,7 +162,7 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                     earliest = position.value - (shape.window - 1) if shape.window else T.int32(0)
                     begin.set(tirx.max(earliest, 0) // KEYS)
                     sink_rows = sinks[0] if sinks else None
-                    state.load_queries(rows, q, first.value, count, kv_head * group, sink_rows)
+                    state.load_queries(rows, q, first.value, count, first_head, sink_rows)
                     with T.serial(end.value - begin.value) as index:
                         start = Vector("int32", 1)
                         start.set((begin.value + index) * KEYS)
@@ -150,20 +172,21 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                             tirx.min(length - start.value, KEYS),
                             lambda row, key: seen(start.value + key, position.value + row),
                         )
-                    state.store_results(out, first.value, count, kv_head * group)
+                    state.store_results(out, first.value, count, first_head)
 
     m, pages, sequences, bounds, width = (
         symbol(s) for s in ("m", "pages", "sequences", "bounds", "table_width")
     )
+    value_shape = (pages, shape.kv_heads, shape.page_size, value_dim)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("q", (m, q.stride), "float32"),
         ("keys", (pages, shape.kv_heads, dim, shape.page_size), shape.dtype),
-        ("values", (pages, shape.kv_heads, shape.page_size, dim), shape.dtype),
+        *([] if shape.values_of_keys else [("values", value_shape, shape.dtype)]),
         ("sequence_starts", (bounds,), "int32"),
         ("context_lengths", (sequences,), "int32"),
         ("page_table", (sequences, width), "int32"),
     ]
     if shape.has_sinks:
         arguments.append(("sinks", (shape.heads,), "float32"))
-    arguments.append(("out", (m, shape.heads * dim), "float32"))
+    arguments.append(("out", (m, shape.heads * value_dim), "float32"))
     return kernel(name, arguments, body)

@@ -127,15 +127,19 @@ def multiply_codes(
     row: Expr,
     height: int,
     finish: Callable[[int, list[Vector]], None],
+    *,
+    within: tuple[int, Expr] | None = None,
 ) -> None:
     """Emit one tile: ``height`` rows of activations from ``row`` times block number ``block`` of ``weights``.
 
     ``x`` is the codes' words of four, scales and sums, as :mod:`.quantize` leaves them, and ``weights`` codes
-    and scales; ``finish`` is given each row's number within the tile and its 16 results.
+    and scales; ``finish`` is given each row's number within the tile and its 16 results. Where they are
+    ``within`` longer rows, that is these rows' elements, and the group that is their first.
     """
     words, x_scales, x_sums = x
     codes, scales = weights
-    bits, inputs, group_size = matrix.bits, matrix.inputs, matrix.group_size
+    bits, group_size = matrix.bits, matrix.group_size
+    width, first_group = within or (matrix.inputs, 0)
     zero_point, group_bytes = 1 << (bits - 1), group_size * BLOCK * bits // 8
     parts = BLOCK // isa.lanes
     subtract = not isa.subtracts_zero_point(zero_point)
@@ -163,7 +167,8 @@ def multiply_codes(
         prefetch(scales, (block, group + PREFETCH_BYTES // group_bytes, 0))
         sums = [[Vector("int32", isa.lanes) for _ in range(parts)] for _ in range(height)]
         for m in range(height):
-            start = load(x_sums, (row + m, group)) * T.int32(-zero_point) if subtract else T.int32(0)
+            total = load(x_sums, (row + m, first_group + group))
+            start = total * T.int32(-zero_point) if subtract else T.int32(0)
             for part in range(parts):
                 sums[m][part].fill(start)
         for step in range(group_bytes // (4 * BLOCK)):
@@ -172,7 +177,8 @@ def multiply_codes(
                 for half, unsigned in unpacked(offset):
                     fours = step * (8 // bits) + half
                     for m in range(height):
-                        first = row * (inputs // 4) + (group * (group_size // 4) + fours) * height + m
+                        column = (first_group + group) * (group_size // 4) + fours
+                        first = row * (width // 4) + column * height + m
                         activations = broadcast(load(words, first), isa.lanes)
                         sums[m][part].set(
                             isa.dot(sums[m][part].value, unsigned.value, activations, zero_point)
@@ -182,7 +188,7 @@ def multiply_codes(
             scale.set(load_float(scales, (block, group, part * isa.lanes), isa.lanes, matrix.scale_type))
             for m in range(height):
                 scaled = cast("float32", isa.lanes, sums[m][part].value) * broadcast(
-                    load(x_scales, (row + m, group)), isa.lanes
+                    load(x_scales, (row + m, first_group + group)), isa.lanes
                 )
                 totals[m][part].set(fma(isa.lanes, scaled, scale.value, totals[m][part].value))
     for m in range(height):

@@ -28,27 +28,37 @@ NEVER = -1e30
 class OnlineSoftmax:
     """The state of up to ``num_rows`` queries of each of ``group`` heads that share keys and values.
 
-    Heads are ``dim`` wide. Made within the loop over workers, whose scratch it is.
+    Queries and keys are ``dim`` wide, values ``value_dim``. Made within the loop over workers, whose scratch it
+    is.
 
     Attributes:
         keys: the block's keys to be filled in, float32 ``[dim, KEYS]``.
-        values: its values, ``[KEYS, dim]``.
+        values: its values, ``[KEYS, value_dim]``.
     """
 
     def __init__(
-        self, isa: Isa, *, num_rows: int, group: int, dim: int, scale: float, soft_cap: float = 0.0
+        self,
+        isa: Isa,
+        *,
+        num_rows: int,
+        group: int,
+        dim: int,
+        value_dim: int,
+        scale: float,
+        soft_cap: float = 0.0,
     ) -> None:
         """``soft_cap`` bounds the scores, 0.0 does not."""
         self._isa, self._group, self._dim, self._soft_cap = isa, group, dim, soft_cap
+        self._value_dim = value_dim
         self._scale = scale / soft_cap if soft_cap else scale
         self._height = isa.attention_rows
         self._size = -(-num_rows * group // self._height) * self._height
         self._strip = min(4, KEYS // isa.lanes)  # vectors of one register tile
         self.keys = T.alloc_buffer((dim, KEYS), "float32")
-        self.values = T.alloc_buffer((KEYS, dim), "float32")
+        self.values = T.alloc_buffer((KEYS, value_dim), "float32")
         self._queries = T.alloc_buffer((self._size, dim), "float32")
         self._weights = T.alloc_buffer((self._size, KEYS), "float32")
-        self._totals = T.alloc_buffer((self._size, dim), "float32")
+        self._totals = T.alloc_buffer((self._size, value_dim), "float32")
         self._maxima = T.alloc_buffer((self._size,), "float32")
         self._sums = T.alloc_buffer((self._size, isa.lanes), "float32")
 
@@ -70,7 +80,7 @@ class OnlineSoftmax:
                 store(self._sums, (row, 0), T.float32(1))
             else:
                 store(self._maxima, row, T.float32(NEVER))
-            with T.serial(dim) as column:
+            with T.serial(self._value_dim) as column:
                 store(self._totals, (row, column), T.float32(0))
 
     def add_block(self, count: Expr, num_keys: Expr, seen: Callable[[Expr, Expr], tirx.Expr]) -> None:
@@ -85,8 +95,8 @@ class OnlineSoftmax:
             self._add_values(tile * self._height, num_keys)
 
     def store_results(self, out: Buffer, first: Expr, count: Expr, head: Expr) -> None:
-        """Write the rows' results where :meth:`load_queries` took their queries from."""
-        group, dim, lanes = self._group, self._dim, self._isa.lanes
+        """Write the rows' results, in the order in which :meth:`load_queries` took their queries."""
+        group, dim, lanes = self._group, self._value_dim, self._isa.lanes
         with T.serial(count) as row, T.serial(group) as member:
             inverse = Vector("float32", 1)
             denominator = reduce_add(lanes, load(self._sums, (row * group + member, 0), lanes))
@@ -144,7 +154,7 @@ class OnlineSoftmax:
                 store(self._weights, (place, step * lanes), weight.value, lanes)
                 total.set(total.value + weight.value)
             store(self._sums, (place, 0), total.value, lanes)
-            for column, width in vectors(self._dim, lanes):
+            for column, width in vectors(self._value_dim, lanes):
                 scaled = load(self._totals, (place, column), width) * broadcast(factor.value, width)
                 store(self._totals, (place, column), scaled, width)
 
@@ -164,7 +174,7 @@ class OnlineSoftmax:
         A weight of 0 would not silence an infinite value behind them.
         """
         height = self._height
-        columns = vectors(self._dim, self._isa.lanes)
+        columns = vectors(self._value_dim, self._isa.lanes)
         for tile in range(0, len(columns), self._strip):
             strip = columns[tile : tile + self._strip]
             parts = [[Vector("float32", width) for _, width in strip] for _ in range(height)]

@@ -250,14 +250,15 @@ def embedding(
 
 
 def append_kv(
-    isa: Isa, name: str, k: Rows, v: Rows, kv_heads: int, head_dim: int, page_size: int, dtype: str
+    isa: Isa, name: str, k: Rows, v: Rows, kv_heads: int, page_size: int, dtype: str
 ) -> tirx.PrimFunc:
     """Write each row's keys and values into its slot (``page * page_size + offset``).
 
     Arguments: the caches, ``dtype`` ``[pages, kv_heads, head_dim, page_size]`` for keys (so that
-    neighbouring keys fill a vector) and ``[pages, kv_heads, page_size, head_dim]`` for values; ``k`` and
+    neighbouring keys fill a vector) and ``[pages, kv_heads, page_size, value_dim]`` for values; ``k`` and
     ``v`` float32 ``[m, stride]``; slots int32 ``[m]``.
     """
+    head_dim, value_dim = k.width // kv_heads, v.width // kv_heads
 
     def body(keys: Buffer, values: Buffer, k_rows: Buffer, v_rows: Buffer, slots: Buffer) -> None:
         with T.parallel(slots.shape[0]) as row, T.serial(kv_heads) as head:
@@ -268,11 +269,11 @@ def append_kv(
                 store(keys, (page, head, column, offset), cast(dtype, 1, key))
             columns(
                 isa,
-                head_dim,
+                value_dim,
                 lambda column, width: store(
                     values,
                     (page, head, offset, column),
-                    cast(dtype, width, load_rows(v_rows, v, row, head * head_dim + column, width)),
+                    cast(dtype, width, load_rows(v_rows, v, row, head * value_dim + column, width)),
                     width,
                 ),
             )
@@ -280,7 +281,7 @@ def append_kv(
     m, pages = symbol("m"), symbol("pages")
     arguments = [
         ("keys", (pages, kv_heads, head_dim, page_size), dtype),
-        ("values", (pages, kv_heads, page_size, head_dim), dtype),
+        ("values", (pages, kv_heads, page_size, value_dim), dtype),
         ("k", (m, k.stride), "float32"),
         ("v", (m, v.stride), "float32"),
         ("slots", (m,), "int32"),

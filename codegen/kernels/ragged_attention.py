@@ -55,7 +55,9 @@ def ragged_attention(isa: Isa, name: str, shape: RaggedShape, q: Rows, k: Rows, 
             chunk, kv_head = item // shape.kv_heads, tirx.floormod(item, shape.kv_heads)
             first, last = Vector("int32", 1), Vector("int32", 1)
             begin, length, position = (Vector("int32", 1) for _ in range(3))
-            state = OnlineSoftmax(isa, num_rows=chunk_rows, group=group, dim=dim, scale=shape.scale)
+            state = OnlineSoftmax(
+                isa, num_rows=chunk_rows, group=group, dim=dim, value_dim=dim, scale=shape.scale
+            )
 
             def load_block(start: Expr) -> None:
                 """Keys, turned, and values from ``start`` on; past the sequence's end its last ones again."""

@@ -3,7 +3,8 @@
 from .decoder import BlockForm, DecoderConfig, NormForm, read_decoder
 from .encoder import EncoderConfig, read_encoder
 from .fields import Fields
-from .mixture import MixtureConfig, sparse_layers
+from .latent import LatentConfig, read_latent
+from .mixture import MixtureConfig, late_mixtures, sparse_layers
 from .recurrent import Mamba2Config, RecurrentConfig, ShortConvolutionConfig
 from .rope import DynamicRope, LinearRope, Llama3Rope, LongRope, PlainRope, Rope, YarnRope
 from .rope_fields import read_layer_ropes, read_rope, read_rotary_dim
@@ -18,6 +19,7 @@ __all__ = [
     "DynamicRope",
     "EncoderConfig",
     "Fields",
+    "LatentConfig",
     "LinearRope",
     "Llama3Rope",
     "LongRope",
@@ -34,9 +36,11 @@ __all__ = [
     "VectorLayer",
     "YarnRope",
     "alternating_windows",
+    "late_mixtures",
     "layered_windows",
     "read_decoder",
     "read_encoder",
+    "read_latent",
     "read_layer_ropes",
     "read_rope",
     "read_rotary_dim",

@@ -8,6 +8,7 @@ from enum import Enum
 
 from ...ir.types import ScalarType
 from .fields import Fields
+from .latent import LatentConfig
 from .mixture import MixtureConfig
 from .recurrent import RecurrentConfig
 from .rope import DynamicRope, LongRope, Rope
@@ -86,6 +87,10 @@ class DecoderConfig:
         mixtures: for each layer its mixture of experts, None where its feed-forward is one; none at all where
             no layer has any.
         is_causal: whether tokens see only those before them; a model of others gives no next token.
+        latent: the attention, where keys and values are made of latents; ``head_dim`` is then that part of a
+            head that is turned.
+        num_draft_layers: layers behind the last that a checkpoint may hold to guess further tokens by; they
+            are left out.
     """
 
     model_type: str
@@ -123,6 +128,8 @@ class DecoderConfig:
     head_bias: bool = False
     mixtures: tuple[MixtureConfig | None, ...] = ()
     recurrent: tuple[RecurrentConfig | None, ...] = ()
+    latent: LatentConfig | None = None
+    num_draft_layers: int = 0
 
     def mixture(self, layer: int) -> MixtureConfig | None:
         """The mixture of a layer, None where it has none."""

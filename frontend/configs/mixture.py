@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .fields import Fields
 
-__all__ = ["MixtureConfig", "sparse_layers"]
+__all__ = ["MixtureConfig", "late_mixtures", "sparse_layers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +67,14 @@ def sparse_layers(fields: Fields) -> tuple[bool, ...]:
     return tuple(
         layer not in dense and (layer + 1) % step == 0 for layer in range(fields.integer("num_hidden_layers"))
     )
+
+
+def late_mixtures(
+    fields: Fields, mixture: MixtureConfig, *, default_dense: int
+) -> tuple[MixtureConfig | None, ...]:
+    """Each layer's mixture, as DeepSeek has it: all but the ``first_k_dense_replace`` first are mixtures."""
+    if (step := fields.integer("moe_layer_freq", 1)) != 1:
+        raise fields.refuse(f"moe_layer_freq {step} is not supported; supported is 1")
+    num_layers = fields.integer("num_hidden_layers")
+    dense = min(fields.integer("first_k_dense_replace", default_dense, least=0), num_layers)
+    return (None,) * dense + (mixture,) * (num_layers - dense)

@@ -27,6 +27,7 @@ __all__ = [
     "ParallelBlock",
     "RmsNorm",
     "TransformerBlock",
+    "attend",
     "capped",
     "scaled",
 ]
@@ -191,7 +192,9 @@ class Attention:
         v = self._heads(builder, v, None)
         if rotation is not None:
             q, k = rotation(builder, q), rotation(builder, k)
-        return self.output(builder, self._attend(builder, q, k, v, mask))
+        sinks = None if self.sinks is None else builder.float32_weight(self.sinks, int(q.type.shape[1]))
+        mixed = attend(builder, q, k, v, mask, scale=self.scale, soft_cap=self.soft_cap, sinks=sinks)
+        return self.output(builder, mixed)
 
     def _heads(self, builder: ModelBuilder, x: Value, norm: Norm | None) -> Value:
         """``[tokens, heads, head_dim]``, normed."""
@@ -202,20 +205,36 @@ class Attention:
         heads = builder.emit("reshape", x, shape=("tokens", int(features) // self.head_dim, self.head_dim))
         return norm(builder, heads) if norm is not None and not of_all else heads
 
-    def _attend(self, builder: ModelBuilder, q: Value, k: Value, v: Value, mask: Value) -> Value:
-        heads, kv_heads = int(q.type.shape[1]), int(k.type.shape[1])
-        q, k, v = (builder.emit("transpose", x, axes=(1, 0, 2)) for x in (q, k, v))
-        if heads != kv_heads:
-            k, v = (builder.emit("repeat", x, axis=0, times=heads // kv_heads) for x in (k, v))
-        scores = builder.emit("matmul", q, builder.emit("transpose", k, axes=(0, 2, 1)))
-        scores = builder.emit("mul", scores, builder.constant(scalar(self.scale)))
-        seen = [builder.emit("add", capped(builder, scores, self.soft_cap), mask)]
-        if self.sinks is not None:
-            sinks = builder.float32_weight(self.sinks, heads)
-            seen.append(builder.emit("reshape", sinks, shape=(heads, 1, 1)))
-        weights = builder.emit("softmax", *seen, axis=2)
-        mixed = builder.emit("transpose", builder.emit("matmul", weights, v), axes=(1, 0, 2))
-        return builder.emit("reshape", mixed, shape=("tokens", self.output.in_features))
+
+def attend(
+    builder: ModelBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value,
+    *,
+    scale: float,
+    soft_cap: float = 0.0,
+    sinks: Value | None = None,
+) -> Value:
+    """What the heads say, side by side: ``[tokens, heads * value_dim]``.
+
+    ``q`` is ``[tokens, heads, head_dim]``, ``k`` ``[tokens, kv_heads, head_dim]``, ``v`` ``[tokens, kv_heads,
+    value_dim]``, ``mask`` ``[1, tokens, tokens]`` and ``sinks`` ``[heads]``; for the numbers see
+    :class:`Attention`.
+    """
+    heads, kv_heads, value_dim = (int(dim) for dim in (*q.type.shape[1:2], *v.type.shape[1:]))
+    q, k, v = (builder.emit("transpose", x, axes=(1, 0, 2)) for x in (q, k, v))
+    if heads != kv_heads:
+        k, v = (builder.emit("repeat", x, axis=0, times=heads // kv_heads) for x in (k, v))
+    scores = builder.emit("matmul", q, builder.emit("transpose", k, axes=(0, 2, 1)))
+    scores = builder.emit("mul", scores, builder.constant(scalar(scale)))
+    seen = [builder.emit("add", capped(builder, scores, soft_cap), mask)]
+    if sinks is not None:
+        seen.append(builder.emit("reshape", sinks, shape=(heads, 1, 1)))
+    weights = builder.emit("softmax", *seen, axis=2)
+    mixed = builder.emit("transpose", builder.emit("matmul", weights, v), axes=(1, 0, 2))
+    return builder.emit("reshape", mixed, shape=("tokens", heads * value_dim))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from .blocks import (
     scaled,
 )
 from .builder import ModelBuilder, identity, scalar
+from .latent import LatentAttention, latent_attention
 from .mixture import MixtureNames, MixtureOfExperts
 from .recurrent import recurrent_block
 from .rotary import Rotation, rotation
@@ -161,7 +162,9 @@ def _block(config: DecoderConfig, names: DecoderNames, index: int) -> Transforme
     )
 
 
-def _attention(config: DecoderConfig, names: DecoderNames, prefix: str) -> Attention:
+def _attention(config: DecoderConfig, names: DecoderNames, prefix: str) -> Attention | LatentAttention:
+    if config.latent is not None:
+        return latent_attention(prefix, config.hidden_size, config.num_heads, config.latent)
     hidden, head_dim = config.hidden_size, config.head_dim
     all_heads, kv_heads = config.num_heads * head_dim, config.num_kv_heads * head_dim
     query_norm, key_norm = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ..configs import DecoderConfig, Fields, MixtureConfig, read_decoder
+from ..configs import DecoderConfig, Fields, MixtureConfig, late_mixtures, read_decoder
 from .decoder import build_decoder
 from .family import Family
 
@@ -13,7 +14,7 @@ __all__ = ["FAMILY"]
 
 def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
     fields = Fields(config)
-    num_layers, wide = fields.integer("num_hidden_layers"), fields.integer("moe_intermediate_size", 1408)
+    wide = fields.integer("moe_intermediate_size", 1408)
     mixture = MixtureConfig(
         num_experts=fields.integer("n_routed_experts", 128),
         experts_per_token=fields.integer("num_experts_per_tok", 8),
@@ -27,19 +28,19 @@ def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
         correction_bias=True,
         shared_size=wide * fields.integer("n_shared_experts", 1),
     ).check(fields)
-    num_dense = fields.integer("first_k_dense_replace", 1, least=0)
-    return read_decoder(
+    decoder = read_decoder(
         fields,
         model_type="glm4_moe",
         default_max_position_embeddings=131_072,
         default_num_kv_heads=8,
         default_rotary_factor=0.5,
         norm_epsilon=("rms_norm_eps", 1e-5),
-        windows=(0,) * num_layers,
+        windows=(0,) * fields.integer("num_hidden_layers"),
         qkv_bias=fields.flag("attention_bias", False),
         qk_norm=fields.flag("use_qk_norm", False),
-        mixtures=tuple(mixture if layer >= num_dense else None for layer in range(num_layers)),
+        mixtures=late_mixtures(fields, mixture, default_dense=1),
     )
+    return replace(decoder, num_draft_layers=fields.integer("num_nextn_predict_layers", 0, least=0))
 
 
 FAMILY = Family(_from_hf, build_decoder)

@@ -53,10 +53,11 @@ class Fitting:
             f"tensor '{name}' in {location} is {self._weights.describe(name)} where {reason}"
         )
 
-    def finish(self, *, ignored: Collection[str] = ()) -> None:
+    def finish(self, *, ignored: Collection[str] = (), ignored_below: tuple[str, ...] = ()) -> None:
         """Raise :class:`WeightError` for what is missing, does not fit, or was not asked for.
 
-        Besides ``ignored``, buffers that older checkpoints hold are left over without complaint.
+        Besides ``ignored``, what begins with any of ``ignored_below`` and buffers that older checkpoints hold
+        are left over without complaint.
         """
         where = self._weights.files[0].parent
         if self._misfits:
@@ -65,7 +66,10 @@ class Fitting:
         extra = [
             name
             for name in self._weights.names
-            if name not in self._asked and name not in ignored and not _DERIVED.search(name)
+            if name not in self._asked
+            and name not in ignored
+            and not name.startswith(ignored_below)
+            and not _DERIVED.search(name)
         ]
         missing = list(dict.fromkeys(self._missing))
         if missing:

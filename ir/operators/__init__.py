@@ -1,6 +1,18 @@
 """The operators, by kind. Importing this package registers them all."""
 
-from . import cache, elementwise, embedding, experts, fused, linear, quantized, recurrent, reduction, shape
+from . import (
+    cache,
+    elementwise,
+    embedding,
+    experts,
+    fused,
+    latent,
+    linear,
+    quantized,
+    recurrent,
+    reduction,
+    shape,
+)
 
 __all__ = [
     "cache",
@@ -8,6 +20,7 @@ __all__ = [
     "embedding",
     "experts",
     "fused",
+    "latent",
     "linear",
     "quantized",
     "recurrent",

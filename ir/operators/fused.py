@@ -122,10 +122,11 @@ def _infer_attention(
     q, k, v, *sinks = types
     require(q.rank == k.rank == v.rank == 3, f"attention takes [tokens, heads, head_dim], not {q}, {k}, {v}")
     heads, kv_heads = whole(q.shape[1], "heads"), whole(k.shape[1], "KV heads")
-    require(k == v and q.shape[0] == k.shape[0] and q.shape[2] == k.shape[2], f"{q}, {k} and {v} do not fit")
+    fits = v == k.with_shape(*k.shape[:2], v.shape[2])
+    require(fits and q.shape[0] == k.shape[0] and q.shape[2] == k.shape[2], f"{q}, {k} and {v} do not fit")
     require(heads % kv_heads == 0, f"{kv_heads} KV heads do not divide {heads} heads")
     require_sinks(sinks, heads)
-    return (q,)
+    return (q.with_shape(*q.shape[:2], v.shape[2]),)
 
 
 def require_sinks(sinks: Sequence[TensorType], heads: Dim) -> None:
@@ -157,10 +158,11 @@ def attend(
 ) -> FloatArray:
     """Attention of the last ``len(q)`` positions of a sequence over all ``len(k)`` of them.
 
-    ``q`` is ``[queries, heads, head_dim]``, ``k`` and ``v`` ``[context, kv_heads, head_dim]``. Scores are
-    multiplied by ``scale`` and kept within ``soft_cap``, which 0 does not (see ``soft_cap``); ``window``
-    counts the query's own position, 0 is none. ``sinks`` ``[heads]`` are a logit for each head that takes
-    its part of the weight and adds nothing (Xiao et al., 2023). The result has the shape of ``q``.
+    ``q`` is ``[queries, heads, head_dim]``, ``k`` ``[context, kv_heads, head_dim]`` and ``v`` ``[context,
+    kv_heads, value_dim]``. Scores are multiplied by ``scale`` and kept within ``soft_cap``, which 0 does not
+    (see ``soft_cap``); ``window`` counts the query's own position, 0 is none. ``sinks`` ``[heads]`` are a
+    logit for each head that takes its part of the weight and adds nothing (Xiao et al., 2023). The result is
+    ``[queries, heads, value_dim]``.
     """
     scale, soft_cap = (np.float32(cast(float, attributes[key])) for key in ("scale", "soft_cap"))
     window = cast(int, attributes["window"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
-from ...ir import Graph, QuantFormat, parse_module
+from ...ir import Graph, QuantFormat, TensorType, parse_module
 from ...ir.errors import ArtifactError
 from ...targets import Manifest
 from ..execution.artifact import Artifact
@@ -99,13 +100,14 @@ def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
 
 
 def _count(graph: Graph, parameter_bytes: dict[str, int]) -> ModelWork:
-    products = [operation for operation in graph.operations if operation.operator == "linear"]
+    products = [
+        operation for operation in graph.operations if operation.operator in ("linear", "head_linear")
+    ]
     operations = {"tokens": 0, "rows": 0}
     is_integer = True
     for product in products:
         rows, matrix = product.result.type.shape[0], product.operands[1].type
-        outputs, inputs = (int(dim) for dim in matrix.shape)
-        operations[str(rows)] += 2 * outputs * inputs
+        operations[str(rows)] += 2 * math.prod(int(dim) for dim in matrix.shape)
         is_router = any(user.operator == "route" for user in graph.users.get(product.result, ()))
         if rows == "tokens" and not is_router:
             is_integer = is_integer and isinstance(matrix.element, QuantFormat)
@@ -120,10 +122,10 @@ def _count(graph: Graph, parameter_bytes: dict[str, int]) -> ModelWork:
     caches = []
     for operation in graph.operations:
         if operation.operator == "paged_attention":
-            keys = operation.operands[1].type
-            _, kv_heads, _, head_dim = keys.shape
-            num_bytes = 2 * int(kv_heads) * int(head_dim) * keys.scalar.num_bytes
+            num_bytes = sum(_bytes_per_position(cache.type) for cache in operation.operands[1:3])
             caches.append(_Cache(num_bytes, cast(int, operation.attributes["window"])))
+        elif operation.operator == "paged_latent_attention":
+            caches.append(_Cache(_bytes_per_position(operation.operands[1].type), 0))
     return ModelWork(
         weight_bytes=sum(parameter_bytes[name] for name in {p.operands[1].name for p in products}),
         operations_per_token=operations["tokens"],
@@ -132,3 +134,8 @@ def _count(graph: Graph, parameter_bytes: dict[str, int]) -> ModelWork:
         caches=tuple(caches),
         experts=tuple(experts),
     )
+
+
+def _bytes_per_position(cache: TensorType) -> int:
+    _, kv_heads, _, head_dim = cache.shape
+    return int(kv_heads) * int(head_dim) * cache.scalar.num_bytes

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 from ingot.runtime.scheduling.step import Executor, LogitRows, SequenceChunk, Step
 
-from ..compiled import WHOLE_GROUPS, compile_tiny
+from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_LATENTS, compile_tiny
 from .stepping import Logits, chunks_of, executing, in_steps
 
 LENGTHS = (90, 5, 64, 1, 33)
@@ -30,6 +30,14 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
     "float32, convolutions": {"architecture": "lfm2"},
     "float32, scans": {"architecture": "granitemoehybrid"},
     "float32, scans, large pages": {"architecture": "granitemoehybrid", "page_size": 128},
+    "float32, latents": {"architecture": "deepseek_v3"},
+    "int8, latents, float16 pages": {
+        "architecture": "deepseek_v2",
+        "quant": "int8",
+        "dtype": "float16",
+        **WHOLE_GROUPS,
+        **WHOLE_GROUPS_OF_LATENTS,
+    },
     "bfloat16": {"architecture": "qwen2", "dtype": "bfloat16"},
     "float16": {"architecture": "llama", "dtype": "float16", "num_key_value_heads": 1},
     "int8": {"architecture": "llama", "quant": "int8", **WHOLE_GROUPS},

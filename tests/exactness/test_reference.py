@@ -72,6 +72,30 @@ CASES = {
     "llama rope=yarn": Case("llama", rope("yarn", factor=4.0, original_max_position_embeddings=32)),
     "mistral window=7": Case("mistral", {"sliding_window": 7}),
     "mistral window=66": Case("mistral", {"sliding_window": 66}),
+    "deepseek_v2": Case("deepseek_v2"),
+    "deepseek_v2 no experts, biases": Case(
+        "deepseek_v2", {"first_k_dense_replace": 4, "attention_bias": True, "mlp_bias": True}
+    ),
+    "deepseek_v2 direct queries, groups of experts, yarn": Case(
+        "deepseek_v2",
+        {
+            "q_lora_rank": None,
+            "topk_method": "group_limited_greedy",
+            **rope("yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.7, mscale_all_dim=0.7),
+        },
+    ),
+    "deepseek_v3": Case("deepseek_v3"),
+    "deepseek_v3 direct queries, biases, tied": Case(
+        "deepseek_v3", {"q_lora_rank": None, "attention_bias": True, "tie_word_embeddings": True}
+    ),
+    "deepseek_v3 halves turn together, yarn": Case(
+        "deepseek_v3",
+        {
+            "rope_interleave": False,
+            "norm_topk_prob": False,
+            **rope("yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.7, mscale_all_dim=1.3),
+        },
+    ),
     "mixtral": Case("mixtral"),
     "mixtral tied, window": Case("mixtral", {"tie_word_embeddings": True, "sliding_window": 9}),
     "qwen2": Case("qwen2"),

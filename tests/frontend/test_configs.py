@@ -10,6 +10,7 @@ from ingot.ir.errors import ConfigError
 from ingot.ir.types import ScalarType
 
 FAMILIES = (
+    *("DeepseekV2", "DeepseekV3"),
     *("Gemma2", "Gemma3", "Gemma", "Glm4", "Glm4Moe", "Glm", "GptOss", "Granite", "GraniteMoe", "Llama"),
     *("Mistral", "Mixtral", "Olmo2", "Olmoe", "Phi3", "Phi", "Phimoe", "Qwen2", "Qwen2Moe", "Qwen3"),
     *("Qwen3Moe", "SmolLM3", "Starcoder2"),
@@ -25,9 +26,15 @@ SMALL: dict[str, Any] = {
     "num_attention_heads": 6,
 }
 
+OF_FAMILY: dict[str, dict[str, Any]] = {
+    "DeepseekV2": {"num_experts_per_tok": 3},
+    "DeepseekV3": {"num_key_value_heads": 6},
+}
+
 
 def read(architecture: str, **fields: Any) -> DecoderConfig:
-    config = {**SMALL, "architectures": [f"{architecture}ForCausalLM"], "num_key_value_heads": 2, **fields}
+    own = OF_FAMILY.get(architecture, {"num_key_value_heads": 2})
+    config = {**SMALL, "architectures": [f"{architecture}ForCausalLM"], **own, **fields}
     return find_family(config).from_hf(config)
 
 
@@ -72,6 +79,8 @@ def test_defaults_are_those_of_transformers(architecture: str) -> None:
         "architectures": [f"{architecture}ForCausalLM"],
         **{name: getattr(theirs, name) for name in SMALL},
     }
+    if architecture == "DeepseekV2":  # which has no default for it that works
+        config["num_experts_per_tok"] = 6
     ours = find_family(config).from_hf(config)
     assert ours.num_kv_heads == theirs.num_key_value_heads
     shared = theirs.hidden_size // theirs.num_attention_heads
@@ -203,12 +212,12 @@ def test_dtype(field: str) -> None:
         ({"is_causal": False}, "attention that is not causal is not supported"),
         (
             {"architectures": ["GPT2LMHeadModel"]},
-            "architecture 'GPT2LMHeadModel' is not supported; supported are Ge",
+            "architecture 'GPT2LMHeadModel' is not supported; supported are De",
         ),
         ({"architectures": "LlamaForCausalLM"}, "'architectures' must be a list of strings"),
         (
             {"architectures": None, "model_type": "mamba"},
-            "model type 'mamba' is not supported; supported are Ge",
+            "model type 'mamba' is not supported; supported are De",
         ),
         ({"architectures": []}, "neither 'architectures' nor 'model_type' says what model this is"),
     ],
@@ -255,6 +264,23 @@ def test_every_architecture_has_its_family() -> None:
             {"rope_scaling": {"type": "longrope", "short_factor": 1.0}},
             "'short_factor' must be a list",
         ),
+        ("DeepseekV2", {"num_experts_per_tok": None}, "field .num_experts_per_tok. is missing"),
+        (
+            "DeepseekV2",
+            {"topk_method": "noaux_tc"},
+            "topk_method .noaux_tc. is not supported; supported are g",
+        ),
+        ("DeepseekV2", {"norm_topk_prob": True}, "norm_topk_prob is not supported"),
+        ("DeepseekV2", {"mlp_bias": True}, "mlp_bias is not supported where there are experts"),
+        ("DeepseekV2", {"num_key_value_heads": 2}, "num_key_value_heads 2 must be num_attention_heads 6"),
+        ("DeepseekV3", {"moe_layer_freq": 2}, "moe_layer_freq 2 is not supported"),
+        ("DeepseekV3", {"scoring_func": "softmax"}, "scoring_func .softmax. is not supported"),
+        (
+            "DeepseekV3",
+            {"quantization_config": {"quant_method": "fp8"}},
+            "weights quantized with fp8 are not",
+        ),
+        ("DeepseekV3", {"qk_rope_head_dim": 7}, "qk_rope_head_dim must be even"),
         ("Mixtral", {"num_local_experts": 1}, "num_experts_per_tok 2 is more than 1 experts"),
         ("Glm4Moe", {"n_group": 3}, "1 of 3 groups cannot be kept of 128 experts"),
         ("Olmoe", {"clip_qkv": 8.0}, "clip_qkv is not supported"),

@@ -355,7 +355,7 @@ def typed(element: str, *shape: int | str) -> TensorType:
             + [typed("float32", "t", 3, 8)] * 2
             + [typed("int32", "t")],
             {},
-            "does not take",
+            "do not take",
         ),
     ],
 )

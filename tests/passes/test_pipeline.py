@@ -81,6 +81,7 @@ def test_records_are_truthful() -> None:
     assert modified == {
         **dict.fromkeys(modified, True),
         "fix_length": False,
+        "absorb_latents": False,
         "eliminate_dead_code": False,
         "cast_weights": False,
     }
@@ -173,7 +174,7 @@ def test_dump_and_progress_see_each_pass() -> None:
     assert progressed == [step.name for step in passes]
     assert list(dumped) == sorted(dumped)
     assert list(dumped)[:2] == ["00_input", "01_fix_length"]
-    assert (dumped["00_input"], dumped["05_fuse_norms"], dumped["12_page_kv_cache"]) == (
+    assert (dumped["00_input"], dumped["05_fuse_norms"], dumped["13_page_kv_cache"]) == (
         "plain",
         "fused",
         "paged",

@@ -3,10 +3,10 @@
 import ingot.passes
 
 NAMES = """
-SCHEMES BatchSequences CastWeights Checker EliminateCommonSubexpressions EliminateDeadCode FixLength
-FoldConstants FuseAttention FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker PageKVCache Pass
-PassRecord PassResult PipelineOptions PipelineResult QuantScheme QuantizeWeights TabulateRope build_pipeline
-find_scheme run_passes
+SCHEMES AbsorbLatents BatchSequences CastWeights Checker EliminateCommonSubexpressions EliminateDeadCode
+FixLength FoldConstants FuseAttention FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker PageKVCache
+Pass PassRecord PassResult PipelineOptions PipelineResult QuantScheme QuantizeWeights TabulateRope
+build_pipeline find_scheme run_passes
 """
 
 

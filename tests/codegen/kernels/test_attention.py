@@ -17,20 +17,30 @@ from ingot.ir import find_operator
 from .machines import Kernel, Machine, filled
 
 PLAIN = AttentionShape(
-    heads=6, kv_heads=2, head_dim=10, page_size=16, dtype="float32", scale=0.3, soft_cap=0.0, window=0
+    heads=6, kv_heads=2, head_dim=10, page_size=16, dtype="float32", scale=0.3, window=0, value_dim=10
 )
+LATENTS = replace(PLAIN, heads=6, kv_heads=1, head_dim=27, value_dim=20, values_of_keys=True)
 SHAPES = {
     "plain": PLAIN,
-    "float16, whole vectors": replace(PLAIN, head_dim=64, dtype="float16", scale=0.125),
-    "one query head a KV head": replace(PLAIN, heads=3, kv_heads=3, head_dim=17, dtype="float16"),
-    "four query heads a KV head": replace(PLAIN, heads=4, kv_heads=1, head_dim=80, page_size=32),
+    "float16, whole vectors": replace(PLAIN, head_dim=64, value_dim=64, dtype="float16", scale=0.125),
+    "one query head a KV head": replace(
+        PLAIN, heads=3, kv_heads=3, head_dim=17, value_dim=17, dtype="float16"
+    ),
+    "four query heads a KV head": replace(
+        PLAIN, heads=4, kv_heads=1, head_dim=80, value_dim=80, page_size=32
+    ),
     "window": replace(PLAIN, heads=5, kv_heads=5, window=7, page_size=64, dtype="float16"),
-    "window of blocks": replace(PLAIN, head_dim=20, window=100, page_size=32),
-    "pages of several blocks": replace(PLAIN, head_dim=20, page_size=128),
-    "soft cap": replace(PLAIN, head_dim=20, soft_cap=1.5, dtype="float16"),
+    "window of blocks": replace(PLAIN, head_dim=20, value_dim=20, window=100, page_size=32),
+    "pages of several blocks": replace(PLAIN, head_dim=20, value_dim=20, page_size=128),
+    "soft cap": replace(PLAIN, head_dim=20, value_dim=20, soft_cap=1.5, dtype="float16"),
     "sinks": replace(PLAIN, has_sinks=True),
     "soft cap, sinks and a window": replace(PLAIN, soft_cap=0.7, has_sinks=True, window=70),
-    "window of itself": replace(PLAIN, heads=2, kv_heads=1, head_dim=4, window=1),
+    "wide keys": replace(PLAIN, head_dim=21, value_dim=16),
+    "wide values, sinks": replace(PLAIN, value_dim=37, has_sinks=True, window=70, dtype="float16"),
+    "many query heads a KV head": replace(PLAIN, heads=40, kv_heads=2, dtype="float16"),
+    "latents": replace(LATENTS, dtype="float16"),
+    "latents of many heads": replace(LATENTS, heads=33, page_size=128),
+    "window of itself": replace(PLAIN, heads=2, kv_heads=1, head_dim=4, value_dim=4, window=1),
 }
 MIXED = [(1, 1), (5, 5), (1, 200), (23, 87), (1, 64), (9, 137), (1, 65), (2, 2), (64, 64), (3, 300)]
 """New tokens and context of each sequence."""
@@ -74,13 +84,13 @@ def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch
     numbers = iter(random.permutation(pages).tolist())
     table = np.zeros((len(sequences), int(widths.max()) + 1), np.int32)
     keys, values = (
-        np.full((pages, shape.kv_heads, shape.page_size, shape.head_dim), np.nan, shape.dtype)
-        for _ in range(2)
+        np.full((pages, shape.kv_heads, shape.page_size, dim), np.nan, shape.dtype)
+        for dim in (shape.head_dim, shape.value_dim)
     )
     for row, (length, width) in enumerate(zip(lengths, widths, strict=True)):
         table[row, :width] = [next(numbers) for _ in range(width)]
         for cache in (keys, values):
-            rows = random.standard_normal((length, shape.kv_heads, shape.head_dim))
+            rows = random.standard_normal((length, shape.kv_heads, cache.shape[3]))
             for position, written in enumerate(rows):
                 cache[table[row, position // shape.page_size], :, position % shape.page_size] = written
     q = random.standard_normal((int(counts.sum()), shape.heads, shape.head_dim)).astype(np.float32)
@@ -90,6 +100,13 @@ def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch
 
 
 def meaning(shape: AttentionShape, batch: Batch) -> Floats:
+    if shape.values_of_keys:
+        (result,) = find_operator("paged_latent_attention").evaluate(
+            [batch.q, batch.keys, batch.starts, batch.lengths, batch.table],
+            {"scale": shape.scale, "value_dim": shape.value_dim},
+            {},
+        )
+        return np.asarray(result)
     (result,) = find_operator("paged_attention").evaluate(
         [batch.q, batch.keys, batch.values, batch.starts, batch.lengths, batch.table, *batch.sinks],
         {"scale": shape.scale, "soft_cap": shape.soft_cap, "window": shape.window},
@@ -98,14 +115,15 @@ def meaning(shape: AttentionShape, batch: Batch) -> Floats:
     return np.asarray(result)
 
 
-def run(kernel: Kernel, batch: Batch) -> Floats:
+def run(kernel: Kernel, shape: AttentionShape, batch: Batch) -> Floats:
     width = batch.q.shape[1] * batch.q.shape[2]
     q = np.full((len(batch.q), width + STRIDE_MORE), np.nan, np.float32)
     q[:, OFFSET : OFFSET + width] = batch.q.reshape(len(q), -1)
-    out = filled((len(q), width), "float32")
+    out = filled((len(q), shape.heads * shape.value_dim), "float32")
     keys = np.ascontiguousarray(batch.keys.transpose(0, 1, 3, 2))
-    kernel(q, keys, batch.values, batch.starts, batch.lengths, batch.table, *batch.sinks, out)
-    return out.reshape(batch.q.shape)
+    values = () if shape.values_of_keys else (batch.values,)
+    kernel(q, keys, *values, batch.starts, batch.lengths, batch.table, *batch.sinks, out)
+    return out.reshape(len(q), shape.heads, shape.value_dim)
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -122,31 +140,35 @@ def kernel(machine: Machine, shape: AttentionShape) -> Kernel:
 
 def test_mixtures_of_prefill_and_decode(kernel: Kernel, shape: AttentionShape) -> None:
     batch = make_batch(shape, MIXED)
-    np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(run(kernel, shape, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 17])
 def test_every_number_of_decoding_sequences(kernel: Kernel, shape: AttentionShape, count: int) -> None:
     batch = make_batch(shape, [(1, 1 + 37 * index % 130) for index in range(count)])
-    np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(run(kernel, shape, batch), meaning(shape, batch), rtol=2e-5, atol=1e-5)
 
 
 def test_no_bit_depends_on_the_batch(kernel: Kernel, shape: AttentionShape) -> None:
     batch = make_batch(shape, MIXED)
-    together = run(kernel, batch)
+    together = run(kernel, shape, batch)
     for sequence in range(len(MIXED)):
         rows = together[batch.starts[sequence] : batch.starts[sequence + 1]]
-        np.testing.assert_array_equal(run(kernel, batch.only(sequence, slice(None))), rows)
+        np.testing.assert_array_equal(run(kernel, shape, batch.only(sequence, slice(None))), rows)
         middle = len(rows) // 2
         if middle:
-            np.testing.assert_array_equal(run(kernel, batch.only(sequence, slice(middle))), rows[:middle])
-        np.testing.assert_array_equal(run(kernel, batch.only(sequence, slice(middle, None))), rows[middle:])
+            np.testing.assert_array_equal(
+                run(kernel, shape, batch.only(sequence, slice(middle))), rows[:middle]
+            )
+        np.testing.assert_array_equal(
+            run(kernel, shape, batch.only(sequence, slice(middle, None))), rows[middle:]
+        )
 
 
 def test_large_scores_overflow_nothing(kernel: Kernel, shape: AttentionShape) -> None:
     batch = make_batch(shape, MIXED)
     batch = replace(batch, q=batch.q * 1000)
-    np.testing.assert_allclose(run(kernel, batch), meaning(shape, batch), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(run(kernel, shape, batch), meaning(shape, batch), rtol=1e-3, atol=1e-3)
 
 
 @settings(max_examples=12, deadline=None)
@@ -159,27 +181,32 @@ def test_large_scores_overflow_nothing(kernel: Kernel, shape: AttentionShape) ->
 )
 def test_any_batch(kernel: Kernel, shape: AttentionShape, sequences: list[tuple[int, int]]) -> None:
     batch = make_batch(shape, sequences)
-    together = run(kernel, batch)
+    together = run(kernel, shape, batch)
     np.testing.assert_allclose(together, meaning(shape, batch), rtol=2e-5, atol=1e-5)
     last = len(sequences) - 1
-    alone = run(kernel, batch.only(last, slice(None)))
+    alone = run(kernel, shape, batch.only(last, slice(None)))
     np.testing.assert_array_equal(alone, together[batch.starts[last] :])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize(("kv_heads", "head_dim", "page_size"), [(2, 10, 16), (3, 32, 32), (1, 19, 64)])
+@pytest.mark.parametrize(
+    ("kv_heads", "head_dim", "value_dim", "page_size"),
+    [(2, 10, 10, 16), (3, 32, 32, 32), (1, 19, 19, 64), (2, 10, 17, 16)],
+)
 def test_keys_and_values_reach_their_slots(
-    machine: Machine, dtype: str, kv_heads: int, head_dim: int, page_size: int
+    machine: Machine, dtype: str, kv_heads: int, head_dim: int, value_dim: int, page_size: int
 ) -> None:
-    width, pages, num_rows = kv_heads * head_dim, 4, 9
-    views = Rows(width, 3 * width, width), Rows(width, width + 1, 1)
-    kernel = machine.build(append_kv(machine.isa, "kernel", *views, kv_heads, head_dim, page_size, dtype))
+    pages, num_rows = 4, 9
+    dims = head_dim, value_dim
+    widths = [kv_heads * dim for dim in dims]
+    views = Rows(widths[0], 3 * widths[0], widths[0]), Rows(widths[1], widths[1] + 1, 1)
+    kernel = machine.build(append_kv(machine.isa, "kernel", *views, kv_heads, page_size, dtype))
     random = np.random.default_rng(3)
     rows = [random.standard_normal((num_rows, view.stride), np.float32) for view in views]
     slots = random.permutation(pages * page_size)[:num_rows].astype(np.int32)
-    caches = [random.standard_normal((pages, kv_heads, page_size, head_dim)).astype(dtype) for _ in range(2)]
+    caches = [random.standard_normal((pages, kv_heads, page_size, dim)).astype(dtype) for dim in dims]
     k, v = (
-        row[:, view.offset : view.offset + width].reshape(num_rows, kv_heads, head_dim)
+        row[:, view.offset : view.offset + view.width].reshape(num_rows, kv_heads, -1)
         for row, view in zip(rows, views, strict=True)
     )
     expected = find_operator("append_kv").evaluate([*caches, k, v, slots], {}, {})
