@@ -28,8 +28,8 @@ NEVER = -1e30
 class OnlineSoftmax:
     """The state of up to ``num_rows`` queries of each of ``group`` heads that share keys and values.
 
-    Queries and keys are ``dim`` wide, values ``value_dim``. Made within the loop over workers, whose scratch it
-    is.
+    Queries and keys are ``dim`` wide, values ``value_dim``. Made within the loop over workers, as scratch of
+    each.
 
     Attributes:
         keys: the block's keys to be filled in, float32 ``[dim, KEYS]``.
