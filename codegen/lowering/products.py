@@ -1,0 +1,167 @@
+"""Products of rows by weights, of floats or of codes; those of chosen experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from tvm import tirx
+
+from ...ir import Operation, QuantFormat, ScalarType, Value
+from ...ir.errors import CompileError
+from ..kernels.experts import (
+    Routing,
+    expert_linear_float,
+    expert_linear_quantized,
+    group_by_expert,
+    quantize_expert_rows,
+    route,
+    weighted_sum,
+)
+from ..kernels.latent import head_linear_float, head_linear_quantized
+from ..kernels.linear import CodedMatrix, FloatMatrix, linear_float, linear_quantized
+from ..kernels.quantize import quantize_rows
+from ..kernels.rows import Rows
+from .step import Codes, Grouping, Region, Rule, Size, Step
+
+__all__ = ["RULES"]
+
+
+def _quantize(step: Step, operation: Operation) -> None:
+    (source,) = operation.operands
+    region = step.region(source)
+    element = cast(QuantFormat, operation.result.type.element)
+    if element.search_steps or element.bits != 8:
+        raise CompileError(
+            f"activations cannot be quantized to {element.name}: a dynamic 8-bit format is needed"
+        )
+    step.rounded[operation.result] = region, element.group_size
+
+
+def _codes_of(step: Step, value: Value, chosen: Value | None = None, num_experts: int = 0) -> Codes:
+    """The codes of a quantized activation: of its rows, or of those of ``chosen`` experts in order."""
+    if (value, chosen) not in step.codes:
+        region, size = step.rounded[value]
+        groups = region.view.width // size
+        make: Callable[..., tirx.PrimFunc] = quantize_rows
+        key: tuple[object, ...] = (region.view, size)
+        arguments, rows = [region.buffer], region.rows
+        if chosen is not None:
+            make, rows = quantize_expert_rows, chosen.type.shape
+            key = (*key, num_experts, int(rows[1]), len(region.rows) == 1)
+            arguments += [step.plain[chosen], *_grouping(step, chosen, num_experts).parts[:2]]
+        results = [
+            ((rows, region.view.width), "int8"),
+            ((rows, groups), "float32"),
+            ((rows, groups), "int32"),
+        ]
+        step.codes[value, chosen] = Codes(*step.call(make, key, arguments, results))
+    return step.codes[value, chosen]
+
+
+def _linear(step: Step, operation: Operation) -> None:
+    x, weight, *bias = operation.operands
+    parts, variables = step.stored[weight]
+    outputs, inputs = (int(dim) for dim in weight.type.shape)
+    biases = [step.stored[value][1][0] for value in bias]
+    element = weight.type.element
+    if x in step.rounded:
+        weights = cast(QuantFormat, element)
+        key: tuple[object, ...] = (
+            outputs,
+            inputs,
+            weights.bits,
+            weights.group_size,
+            weights.scale_type,
+            bool(bias),
+        )
+        arguments = [*_codes_of(step, x).parts, *variables, *biases]
+        step.emit_rows(operation, linear_quantized, key, arguments)
+        return
+    region = _region_for(step, operation, element)
+    key = (outputs, region.view, parts[0].dtype, bool(bias))
+    step.emit_rows(operation, linear_float, key, [region.buffer, *variables, *biases])
+
+
+def _head_linear(step: Step, operation: Operation) -> None:
+    x, weight = operation.operands
+    parts, variables = step.stored[weight]
+    heads, outputs, inputs = (int(dim) for dim in weight.type.shape)
+    if x in step.rounded:
+        element = cast(QuantFormat, weight.type.element)
+        coded = CodedMatrix(outputs, inputs, element.bits, element.group_size, element.scale_type)
+        arguments = [*_codes_of(step, x).parts, *variables]
+        step.emit_rows(operation, head_linear_quantized, (heads, coded), arguments)
+        return
+    region = _region_for(step, operation, weight.type.element)
+    key = (heads, FloatMatrix(outputs, inputs, parts[0].dtype), region.view)
+    step.emit_rows(operation, head_linear_float, key, [region.buffer, *variables])
+
+
+def _region_for(step: Step, operation: Operation, element: ScalarType | QuantFormat) -> Region:
+    """The rows of a product by a weight of ``element``, which must be floats."""
+    if isinstance(element, QuantFormat):
+        raise CompileError(
+            f"{operation.operator} (%{operation.result.name}): a weight in {element.name} "
+            "needs quantized rows"
+        )
+    return step.region(operation.operands[0])
+
+
+def _grouping(step: Step, chosen: Value, num_experts: int) -> Grouping:
+    if chosen not in step.groupings:
+        key = (num_experts, int(chosen.type.shape[1]))
+        table: tuple[Sequence[Size], str] = ((num_experts + 1,), "int32")
+        results: list[tuple[Sequence[Size], str]] = [((chosen.type.shape,), "int32"), table, table]
+        step.groupings[chosen] = Grouping(*step.call(group_by_expert, key, [step.plain[chosen]], results))
+    return step.groupings[chosen]
+
+
+def _route(step: Step, operation: Operation) -> None:
+    logits, *bias = operation.operands
+    region = step.region(logits)
+    routing = Routing(num_experts=int(logits.type.shape[1]), **cast("dict[str, Any]", operation.attributes))
+    biases = [step.stored[value][1][0] for value in bias]
+    results = [(result.type.shape, result.type.scalar.value) for result in operation.results]
+    key = (region.view, routing, bool(bias))
+    chosen, weights = step.call(route, key, [region.buffer, *biases], results)
+    step.plain[operation.results[0]] = chosen
+    count = routing.experts_per_token
+    step.regions[operation.results[1]] = Region(weights, region.rows, Rows.dense(count))
+
+
+def _expert_linear(step: Step, operation: Operation) -> None:
+    x, weight, chosen, *bias = operation.operands
+    _, variables = step.stored[weight]
+    experts, outputs, inputs = (int(dim) for dim in weight.type.shape)
+    biases = [step.stored[value][1][0] for value in bias]
+    grouping, element = _grouping(step, chosen, experts), weight.type.element
+    if x in step.rounded:
+        weights = cast(QuantFormat, element)
+        codes = _codes_of(step, x, chosen, experts)
+        coded = CodedMatrix(outputs, inputs, weights.bits, weights.group_size, weights.scale_type)
+        arguments = [*codes.parts, *grouping.parts, *variables, *biases]
+        step.emit_rows(operation, expert_linear_quantized, (experts, coded, bool(bias)), arguments)
+        return
+    region = _region_for(step, operation, element)
+    matrix = FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
+    shared, count = len(region.rows) == 1, int(chosen.type.shape[1])
+    key = (experts, count, matrix, region.view, shared, bool(bias))
+    arguments = [region.buffer, *grouping.parts, *variables, *biases]
+    step.emit_rows(operation, expert_linear_float, key, arguments)
+
+
+def _weighted_sum(step: Step, operation: Operation) -> None:
+    x, weights = (step.region(value) for value in operation.operands)
+    step.emit_rows(operation, weighted_sum, (x.view, weights.view), [x.buffer, weights.buffer])
+
+
+RULES: Mapping[str, Rule] = {
+    "expert_linear": _expert_linear,
+    "head_linear": _head_linear,
+    "linear": _linear,
+    "quantize": _quantize,
+    "route": _route,
+    "weighted_sum": _weighted_sum,
+}
+"""By operator."""
