@@ -9,7 +9,7 @@ import click
 from ..frontend import FRONTENDS
 from ..ir import ScalarType
 from ..ir.errors import CompileError
-from ..passes import SCHEMES
+from ..passes import SCHEMES, find_assignment
 from ..targets import CPUS, detect_host, parse_target, supported_targets
 
 __all__ = ["compile_command", "targets_command"]
@@ -31,6 +31,15 @@ def _check_targets(
     return values
 
 
+def _check_quant(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse a scheme or format that does not exist as wrong usage."""
+    try:
+        find_assignment(value)
+    except CompileError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    return value
+
+
 @click.command("compile")
 @click.argument("model")
 @click.option(
@@ -46,7 +55,20 @@ def _check_targets(
     callback=_check_targets,
     help="What to build for, 'ingot targets' lists them; several give one artifact.",
 )
-@click.option("--quant", type=click.Choice(["none", *SCHEMES]), default="none", show_default=True)
+@click.option(
+    "--quant",
+    metavar="Q",
+    default="none",
+    show_default=True,
+    callback=_check_quant,
+    help=f"What weights are kept in: none, {', '.join(SCHEMES)}, or one format for all.",
+)
+@click.option(
+    "--topology",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.yaml",
+    help="Formats by layers and names of weights; --quant for the others.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(_DTYPES),
@@ -87,6 +109,7 @@ def compile_command(
     output: Path | None,
     targets: tuple[str, ...],
     quant: str,
+    topology: Path | None,
     dtype: str,
     backend: str,
     frontend: str,
@@ -111,6 +134,7 @@ def compile_command(
             output,
             targets=targets,
             quant=quant,
+            topology=topology,
             dtype=dtype,
             backend=backend,
             frontend=frontend,

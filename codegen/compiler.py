@@ -77,6 +77,7 @@ def compile_model(
     *,
     targets: Sequence[str] = ("cpu",),
     quant: str = "none",
+    topology: str | Path | None = None,
     dtype: str = "auto",
     backend: str = "tvm",
     frontend: str = "auto",
@@ -95,7 +96,9 @@ def compile_model(
         source: a Hugging Face folder or a hub id.
         output: the folder to make; ``NAME.ingot`` here unless given.
         targets: what to build machine code for, as :func:`ingot.targets.parse_target` reads it.
-        quant: a scheme of :data:`ingot.passes.SCHEMES`, or ``none``.
+        quant: a scheme of :data:`ingot.passes.SCHEMES`, a format for all weights, or ``none``.
+        topology: a file that says which weights are kept in which format (:mod:`ingot.passes.topology`); of
+            what it says nothing, ``quant`` does.
         dtype: of unquantized weights; ``auto`` keeps the checkpoint's. Where weights are float32 the KV cache
             is too, otherwise it is float16.
         backend: ``tvm``.
@@ -118,6 +121,7 @@ def compile_model(
     options = CompileOptions.parse(
         targets=targets,
         quant=quant,
+        topology=None if topology is None else Path(topology),
         dtype=dtype,
         backend=backend,
         max_seq_len=max_seq_len,
@@ -134,6 +138,7 @@ def compile_model(
         again: dict[str, Option] = {
             "targets": [target.name for target in options.targets],
             "quant": quant,
+            "topology": None if topology is None else str(Path(topology).absolute()),
             "dtype": dtype,
             "frontend": frontend,
             "max_seq_len": max_seq_len,
@@ -263,7 +268,7 @@ def _run_pipeline(
     passes = build_pipeline(
         PipelineOptions(
             max_seq_len=max_seq_len,
-            scheme=options.scheme,
+            assignment=options.assignment,
             dtype=options.weight_type,
             page_size=options.page_size,
             kv_dtype=_kv_type(model, options),

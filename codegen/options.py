@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..ir import ScalarType
 from ..ir.errors import CompileError
-from ..passes import QuantScheme, find_scheme
+from ..passes import Assignment, find_assignment, read_topology
 from ..targets import Target, parse_target
 
 __all__ = ["CompileOptions"]
@@ -21,14 +21,14 @@ _PAGE_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 class CompileOptions:
     """The options of :func:`.compiler.compile_model`, made sense of.
 
-    ``scheme`` None quantizes nothing, ``weight_type`` None keeps the checkpoint's, ``max_seq_len`` None is
-    what the model was made for, ``page_size`` None what its layers want; ``dtype`` and ``quant`` are words
-    for the manifest.
+    ``assignment`` None quantizes nothing, ``weight_type`` None keeps the checkpoint's, ``max_seq_len`` None
+    is what the model was made for, ``page_size`` None what its layers want; ``dtype`` and ``quant`` are
+    words for the manifest.
     """
 
     targets: tuple[Target, ...]
     quant: str
-    scheme: QuantScheme | None
+    assignment: Assignment | None
     dtype: str
     weight_type: ScalarType | None
     max_seq_len: int | None
@@ -42,6 +42,7 @@ class CompileOptions:
         *,
         targets: Sequence[str],
         quant: str,
+        topology: Path | None = None,
         dtype: str,
         backend: str,
         max_seq_len: int | None,
@@ -64,8 +65,8 @@ class CompileOptions:
             raise CompileError(f"max_seq_len must be at least 1, not {max_seq_len}")
         return cls(
             targets=built_for,
-            quant=quant,
-            scheme=find_scheme(quant),
+            quant=quant if topology is None else "topology",
+            assignment=_choose_formats(quant, topology),
             dtype=dtype,
             weight_type=_parse_dtype(dtype),
             max_seq_len=max_seq_len,
@@ -73,6 +74,12 @@ class CompileOptions:
             verify=verify,
             dump_ir=dump_ir,
         )
+
+
+def _choose_formats(quant: str, topology: Path | None) -> Assignment | None:
+    if topology is not None:
+        return read_topology(topology, default=quant)
+    return find_assignment(quant)
 
 
 def _parse_dtype(dtype: str) -> ScalarType | None:

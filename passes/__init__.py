@@ -1,6 +1,7 @@
 """Passes: from a model as its authors wrote it to one step over pages, fused and quantized."""
 
 from .absorb_latents import AbsorbLatents
+from .assignment import SCHEMES, Assignment, QuantScheme, find_assignment
 from .base import Pass, PassResult
 from .batch_sequences import BatchSequences
 from .cast_weights import CastWeights
@@ -16,12 +17,14 @@ from .fuse_qkv import FuseQKV
 from .fuse_rope import FuseRope
 from .page_kv_cache import PageKVCache
 from .pipeline import Checker, PassRecord, PipelineOptions, PipelineResult, build_pipeline, run_passes
-from .quantize_weights import SCHEMES, QuantizeWeights, QuantScheme, find_scheme
+from .quantize_weights import QuantizeWeights
 from .tabulate_rope import TabulateRope
+from .topology import Topology, parse_topology, print_topology, read_topology
 
 __all__ = [
     "SCHEMES",
     "AbsorbLatents",
+    "Assignment",
     "BatchSequences",
     "CastWeights",
     "Checker",
@@ -44,7 +47,11 @@ __all__ = [
     "QuantScheme",
     "QuantizeWeights",
     "TabulateRope",
+    "Topology",
     "build_pipeline",
-    "find_scheme",
+    "find_assignment",
+    "parse_topology",
+    "print_topology",
+    "read_topology",
     "run_passes",
 ]

@@ -28,8 +28,7 @@ class FuseGateUp(Pass):
     """
 
     name: ClassVar[str] = "fuse_gate_up"
-    requires: ClassVar[tuple[str, ...]] = ("plain", "fused")
-    ensures: ClassVar[str | None] = "fused"
+    requires: ClassVar[tuple[str, ...]] = ("fused", "quantized")
 
     def rewrite(self, module: Module) -> Rewritten:
         """See the class."""

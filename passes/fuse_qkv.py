@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..ir import Graph, Module, Operation, Value
 from .base import Pass, Rewritten
-from .fused_linear import FusedLinear, find_fusible
+from .fused_linear import FusedLinear, find_fusible_groups
 from .rewriting import ModuleRewriter
 
 __all__ = ["FuseQKV"]
@@ -20,11 +20,12 @@ _BETWEEN = frozenset({"rope", "reshape", "rms_norm", "layer_norm"})
 class FuseQKV(Pass):
     """The projections of one input that lead to one attention become one ``linear``, and slices of its rows.
 
-    Where each is split into heads of one width, the rows are split once and the slices take whole heads.
+    Those whose weights are in different formats stay apart. Where each is split into heads of one width, the
+    rows are split once and the slices take whole heads.
     """
 
     name: ClassVar[str] = "fuse_qkv"
-    requires: ClassVar[tuple[str, ...]] = ("fused",)
+    requires: ClassVar[tuple[str, ...]] = ("fused", "quantized")
 
     def rewrite(self, module: Module) -> Rewritten:
         """See the class."""
@@ -34,10 +35,10 @@ class FuseQKV(Pass):
         for operation in graph.operations:
             if operation.operator in ("attention", "bidirectional_attention"):
                 sources = [_projection(operand, graph) for operand in operation.operands]
-                fusible = find_fusible(sources, graph)
-                if fusible is not None and taken.isdisjoint(fusible.linears):
-                    found.append(fusible)
-                    taken.update(fusible.linears)
+                for fusible in find_fusible_groups(sources, graph):
+                    if taken.isdisjoint(fusible.linears):
+                        found.append(fusible)
+                        taken.update(fusible.linears)
         if not found:
             return Rewritten(module)
         rewriter = ModuleRewriter(module)

@@ -1,16 +1,20 @@
-"""Several linears over one input, or products of experts, as one: weight and bias joined in prepare."""
+"""Several linears over one input, or products of experts, as one: weight and bias joined in prepare.
+
+Weights of one quantization format join as those of one type do: each row is quantized by itself, so what is
+joined is what would be quantized.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import Graph, Operation, Value
+from ..ir import Element, Graph, Operation, QuantFormat, Value
 from .rewriting import ModuleRewriter, join_names
 
-__all__ = ["FusedLinear", "find_fusible"]
+__all__ = ["FusedLinear", "find_fusible", "find_fusible_groups"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,19 @@ class FusedLinear:
     def _join(self, rewriter: ModuleRewriter, parameters: Sequence[Value]) -> Value:
         name = join_names([parameter.name for parameter in parameters])
         prepared = [rewriter.prepared(parameter) for parameter in parameters]
-        return rewriter.add_parameter(rewriter.compute("concat", *prepared, name=name, axis=self._axis))
+        rounded = [rewriter.quantized_from(value) for value in prepared]
+        sources = [value for value in rounded if value is not None]
+        if len(sources) == len(prepared):
+            element = parameters[0].type.element
+            assert isinstance(element, QuantFormat)
+            source = self._concat(rewriter, sources, name.removesuffix(f".{element.name}"))
+            return rewriter.add_parameter(
+                rewriter.compute("quantize", source, name=name, format=element.name)
+            )
+        return rewriter.add_parameter(self._concat(rewriter, prepared, name))
+
+    def _concat(self, rewriter: ModuleRewriter, values: Sequence[Value], name: str) -> Value:
+        return rewriter.compute("concat", *values, name=name, axis=self._axis)
 
     def _join_biases(self, rewriter: ModuleRewriter) -> Value:
         """The biases in a row, zeros for a linear that has none."""
@@ -60,6 +76,20 @@ class FusedLinear:
                 prepared.append(rewriter.compute("constant", name="no_bias", value=zeros))
         name = join_names(names)
         return rewriter.add_parameter(rewriter.compute("concat", *prepared, name=name, axis=self._axis))
+
+
+def find_fusible_groups(linears: Iterable[Operation | None], graph: Graph) -> Iterator[FusedLinear]:
+    """The fusions there are among ``linears``: of those of one input whose weights are in one format.
+
+    Where all go together that is one.
+    """
+    alike: dict[tuple[Value, Element], list[Operation]] = {}
+    for linear in dict.fromkeys(linears):
+        if linear is not None:
+            alike.setdefault((linear.operands[0], linear.operands[1].type.element), []).append(linear)
+    for group in alike.values():
+        if len(group) > 1 and (fusible := find_fusible(group, graph)) is not None:
+            yield fusible
 
 
 def find_fusible(linears: Sequence[Operation | None], graph: Graph) -> FusedLinear | None:

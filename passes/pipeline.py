@@ -10,6 +10,7 @@ from typing import Protocol
 from ..ir import Module, ScalarType, verify
 from ..ir.errors import CompileError
 from .absorb_latents import AbsorbLatents
+from .assignment import Assignment
 from .base import Pass
 from .batch_sequences import BatchSequences
 from .cast_weights import CastWeights
@@ -23,7 +24,7 @@ from .fuse_norms import FuseNorms
 from .fuse_qkv import FuseQKV
 from .fuse_rope import FuseRope
 from .page_kv_cache import PageKVCache
-from .quantize_weights import QuantizeWeights, QuantScheme
+from .quantize_weights import QuantizeWeights
 from .tabulate_rope import TabulateRope
 
 __all__ = ["Checker", "PassRecord", "PipelineOptions", "PipelineResult", "build_pipeline", "run_passes"]
@@ -31,7 +32,7 @@ __all__ = ["Checker", "PassRecord", "PipelineOptions", "PipelineResult", "build_
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """What a user chooses. ``scheme`` None quantizes nothing; ``dtype`` None keeps the checkpoint's type.
+    """What a user chooses. ``assignment`` None quantizes nothing; ``dtype`` None keeps the checkpoint's type.
 
     ``max_seq_len`` is the longest sequence in tokens, ``page_size`` a page's length in tokens (None: as
     :class:`PageKVCache` chooses), and ``kv_dtype`` the cache's element type. A model that does not generate,
@@ -39,7 +40,7 @@ class PipelineOptions:
     """
 
     max_seq_len: int
-    scheme: QuantScheme | None = None
+    assignment: Assignment | None = None
     dtype: ScalarType | None = None
     page_size: int | None = None
     kv_dtype: ScalarType = ScalarType.FLOAT16
@@ -60,10 +61,11 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         TabulateRope(options.max_seq_len),
         FuseAttention(),
         *((AbsorbLatents(),) if options.generates else ()),
+        # Weights. Quantizing comes before joining, which only weights in one format can be, and before
+        # casting, so that nothing is rounded twice.
+        *((QuantizeWeights(options.assignment),) if options.assignment is not None else ()),
         FuseQKV(),
         FuseGateUp(),
-        # Weights. Quantizing comes before casting, so that nothing is rounded twice.
-        *((QuantizeWeights(options.scheme),) if options.scheme is not None else ()),
         CastWeights(options.dtype),
         # The batch, and the cache.
         PageKVCache(options.page_size, options.kv_dtype) if options.generates else BatchSequences(),

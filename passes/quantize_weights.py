@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar
 
-from ..ir import Graph, Module, Operation, QuantFormat, ScalarType, Value, find_format
-from ..ir.errors import CompileError
+from ..ir import Module, Operation, QuantFormat, Value, find_format
+from .assignment import Assignment, find_weights, weight_of
 from .base import Pass, Rewritten
 from .rewriting import ModuleRewriter
 
-__all__ = ["SCHEMES", "QuantScheme", "QuantizeWeights", "find_scheme"]
-
-
-@dataclass(frozen=True, slots=True)
-class QuantScheme:
-    """Which format, by name, is for what: a scheme is data.
-
-    ``linear`` is for the weights of linears, experts and heads, ``embedding`` for look-up tables, ``head``
-    for the linear that makes the logits, and ``activations`` for the rows that meet any of these weights.
-    """
-
-    name: str
-    linear: str
-    embedding: str
-    head: str
-    activations: str
-
-
-SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
-    {
-        scheme.name: scheme
-        for scheme in (
-            QuantScheme("int8", "int8_g32", "int8_g32", "int8_g32", "dynamic_int8_g32"),
-            QuantScheme("int4", "int4_g32", "int8_g32", "int8_g32", "dynamic_int8_g32"),
-        )
-    }
-)
-"""Every scheme by name."""
-
-
-def find_scheme(name: str) -> QuantScheme | None:
-    """The scheme called ``name``, None for ``none``; raises :class:`CompileError` if there is none."""
-    if name != "none" and name not in SCHEMES:
-        raise CompileError(f"no quantization scheme '{name}'; schemes: none, {', '.join(SCHEMES)}")
-    return SCHEMES.get(name)
+__all__ = ["QuantizeWeights", "activations_for"]
 
 
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
-    """Quantize the weights of linears and embeddings by ``scheme``.
+    """Quantize the weights of linears and embeddings as ``assignment`` says.
 
     A weight that an embedding and the head share stays one parameter where their formats are the same. A
-    weight whose rows are no whole number of groups stays as it is; a note says so. So does that of a router,
-    whose choices are worth more than its bytes.
+    weight whose rows are no whole number of groups stays as it is; a note says so. So does that of a router.
     """
 
-    scheme: QuantScheme
+    assignment: Assignment
 
     name: ClassVar[str] = "quantize_weights"
     requires: ClassVar[tuple[str, ...]] = ("fused", "quantized")
@@ -70,37 +33,26 @@ class QuantizeWeights(Pass):
         return False
 
     def rewrite(self, module: Module) -> Rewritten:
-        """See the class."""
-        graph = module.forward
-        wanted, notes = self._formats(graph)
+        """See the class; raises :class:`CompileError` where the assignment does not fit the model."""
+        wanted, notes = self._formats(module)
         if not wanted:
             return Rewritten(module, notes)
-        quantizing = _Quantizing(module, find_format(self.scheme.activations))
-        for operation in graph.operations:
+        quantizing = _Quantizing(module)
+        for operation in module.forward.operations:
             quantizing.visit(operation, wanted.get(operation))
         return Rewritten(quantizing.finish(), notes)
 
-    def _formats(self, graph: Graph) -> tuple[dict[Operation, QuantFormat], tuple[str, ...]]:
-        parameters = set(graph.parameters)
-        head = find_head(graph)
+    def _formats(self, module: Module) -> tuple[dict[Operation, QuantFormat], tuple[str, ...]]:
+        uses = find_weights(module)
+        if module.stage == "fused":  # later, what was quantized is no longer among the weights
+            self.assignment.check(tuple(uses.values()))
         wanted: dict[Operation, QuantFormat] = {}
         notes: dict[str, None] = {}
-        scheme = self.scheme
-        formats = {
-            "linear": scheme.linear,
-            "expert_linear": scheme.linear,
-            "head_linear": scheme.linear,
-            "embedding": scheme.embedding,
-            "head": scheme.head,
-        }
-        for operation in graph.operations:
-            if operation.operator not in formats or _is_router(operation, graph):
+        for operation, use in uses.items():
+            name = self.assignment.format_for(use)
+            if name is None:
                 continue
-            weight = weight_of(operation)
-            if weight not in parameters or not isinstance(weight.type.element, ScalarType):
-                continue
-            kind = "head" if operation is head else operation.operator
-            quant_format = find_format(formats[kind])
+            weight, quant_format = weight_of(operation), find_format(name)
             size, width = quant_format.group_size, weight.type.shape[-1]
             if isinstance(width, int) and width % size == 0:
                 wanted[operation] = quant_format
@@ -109,34 +61,16 @@ class QuantizeWeights(Pass):
         return wanted, tuple(notes)
 
 
-def weight_of(operation: Operation) -> Value:
-    """The weight of a linear, of experts, of heads, or of an embedding."""
-    return operation.operands[0 if operation.operator == "embedding" else 1]
-
-
-def _is_router(operation: Operation, graph: Graph) -> bool:
-    """Whether an operation makes the logits that experts are chosen by."""
-    return any(user.operator == "route" for user in graph.users.get(operation.results[0], ()))
-
-
-def find_head(graph: Graph) -> Operation | None:
-    """The linear that makes the logits, forward's first output: the last one before it."""
-    value = graph.outputs[0] if graph.outputs else None
-    while value is not None:
-        producer = graph.producers.get(value)
-        if producer is None or producer.operator == "linear":
-            return producer
-        computed = [operand for operand in producer.operands if operand.type.rank == value.type.rank]
-        value = computed[0] if len(computed) == 1 else None
-    return None
+def activations_for(weight_format: QuantFormat) -> QuantFormat:
+    """The format of rows that meet a weight in ``weight_format``: of groups as large."""
+    return find_format(f"dynamic_int8_g{weight_format.group_size}")
 
 
 class _Quantizing:
-    def __init__(self, module: Module, activations: QuantFormat) -> None:
+    def __init__(self, module: Module) -> None:
         self._rewriter = ModuleRewriter(module)
-        self._activations = activations
         self._weights: dict[tuple[Value, QuantFormat], Value] = {}
-        self._rows: dict[Value, Value] = {}
+        self._rows: dict[tuple[Value, QuantFormat], Value] = {}
 
     def visit(self, operation: Operation, quant_format: QuantFormat | None) -> None:
         """Copy ``operation``, with its weight in ``quant_format`` if there is one."""
@@ -148,11 +82,15 @@ class _Quantizing:
         if operation.operator == "embedding":
             forward.emit("embedding", weight, operation.operands[1], replaces=operation.result)
             return
-        rows = operation.operands[0]
-        if rows not in self._rows:
-            self._rows[rows] = forward.emit("quantize", rows, format=self._activations.name)
-        operands = self._rows[rows], weight, *operation.operands[2:]
-        forward.emit(operation.operator, *operands, replaces=operation.result)
+        rows = self._rounded(operation.operands[0], activations_for(quant_format))
+        forward.emit(operation.operator, rows, weight, *operation.operands[2:], replaces=operation.result)
+
+    def _rounded(self, rows: Value, quant_format: QuantFormat) -> Value:
+        """``rows`` in ``quant_format``, once for all that take them so."""
+        key = rows, quant_format
+        if key not in self._rows:
+            self._rows[key] = self._rewriter.forward.emit("quantize", rows, format=quant_format.name)
+        return self._rows[key]
 
     def _quantized(self, weight: Value, quant_format: QuantFormat) -> Value:
         key = weight, quant_format

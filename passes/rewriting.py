@@ -115,6 +115,11 @@ class ModuleRewriter:
         """The value of prepare that becomes ``parameter`` of forward."""
         return self._prepared[parameter]
 
+    def quantized_from(self, prepared: Value) -> Value | None:
+        """What ``prepared`` is quantized from in prepare, None where it is not."""
+        producer = self._module.prepare.producers.get(prepared)
+        return producer.operands[0] if producer is not None and producer.operator == "quantize" else None
+
     def is_parameter(self, value: Value) -> bool:
         """Whether ``value`` is a parameter of forward."""
         return value in self._prepared

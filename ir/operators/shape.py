@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from ..operator import Array, Attribute, operator
+from ..quantization import QuantizedArray
 from ..types import Dim, ScalarType, TensorType, bind_shape
 from ._infer import axis_of, plain, require, whole
 
@@ -94,7 +95,17 @@ def _infer_concat(types: Sequence[TensorType], attributes: Mapping[str, Attribut
 def _concat(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    return (np.concatenate([plain(array) for array in operands], axis=cast(int, attributes["axis"])),)
+    axis = cast(int, attributes["axis"])
+    first = operands[0]
+    if isinstance(first, QuantizedArray):
+        require(axis < len(first.shape) - 1, f"tensors in format {first.format.name} do not join along rows")
+        others = [array for array in operands if isinstance(array, QuantizedArray)]
+        codes, scales = (
+            np.concatenate([getattr(array, part) for array in others], axis=axis)
+            for part in ("codes", "scales")
+        )
+        return (QuantizedArray(first.format, codes, scales),)
+    return (np.concatenate([plain(array) for array in operands], axis=axis),)
 
 
 def _infer_slice(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:

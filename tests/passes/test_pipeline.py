@@ -35,7 +35,7 @@ from ingot.passes import (
     Pass,
     PipelineOptions,
     build_pipeline,
-    find_scheme,
+    find_assignment,
     run_passes,
 )
 from ingot.passes.base import Rewritten
@@ -63,7 +63,7 @@ def checker(model: PlainLlama) -> InterpreterChecker:
 @pytest.mark.parametrize("scheme", ["none", "int8", "int4"])
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_every_pattern_is_fused_and_logits_stay(model: PlainLlama, scheme: str) -> None:
-    options = replace(EXACT, scheme=find_scheme(scheme))
+    options = replace(EXACT, assignment=find_assignment(scheme))
     result = run_passes(model.module(), build_pipeline(options), check=checker(model))
     operators = {operation.operator for operation in result.module.forward.operations}
     assert operators == PAGED_OPERATORS | ({"quantize"} if scheme != "none" else set())
@@ -90,7 +90,7 @@ def test_records_are_truthful() -> None:
 
 
 def test_the_pipeline_is_idempotent() -> None:
-    options = replace(EXACT, scheme=find_scheme("int4"))
+    options = replace(EXACT, assignment=find_assignment("int4"))
     module = run_passes(MODELS["llama"].module(), build_pipeline(options)).module
     again = run_passes(module, [step for step in build_pipeline(options) if "paged" in step.requires])
     assert again.module is module
@@ -104,7 +104,7 @@ def test_what_comes_out_reads_back() -> None:
 
 
 def test_a_tied_head_shares_the_quantized_embedding() -> None:
-    options = replace(EXACT, scheme=find_scheme("int4"))
+    options = replace(EXACT, assignment=find_assignment("int4"))
     module = run_passes(MODELS["llama"].module(), build_pipeline(options)).module
     quantized = {
         value.name: value.type.element.name
@@ -155,7 +155,7 @@ def test_casting_narrows_weights_only() -> None:
 
 def test_sixteen_layers_take_under_two_seconds() -> None:
     module = PlainLlama(layers=16).module()
-    passes = build_pipeline(PipelineOptions(max_seq_len=131_072, scheme=find_scheme("int4")))
+    passes = build_pipeline(PipelineOptions(max_seq_len=131_072, assignment=find_assignment("int4")))
     started = time.process_time()
     run_passes(module, passes)
     assert time.process_time() - started < 2
@@ -212,7 +212,7 @@ def test_a_pass_that_changes_logits_is_caught() -> None:
 
 
 def test_a_pass_names_the_stage_it_needs() -> None:
-    with pytest.raises(CompileError, match="fuse_qkv takes a module at stage fused, not plain"):
+    with pytest.raises(CompileError, match="fuse_qkv takes a module at stage fused or quantized, not plain"):
         FuseQKV().run(MODELS["llama"].module())
 
 
@@ -278,9 +278,12 @@ def test_a_check_needs_a_few_tokens() -> None:
 
 
 def test_schemes_are_found_by_name() -> None:
-    assert find_scheme("none") is None
-    with pytest.raises(CompileError, match="no quantization scheme 'int3'; schemes: none, int8, int4"):
-        find_scheme("int3")
+    assert find_assignment("none") is None
+    assert find_assignment("int8_g32").head == "int8_g32"
+    with pytest.raises(
+        CompileError, match="no quantization scheme or format 'int3'; there are none, int8, int4"
+    ):
+        find_assignment("int3")
 
 
 def test_dead_code_keeps_inputs_of_forward() -> None:

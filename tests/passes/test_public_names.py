@@ -3,10 +3,10 @@
 import ingot.passes
 
 NAMES = """
-SCHEMES AbsorbLatents BatchSequences CastWeights Checker EliminateCommonSubexpressions EliminateDeadCode
-FixLength FoldConstants FuseAttention FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker PageKVCache
-Pass PassRecord PassResult PipelineOptions PipelineResult QuantScheme QuantizeWeights TabulateRope
-build_pipeline find_scheme run_passes
+SCHEMES Assignment AbsorbLatents BatchSequences CastWeights Checker EliminateCommonSubexpressions
+EliminateDeadCode FixLength FoldConstants FuseAttention FuseGateUp FuseNorms FuseQKV FuseRope
+InterpreterChecker PageKVCache Pass PassRecord PassResult PipelineOptions PipelineResult QuantScheme QuantizeWeights TabulateRope
+Topology build_pipeline find_assignment parse_topology print_topology read_topology run_passes
 """
 
 

@@ -1,0 +1,176 @@
+"""Which weight is kept in which format: what schemes, topologies and searches decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Protocol, TypeAlias
+
+from ..ir import FORMATS, Graph, Module, Operation, ScalarType, Value
+from ..ir.errors import CompileError
+
+__all__ = [
+    "SCHEMES",
+    "Assignment",
+    "QuantScheme",
+    "WeightKind",
+    "WeightUse",
+    "find_assignment",
+    "find_weights",
+    "weight_of",
+]
+
+WeightKind: TypeAlias = Literal["linear", "embedding", "head"]
+"""A weight of linears or experts, a look-up table, or the weight that makes the logits."""
+
+_LINEARS = ("linear", "expert_linear", "head_linear")
+_LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightUse:
+    """A weight where it is used.
+
+    ``name`` is the parameter's, ``tensors`` are the checkpoint's that it is made of: one, mostly, and of the
+    same name.
+    """
+
+    name: str
+    kind: WeightKind
+    tensors: tuple[str, ...]
+
+    @property
+    def layer(self) -> int | None:
+        """The layer it belongs to: the first whole number in its name; None outside of layers."""
+        found = _LAYER.search(self.tensors[0] if self.tensors else self.name)
+        return None if found is None else int(found[1])
+
+
+class Assignment(Protocol):
+    """Says which format a weight shall have."""
+
+    @property
+    def name(self) -> str:
+        """What to call it, for the manifest."""
+        ...
+
+    def format_for(self, weight: WeightUse) -> str | None:
+        """The name of a format, None where the weight stays as it is; raises :class:`CompileError`."""
+        ...
+
+    def check(self, weights: Sequence[WeightUse]) -> None:
+        """Raise :class:`CompileError` for what was said of none of a model's weights."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QuantScheme:
+    """Which format, by name, is for what: a scheme is data.
+
+    ``linear`` is for the weights of linears, experts and heads, ``embedding`` for look-up tables, and
+    ``head`` for the linear that makes the logits. None leaves them as they are.
+    """
+
+    name: str
+    linear: str | None
+    embedding: str | None
+    head: str | None
+
+    def format_for(self, weight: WeightUse) -> str | None:
+        """See :class:`Assignment`."""
+        formats: Mapping[WeightKind, str | None] = {
+            "linear": self.linear,
+            "embedding": self.embedding,
+            "head": self.head,
+        }
+        return formats[weight.kind]
+
+    def check(self, weights: Sequence[WeightUse]) -> None:
+        """A scheme fits every model."""
+
+
+SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
+    {
+        scheme.name: scheme
+        for scheme in (
+            QuantScheme("int8", "int8_g32", "int8_g32", "int8_g32"),
+            QuantScheme("int4", "int4_g32", "int8_g32", "int8_g32"),
+        )
+    }
+)
+"""Every scheme by name."""
+
+
+def find_assignment(name: str) -> QuantScheme | None:
+    """What a scheme's or a format's name says; None for ``none``. A format is for weights of all kinds.
+
+    Raises :class:`CompileError` for any other name.
+    """
+    weight_formats = [each for each in FORMATS if not each.startswith("dynamic_")]
+    if name in SCHEMES:
+        return SCHEMES[name]
+    if name == "none":
+        return None
+    if name not in weight_formats:
+        known = ", ".join(("none", *SCHEMES, *weight_formats))
+        raise CompileError(f"no quantization scheme or format '{name}'; there are {known}")
+    return QuantScheme(name, name, name, name)
+
+
+def find_weights(module: Module) -> dict[Operation, WeightUse]:
+    """The uses of weights that can be quantized: unquantized parameters of linears, experts and embeddings.
+
+    A router's is none of them: its choices are worth more than its bytes.
+    """
+    graph = module.forward
+    prepared = dict(zip(graph.parameters, module.prepare.outputs, strict=True))
+    sources = _Sources(module.prepare)
+    head = find_head(graph)
+    found: dict[Operation, WeightUse] = {}
+    for operation in graph.operations:
+        if operation.operator not in (*_LINEARS, "embedding") or _is_router(operation, graph):
+            continue
+        weight = weight_of(operation)
+        if weight not in prepared or not isinstance(weight.type.element, ScalarType):
+            continue
+        kind: WeightKind = "embedding" if operation.operator == "embedding" else "linear"
+        use = WeightUse(weight.name, "head" if operation is head else kind, sources.of(prepared[weight]))
+        found[operation] = use
+    return found
+
+
+def weight_of(operation: Operation) -> Value:
+    """The weight of a linear, of experts, of heads, or of an embedding."""
+    return operation.operands[0 if operation.operator == "embedding" else 1]
+
+
+def find_head(graph: Graph) -> Operation | None:
+    """The linear that makes the logits, forward's first output: the last one before it."""
+    value = graph.outputs[0] if graph.outputs else None
+    while value is not None:
+        producer = graph.producers.get(value)
+        if producer is None or producer.operator == "linear":
+            return producer
+        computed = [operand for operand in producer.operands if operand.type.rank == value.type.rank]
+        value = computed[0] if len(computed) == 1 else None
+    return None
+
+
+def _is_router(operation: Operation, graph: Graph) -> bool:
+    """Whether an operation makes the logits that experts are chosen by."""
+    return any(user.operator == "route" for user in graph.users.get(operation.results[0], ()))
+
+
+class _Sources:
+    """The tensors of a checkpoint that values of a prepare graph are made of."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._found: dict[Value, tuple[str, ...]] = {value: (value.name,) for value in graph.inputs}
+        for operation in graph.operations:
+            names = dict.fromkeys(name for operand in operation.operands for name in self._found[operand])
+            self._found.update(dict.fromkeys(operation.results, tuple(names)))
+
+    def of(self, value: Value) -> tuple[str, ...]:
+        return self._found[value]
