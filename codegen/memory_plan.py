@@ -32,7 +32,7 @@ def _bytes(type_: TensorType) -> int:
     count = math.prod(int(dim) for dim in type_.shape[1:])
     if isinstance(type_.element, QuantFormat):
         # Codes, and for each group a float32 scale and an int32 sum of the codes.
-        return count * type_.element.bits // 8 + 8 * count // type_.element.group_size
+        return count * type_.element.bits // 8 + 8 * count // type_.element.block_size
     return count * type_.element.num_bytes
 
 

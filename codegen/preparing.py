@@ -211,6 +211,6 @@ def _fill_missing_rows(codes: npt.NDArray[np.generic], rows: int, quant_format: 
     """Give the rows that fill the last block the code of zero."""
     missing = -rows % BLOCK
     if missing:
-        zero = -quant_format.smallest
+        zero = 1 << (quant_format.bits - 1)
         byte = zero | zero << 4 if quant_format.bits == 4 else zero
         codes[-1].reshape(-1, BLOCK, 4)[:, BLOCK - missing :] = byte

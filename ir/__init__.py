@@ -7,7 +7,16 @@ from .operator import OPERATORS, Array, Attribute, Operator, find_operator
 from .paging import page_bytes_of, page_size_of
 from .parser import parse_module
 from .printer import print_graph, print_module
-from .quantization import FORMATS, QuantFormat, QuantizedArray, dequantize, find_format, quantize
+from .quantization import (
+    FORMATS,
+    QuantFormat,
+    QuantizedArray,
+    dequantize,
+    find_format,
+    pack_blocks,
+    quantize,
+    unpack_blocks,
+)
 from .stages import STAGES, Rule, StageSpec, find_stage
 from .types import Dim, Element, ScalarType, TensorType, bind_shape, parse_element
 from .verifier import find_violations, verify
@@ -44,6 +53,7 @@ __all__ = [
     "find_operator",
     "find_stage",
     "find_violations",
+    "pack_blocks",
     "page_bytes_of",
     "page_size_of",
     "parse_element",
@@ -51,5 +61,6 @@ __all__ = [
     "print_graph",
     "print_module",
     "quantize",
+    "unpack_blocks",
     "verify",
 ]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .errors import IRError
 from .operator import Attribute, find_operator
-from .types import Dim, ScalarType, TensorType
+from .types import Dim, Element, ScalarType, TensorType
 
 __all__ = ["Graph", "GraphBuilder", "Module", "Operation", "Value"]
 
@@ -124,7 +124,7 @@ class GraphBuilder:
         self._names.add(wanted)
         return wanted
 
-    def input(self, name: str, shape: Sequence[Dim], element: ScalarType) -> Value:
+    def input(self, name: str, shape: Sequence[Dim], element: Element) -> Value:
         """A new input."""
         value = Value(self._name(name), TensorType(tuple(shape), element))
         self._inputs.append(value)

@@ -91,10 +91,10 @@ class TensorType:
                 raise IRError(f"dimension {dim} is negative")
         if isinstance(self.element, QuantFormat):
             last = self.shape[-1] if self.shape else None
-            if not isinstance(last, int) or last % self.element.group_size:
+            if not isinstance(last, int) or last % self.element.block_size:
                 raise IRError(
-                    f"format {self.element.name} needs a last dimension that is a multiple of its group size "
-                    f"{self.element.group_size}, not {last}"
+                    f"format {self.element.name} needs a last dimension that is a multiple of its block size "
+                    f"{self.element.block_size}, not {last}"
                 )
 
     def __str__(self) -> str:

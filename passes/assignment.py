@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
-from ..ir import FORMATS, Graph, Module, Operation, ScalarType, Value
-from ..ir.errors import CompileError
+from ..ir import FORMATS, Graph, Module, Operation, ScalarType, Value, find_format
+from ..ir.errors import CompileError, IRError
+from ..ir.quantization import FAMILIES
 
 __all__ = [
     "SCHEMES",
@@ -108,14 +109,21 @@ def find_assignment(name: str) -> QuantScheme | None:
 
     Raises :class:`CompileError` for any other name.
     """
-    weight_formats = [each for each in FORMATS if not each.startswith("dynamic_")]
     if name in SCHEMES:
         return SCHEMES[name]
     if name == "none":
         return None
-    if name not in weight_formats:
+    try:
+        is_known = not find_format(name).name.startswith("dynamic_")
+    except IRError:
+        is_known = False
+    if not is_known:
+        weight_formats = [each for each in FORMATS if not each.startswith("dynamic_")]
         known = ", ".join(("none", *SCHEMES, *weight_formats))
-        raise CompileError(f"no quantization scheme or format '{name}'; there are {known}")
+        families = "; ".join(FAMILIES.values())
+        raise CompileError(
+            f"no quantization scheme or format '{name}'; there are {known}, and those like {families}"
+        )
     return QuantScheme(name, name, name, name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..ir import Module, Operation, QuantFormat, Value, find_format
+from ..ir import Module, Operation, QuantFormat, TensorType, Value, find_format
 from .assignment import Assignment, find_weights, weight_of
 from .base import Pass, Rewritten
 from .rewriting import ModuleRewriter
@@ -53,7 +53,7 @@ class QuantizeWeights(Pass):
             if name is None:
                 continue
             weight, quant_format = weight_of(operation), find_format(name)
-            size, width = quant_format.group_size, weight.type.shape[-1]
+            size, width = quant_format.block_size, weight.type.shape[-1]
             if isinstance(width, int) and width % size == 0:
                 wanted[operation] = quant_format
             else:
@@ -61,9 +61,15 @@ class QuantizeWeights(Pass):
         return wanted, tuple(notes)
 
 
-def activations_for(weight_format: QuantFormat) -> QuantFormat:
-    """The format of rows that meet a weight in ``weight_format``: of groups as large."""
-    return find_format(f"dynamic_int8_g{weight_format.group_size}")
+def activations_for(weight: TensorType) -> QuantFormat | None:
+    """The format of rows that meet a quantized ``weight``; None for those that stay floats.
+
+    Rows are rounded where codes of the weight are whole numbers, so that products of codes are exact.
+    """
+    rows, width = find_format("dynamic_int8_g32"), weight.shape[-1]
+    if not isinstance(weight.element, QuantFormat) or not isinstance(width, int) or width % rows.block_size:
+        return None
+    return rows if weight.element.multiplies(rows) else None
 
 
 class _Quantizing:
@@ -82,11 +88,13 @@ class _Quantizing:
         if operation.operator == "embedding":
             forward.emit("embedding", weight, operation.operands[1], replaces=operation.result)
             return
-        rows = self._rounded(operation.operands[0], activations_for(quant_format))
+        rows = self._rounded(operation.operands[0], activations_for(weight.type))
         forward.emit(operation.operator, rows, weight, *operation.operands[2:], replaces=operation.result)
 
-    def _rounded(self, rows: Value, quant_format: QuantFormat) -> Value:
+    def _rounded(self, rows: Value, quant_format: QuantFormat | None) -> Value:
         """``rows`` in ``quant_format``, once for all that take them so."""
+        if quant_format is None:
+            return rows
         key = rows, quant_format
         if key not in self._rows:
             self._rows[key] = self._rewriter.forward.emit("quantize", rows, format=quant_format.name)

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from ...ir import Array, QuantFormat, QuantizedArray, ScalarType, TensorType
 from ...ir.errors import CompileError
+from ...ir.quantization import Integers
 
 __all__ = ["BLOCK", "Component", "Layout", "components", "num_blocks", "pack"]
 
@@ -71,10 +72,12 @@ def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
         return (Component("", shape, dtype),)
     if layout is not Layout.BLOCKED:
         raise CompileError(f"a parameter of {type_} can only be the matrix of a product or an embedding")
+    if element.bits not in (4, 8) or element.offset is not None or not isinstance(element.codes, Integers):
+        raise CompileError(f"a parameter of {type_} has no layout on CPU yet")
     blocks, inputs = _all_blocks(shape[:-1]), shape[-1]
     return (
         Component(".codes", (blocks, inputs * BLOCK * element.bits // 8), "uint8"),
-        Component(".scales", (blocks, inputs // element.group_size, BLOCK), element.scale_type),
+        Component(".scales", (blocks, inputs // element.block_size, BLOCK), element.scale.type),
     )
 
 
@@ -109,7 +112,8 @@ def _pack_codes(array: QuantizedArray) -> npt.NDArray[np.uint8]:
     quant_format: QuantFormat = array.format
     codes = _blocked(array.codes)
     blocks, _, inputs = codes.shape
-    unsigned = (codes.astype(np.int16) - quant_format.smallest).astype(np.uint8)
+    assert isinstance(quant_format.codes, Integers)
+    unsigned = (codes.astype(np.int16) - quant_format.codes.smallest).astype(np.uint8)
     fours = unsigned.reshape(blocks, BLOCK, inputs // 4, 4).transpose(0, 2, 1, 3)
     if quant_format.bits == 4:
         fours = np.bitwise_or(fours[:, 0::2], fours[:, 1::2] << np.uint8(4))

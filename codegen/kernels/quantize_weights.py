@@ -11,6 +11,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from ...ir import QuantFormat
+from ...ir.quantization import SEARCH_STEPS, Integers
 from .isa import fma, intrinsic
 from .layout import BLOCK
 from .rows import load_float
@@ -34,13 +35,11 @@ def quantize_weight(name: str, dtype: str, quant_format: QuantFormat) -> tirx.Pr
     ``[blocks, k * 16 * bits / 8]`` and scales ``[blocks, k / group, 16]``, of which rows below n are
     written. Codes must come filled with zero bytes.
     """
-    size, bits, smallest, largest = (
-        quant_format.group_size,
-        quant_format.bits,
-        quant_format.smallest,
-        quant_format.largest,
-    )
-    count, middle = size // _LANES, quant_format.search_steps // 2
+    integers = quant_format.codes
+    assert isinstance(integers, Integers)
+    size, bits, scale_type = quant_format.block_size, integers.bits, quant_format.scale.type
+    smallest, largest = integers.smallest, integers.largest
+    count, middle = size // _LANES, SEARCH_STEPS // 2
 
     def body(weight: Buffer, codes: Buffer, scales: Buffer) -> None:
         outputs, inputs = weight.shape
@@ -85,7 +84,7 @@ def quantize_weight(name: str, dtype: str, quant_format: QuantFormat) -> tirx.Pr
                 whole.set(_sum(energy))
                 with T.If(whole.value > T.float32(0)), T.Then():
                     scale.set(_sum(product) / whole.value)
-                scale.set(cast("float32", 1, cast(quant_format.scale_type, 1, scale.value)))
+                scale.set(cast("float32", 1, cast(scale_type, 1, scale.value)))
                 negative = Vector("float32", _LANES)
                 negative.fill(T.float32(0) - scale.value)
                 for value, code in zip(values, rounded, strict=True):
@@ -99,14 +98,14 @@ def quantize_weight(name: str, dtype: str, quant_format: QuantFormat) -> tirx.Pr
 
             best_scale.set(T.float32(0))
             best_error.set(T.float32(3.0e38))
-            with T.serial(quant_format.search_steps) as step:
+            with T.serial(SEARCH_STEPS) as step:
                 divisor = cast("float32", 1, step - middle) * T.float32(0.25) + T.float32(smallest)
                 scale.set(peak.value / divisor)
                 round_values()
                 fit_and_judge()
             scale.set(best_scale.value)
             round_values()
-            store(scales, (block, group, lane), cast(quant_format.scale_type, 1, best_scale.value))
+            store(scales, (block, group, lane), cast(scale_type, 1, best_scale.value))
             for index, code in enumerate(rounded):
                 for within in range(_LANES):
                     element = index * _LANES + within
@@ -129,6 +128,6 @@ def quantize_weight(name: str, dtype: str, quant_format: QuantFormat) -> tirx.Pr
     arguments = [
         ("weight", (n, k), dtype),
         ("codes", (blocks, width), "uint8"),
-        ("scales", (blocks, groups, BLOCK), quant_format.scale_type),
+        ("scales", (blocks, groups, BLOCK), scale_type),
     ]
     return kernel(name, arguments, body)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tvm import tirx
 
-from ...ir import Operation, QuantFormat, ScalarType, Value
+from ...ir import Operation, QuantFormat, ScalarType, Value, find_format
 from ...ir.errors import CompileError
 from ..kernels.experts import (
     Routing,
@@ -31,11 +31,9 @@ def _quantize(step: Step, operation: Operation) -> None:
     (source,) = operation.operands
     region = step.region(source)
     element = cast(QuantFormat, operation.result.type.element)
-    if element.search_steps or element.bits != 8:
-        raise CompileError(
-            f"activations cannot be quantized to {element.name}: a dynamic 8-bit format is needed"
-        )
-    step.rounded[operation.result] = region, element.group_size
+    if element != find_format("dynamic_int8_g32"):
+        raise CompileError(f"activations cannot be quantized to {element.name}: dynamic_int8_g32 is needed")
+    step.rounded[operation.result] = region, element.block_size
 
 
 def _codes_of(step: Step, value: Value, chosen: Value | None = None, num_experts: int = 0) -> Codes:
@@ -71,8 +69,8 @@ def _linear(step: Step, operation: Operation) -> None:
             outputs,
             inputs,
             weights.bits,
-            weights.group_size,
-            weights.scale_type,
+            weights.block_size,
+            weights.scale.type,
             bool(bias),
         )
         arguments = [*_codes_of(step, x).parts, *variables, *biases]
@@ -89,7 +87,7 @@ def _head_linear(step: Step, operation: Operation) -> None:
     heads, outputs, inputs = (int(dim) for dim in weight.type.shape)
     if x in step.rounded:
         element = cast(QuantFormat, weight.type.element)
-        coded = CodedMatrix(outputs, inputs, element.bits, element.group_size, element.scale_type)
+        coded = CodedMatrix(outputs, inputs, element.bits, element.block_size, element.scale.type)
         arguments = [*_codes_of(step, x).parts, *variables]
         step.emit_rows(operation, head_linear_quantized, (heads, coded), arguments)
         return
@@ -139,7 +137,7 @@ def _expert_linear(step: Step, operation: Operation) -> None:
     if x in step.rounded:
         weights = cast(QuantFormat, element)
         codes = _codes_of(step, x, chosen, experts)
-        coded = CodedMatrix(outputs, inputs, weights.bits, weights.group_size, weights.scale_type)
+        coded = CodedMatrix(outputs, inputs, weights.bits, weights.block_size, weights.scale.type)
         arguments = [*codes.parts, *grouping.parts, *variables, *biases]
         step.emit_rows(operation, expert_linear_quantized, (experts, coded, bool(bias)), arguments)
         return

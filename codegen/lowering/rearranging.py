@@ -97,7 +97,7 @@ def _stored_format(element: ScalarType | QuantFormat) -> tuple[int, int, str] | 
     """(bits, group size, scale type) of a quantized parameter, None of floats."""
     if isinstance(element, ScalarType):
         return None
-    return element.bits, element.group_size, element.scale_type
+    return element.bits, element.block_size, element.scale.type
 
 
 RULES: Mapping[str, Rule] = {

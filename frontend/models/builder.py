@@ -53,5 +53,5 @@ def identity(parameters: tuple[Value, ...]) -> Graph:
     """The graph that returns what it is given, by these names and types."""
     builder = GraphBuilder()
     return builder.build(
-        *(builder.input(value.name, value.type.shape, value.type.scalar) for value in parameters)
+        *(builder.input(value.name, value.type.shape, value.type.element) for value in parameters)
     )

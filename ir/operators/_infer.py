@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import IRError
 from ..operator import Array, Attribute
-from ..quantization import QuantizedArray, dequantize
+from ..quantization import QuantFormat, QuantizedArray, dequantize
 from ..types import Dim, ScalarType, TensorType
 
-__all__ = ["FloatArray", "as_float32", "axis_of", "broadcast", "floats", "plain", "require", "same", "whole"]
+__all__ = [
+    "FloatArray",
+    "as_float32",
+    "axis_of",
+    "broadcast",
+    "by_component",
+    "floats",
+    "plain",
+    "require",
+    "require_whole_rows",
+    "same",
+    "whole",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -63,6 +75,24 @@ def floats(type_: TensorType, what: str) -> ScalarType:
     """The scalar type, required to be of floats."""
     require(type_.scalar.is_float, f"{what} must be of floats, not {type_}")
     return type_.scalar
+
+
+def require_whole_rows(type_: TensorType, keeps: bool, what: str) -> None:
+    """Raise :class:`IRError` where ``type_`` is quantized and ``what`` does not keep its rows whole."""
+    if isinstance(type_.element, QuantFormat):
+        require(keeps, f"{what} does not keep the rows of {type_} whole, which only an unquantized one can")
+
+
+def by_component(arrays: Sequence[Array], function: Callable[..., npt.NDArray[Any]]) -> Array:
+    """``function`` of ``arrays``, plain ones or quantized ones in one format: then of each component."""
+    quantized = [array for array in arrays if isinstance(array, QuantizedArray)]
+    if not quantized:
+        plain_result: Array = function(*arrays)
+        return plain_result
+    parts = [array.components for array in quantized]
+    return QuantizedArray(
+        quantized[0].format, **{name: function(*(part[name] for part in parts)) for name in parts[0]}
+    )
 
 
 def plain(array: Array) -> npt.NDArray[np.generic]:

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from ..operator import Array, Attribute, operator
+from ..quantization import QuantizedArray, dequantize
 from ..types import ScalarType, TensorType
 from ._infer import FloatArray, as_float32, broadcast, plain, require, same
 
@@ -99,7 +100,6 @@ for _name, _binary in _BINARY.items():
 def _infer_cast(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     to = cast(str, attributes["to"])
     require(to in ScalarType._value2member_map_, f"'{to}' is no scalar type to cast to")
-    types[0].scalar  # noqa: B018  (raises where the operand is quantized)
     return (TensorType(types[0].shape, ScalarType(to)),)
 
 
@@ -107,4 +107,7 @@ def _infer_cast(types: Sequence[TensorType], attributes: Mapping[str, Attribute]
 def _cast(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    return (plain(operands[0]).astype(ScalarType(cast(str, attributes["to"])).numpy),)
+    """Elements as another scalar type; those in a quantization format by way of float32."""
+    (array,) = operands
+    wide = dequantize(array) if isinstance(array, QuantizedArray) else array
+    return (wide.astype(ScalarType(cast(str, attributes["to"])).numpy),)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import IRError
 from ..operator import Array, Attribute, operator
-from ..quantization import QuantizedArray
 from ..types import ScalarType, TensorType
-from ._infer import FloatArray, as_float32, plain, require, whole
+from ._infer import FloatArray, as_float32, by_component, plain, require, whole
 from .elementwise import sigmoid
 from .linear import product, require_rows
 
@@ -169,19 +168,11 @@ def _expert_linear(
     result = np.zeros((*chosen.shape, weight.shape[1]), np.float32)
     for expert in np.unique(chosen):
         tokens, places = np.nonzero(chosen == expert)
-        rows = _taken(x, (tokens,) if len(x.shape) == 2 else (tokens, places))
-        result[tokens, places] = product(rows, _taken(weight, (expert,)))
+        rows = x[(tokens,) if len(x.shape) == 2 else (tokens, places)]
+        result[tokens, places] = product(rows, weight[expert])
         if bias:
             result[tokens, places] += as_float32(bias[0])[expert]
     return (result,)
-
-
-def _taken(array: Array, index: tuple[npt.NDArray[np.int64] | np.integer[Any], ...]) -> Array:
-    """``array[index]``, quantized or not."""
-    if isinstance(array, QuantizedArray):
-        return QuantizedArray(array.format, array.codes[index], array.scales[index])
-    taken: Array = array[index]
-    return taken
 
 
 def _infer_weighted_sum(
@@ -217,4 +208,4 @@ def _stack(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
     """Tensors of one type along a new first dimension."""
-    return (np.stack([plain(array) for array in operands]),)
+    return (by_component(operands, lambda *arrays: np.stack(arrays)),)

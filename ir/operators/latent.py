@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 
 from ..operator import Array, Attribute, operator
-from ..quantization import QuantizedArray
 from ..types import ScalarType, TensorType
 from ._infer import as_float32, plain, require, whole
 from .cache import attend_pages, require_batch, write_slots
@@ -39,15 +38,8 @@ def _head_linear(
 ) -> tuple[Array, ...]:
     """Each head times a matrix of its own: ``x[:, h] @ weight[h].T``, as ``linear`` multiplies."""
     x, weight = operands
-    heads = [product(_part(x, (slice(None), h)), _part(weight, (h,))) for h in range(weight.shape[0])]
+    heads = [product(x[:, h], weight[h]) for h in range(weight.shape[0])]
     return (np.stack(heads, axis=1),)
-
-
-def _part(array: Array, index: tuple[slice | int, ...]) -> Array:
-    """What ``array`` holds at ``index``, which leaves the last dimension whole."""
-    if isinstance(array, QuantizedArray):
-        return QuantizedArray(array.format, array.codes[index], array.scales[index])
-    return array[index]
 
 
 def _require_values(q: TensorType, width: TensorType, attributes: Mapping[str, Attribute]) -> TensorType:

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from ..operator import Array, Attribute, operator
-from ..quantization import QuantFormat, QuantizedArray
+from ..quantization import QuantFormat, QuantizedArray, scales_and_zeros
 from ..types import ScalarType, TensorType
 from ._infer import FloatArray, as_float32, floats, plain, require
 
@@ -54,8 +54,8 @@ def require_rows(x: TensorType, weight: TensorType) -> None:
         f"{x} does not fit weight {weight}: rows of {weight.shape[-1]} are needed",
     )
     if isinstance(x.element, QuantFormat):
-        fits = isinstance(weight.element, QuantFormat) and weight.element.group_size == x.element.group_size
-        require(fits, f"quantized rows {x} need a weight in groups of {x.element.group_size}, not {weight}")
+        fits = isinstance(weight.element, QuantFormat) and weight.element.multiplies(x.element)
+        require(fits, f"quantized rows {x} need a weight of whole numbers in groups that fit, not {weight}")
     else:
         require(x.element is ScalarType.FLOAT32, f"a product's rows are float32 or quantized, not {x}")
 
@@ -80,14 +80,23 @@ def product(x: Array, weight: Array) -> FloatArray:
 
 
 def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
-    """Groups' integer sums are exact in float32; they are scaled and added with the groups ascending."""
-    size = x.format.group_size
+    """Groups' integer sums are exact in float32; they are scaled and added with the groups ascending.
+
+    What the groups' offsets add is their sums of the rows' codes times the values of code zero.
+    """
+    width = x.shape[-1]
+    x_size, size = x.format.group_size or width, weight.format.group_size or width
+    scales, zeros = scales_and_zeros(weight)
+    x_scales, _ = scales_and_zeros(x)
     result = np.zeros((*x.shape[:-1], weight.shape[0]), np.float32)
-    for group in range(x.shape[-1] // size):
-        columns = slice(group * size, (group + 1) * size)
-        exact = x.codes[..., columns].astype(np.float32) @ weight.codes[:, columns].astype(np.float32).T
-        scaled = exact * x.scales[..., group, None].astype(np.float32)
-        result += scaled * weight.scales[:, group].astype(np.float32)
+    step = min(x_size, size)
+    for start in range(0, width, step):
+        rows = x.codes[..., start : start + step].astype(np.float32)
+        exact = rows @ weight.format.codes.decode(weight.codes[:, start : start + step]).T
+        x_scale = x_scales[..., start // x_size, None]
+        result += exact * x_scale * scales[:, start // size]
+        if zeros is not None:
+            result += rows.sum(axis=-1, keepdims=True) * x_scale * zeros[:, start // size]
     return result
 
 
@@ -108,6 +117,4 @@ def _embedding(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
     table, rows = operands[0], cast("np.ndarray[tuple[int], np.dtype[np.int32]]", plain(operands[1]))
-    if isinstance(table, QuantizedArray):
-        return (as_float32(QuantizedArray(table.format, table.codes[rows], table.scales[rows])),)
     return (as_float32(table[rows]),)

@@ -11,7 +11,7 @@ import numpy as np
 from ..operator import Array, Attribute, operator
 from ..quantization import QuantizedArray
 from ..types import Dim, ScalarType, TensorType, bind_shape
-from ._infer import axis_of, plain, require, whole
+from ._infer import axis_of, by_component, plain, require, require_whole_rows, whole
 
 __all__: list[str] = []
 
@@ -52,6 +52,7 @@ def _infer_reshape(
         return sorted(d for d in dims if isinstance(d, str)), math.prod(d for d in dims if isinstance(d, int))
 
     require(split(shape) == split(types[0].shape), f"{types[0]} does not reshape to {shape}")
+    require_whole_rows(types[0], shape[-1:] == types[0].shape[-1:], "reshape")
     return (types[0].with_shape(*shape),)
 
 
@@ -59,7 +60,10 @@ def _infer_reshape(
 def _reshape(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    return (plain(operands[0]).reshape(bind_shape(cast(tuple[Dim, ...], attributes["shape"]), symbols)),)
+    shape = bind_shape(cast(tuple[Dim, ...], attributes["shape"]), symbols)
+    if isinstance(operands[0], QuantizedArray):
+        return (operands[0].map(lambda array: array.reshape(*shape[:-1], array.shape[-1])),)
+    return (operands[0].reshape(shape),)
 
 
 def _infer_transpose(
@@ -67,6 +71,7 @@ def _infer_transpose(
 ) -> tuple[TensorType, ...]:
     axes = cast(tuple[int, ...], attributes["axes"])
     require(sorted(axes) == list(range(types[0].rank)), f"axes {axes} do not permute {types[0]}")
+    require_whole_rows(types[0], axes[-1:] == (types[0].rank - 1,), "transpose")
     return (types[0].with_shape(*(types[0].shape[axis] for axis in axes)),)
 
 
@@ -74,11 +79,13 @@ def _infer_transpose(
 def _transpose(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    return (plain(operands[0]).transpose(cast(tuple[int, ...], attributes["axes"])),)
+    axes = cast(tuple[int, ...], attributes["axes"])
+    return (by_component(operands[:1], lambda array: array.transpose(axes)),)
 
 
 def _infer_concat(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     first, axis = types[0], axis_of(types[0], attributes)
+    require_whole_rows(first, axis < first.rank - 1, "concat")
     total = 0
     for other in types:
         aligned = other.rank == first.rank and all(
@@ -96,20 +103,12 @@ def _concat(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
     axis = cast(int, attributes["axis"])
-    first = operands[0]
-    if isinstance(first, QuantizedArray):
-        require(axis < len(first.shape) - 1, f"tensors in format {first.format.name} do not join along rows")
-        others = [array for array in operands if isinstance(array, QuantizedArray)]
-        codes, scales = (
-            np.concatenate([getattr(array, part) for array in others], axis=axis)
-            for part in ("codes", "scales")
-        )
-        return (QuantizedArray(first.format, codes, scales),)
-    return (np.concatenate([plain(array) for array in operands], axis=axis),)
+    return (by_component(operands, lambda *arrays: np.concatenate(arrays, axis=axis)),)
 
 
 def _infer_slice(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     axis = axis_of(types[0], attributes)
+    require_whole_rows(types[0], axis < types[0].rank - 1, "slice")
     start, stop = cast(int, attributes["start"]), cast(int, attributes["stop"])
     size = whole(types[0].shape[axis], "the sliced dimension")
     require(0 <= start < stop <= size, f"{start} to {stop} is no slice of axis {axis} of {types[0]}")
@@ -121,11 +120,12 @@ def _slice(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
     taken = slice(cast(int, attributes["start"]), cast(int, attributes["stop"]))
-    return (plain(operands[0])[(slice(None),) * cast(int, attributes["axis"]) + (taken,)],)
+    return (operands[0][(slice(None),) * cast(int, attributes["axis"]) + (taken,)],)
 
 
 def _infer_repeat(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     axis, times = axis_of(types[0], attributes), cast(int, attributes["times"])
+    require_whole_rows(types[0], axis < types[0].rank - 1, "repeat")
     require(times > 0, f"repeat needs a positive count, not {times}")
     size = whole(types[0].shape[axis], "the repeated dimension")
     return (types[0].with_shape(*types[0].shape[:axis], size * times, *types[0].shape[axis + 1 :]),)
@@ -135,8 +135,8 @@ def _infer_repeat(types: Sequence[TensorType], attributes: Mapping[str, Attribut
 def _repeat(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    array = plain(operands[0])
-    return (np.repeat(array, cast(int, attributes["times"]), axis=cast(int, attributes["axis"])),)
+    times, axis = cast(int, attributes["times"]), cast(int, attributes["axis"])
+    return (by_component(operands[:1], lambda array: np.repeat(array, times, axis=axis)),)
 
 
 def _infer_gather(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:

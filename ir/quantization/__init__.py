@@ -1,6 +1,6 @@
 """Quantization formats are data: one declaration each, from which everything else derives."""
 
-from .array import QuantizedArray, dequantize
+from .array import QuantizedArray, dequantize, scales_and_zeros
 from .blocks import BLOCK_LAYOUTS, pack_blocks, unpack_blocks
 from .format import (
     CodeBook,
@@ -14,12 +14,13 @@ from .format import (
     Rounding,
 )
 from .formats import FAMILIES, FORMATS, find_format
-from .rounding import quantize
+from .rounding import SEARCH_STEPS, quantize
 
 __all__ = [
     "BLOCK_LAYOUTS",
     "FAMILIES",
     "FORMATS",
+    "SEARCH_STEPS",
     "CodeBook",
     "Component",
     "Factor",
@@ -34,5 +35,6 @@ __all__ = [
     "find_format",
     "pack_blocks",
     "quantize",
+    "scales_and_zeros",
     "unpack_blocks",
 ]

@@ -12,7 +12,7 @@ from ..errors import IRError
 from .factors import decode_factor, in_groups
 from .format import FloatArray, OffsetRole, QuantFormat
 
-__all__ = ["QuantizedArray", "dequantize"]
+__all__ = ["QuantizedArray", "dequantize", "scales_and_zeros"]
 
 AnyArray = npt.NDArray[Any]
 
@@ -75,6 +75,22 @@ class QuantizedArray:
     def __getitem__(self, index: Any) -> QuantizedArray:
         """The rows at ``index``, which leaves the last dimension whole."""
         return self.map(lambda array: array[index])
+
+
+def scales_and_zeros(array: QuantizedArray) -> tuple[FloatArray, FloatArray | None]:
+    """Scales ``[..., groups]``, and what code zero stands for in each group where that is not zero."""
+    quant_format = array.format
+    scales = decode_factor(quant_format.scale, array.scales, array.super_scales)
+    if quant_format.offset is None or array.offsets is None:
+        return scales, None
+    offsets = decode_factor(quant_format.offset.factor, array.offsets, array.super_offsets)
+    match quant_format.offset.role:
+        case OffsetRole.ADDED:
+            return scales, offsets
+        case OffsetRole.SUBTRACTED:
+            return scales, -offsets
+        case OffsetRole.ZERO_POINT:
+            return scales, -scales * offsets
 
 
 def dequantize(array: QuantizedArray) -> FloatArray:

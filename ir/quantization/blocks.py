@@ -1,7 +1,7 @@
 """Blocks of bytes, as GGUF files hold them: where each component's bits lie, and moving them out and in.
 
-A block is described by :class:`Bits`, each of which says that some bits of neighbouring bytes are some bits of
-some of a component's numbers. Reading and writing are one function each, for every format.
+A block is described by :class:`Bits`, each of which says that some bits of neighbouring bytes are some bits
+of some of a component's numbers. Reading and writing are one function each, for every format.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ BLOCK_LAYOUTS: Mapping[str, BlockLayout] = MappingProxyType(
     {
         "q4_0": BlockLayout(32, 18, (_half("scales", 0), _nibbles(2, 16, 16))),
         "q4_1": BlockLayout(32, 20, (_half("scales", 0), _half("offsets", 2), _nibbles(4, 16, 16))),
-        "q5_0": BlockLayout(
-            32, 22, (_half("scales", 0), Bits("codes", 2, 4, 1, at=4), _nibbles(6, 16, 16))
-        ),
+        "q5_0": BlockLayout(32, 22, (_half("scales", 0), Bits("codes", 2, 4, 1, at=4), _nibbles(6, 16, 16))),
         "q5_1": BlockLayout(
             32,
             24,

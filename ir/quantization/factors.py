@@ -14,7 +14,7 @@ __all__ = ["decode_factor", "divided", "encode_factor", "encode_in", "in_groups"
 
 AnyArray = npt.NDArray[Any]
 
-_E4M3_LARGEST = np.float32(448)
+_E4M3_LARGEST = 448.0
 
 
 def in_groups(values: AnyArray, size: int | None) -> AnyArray:
@@ -42,15 +42,17 @@ def encode_factor(factor: Factor, values: FloatArray) -> tuple[AnyArray, AnyArra
         return _encode(factor, values), None
     per_block = None if factor.of.size is None or factor.size is None else factor.of.size // factor.size
     apart = in_groups(values, per_block)
-    peak = largest_by_magnitude(apart)
-    bits = factor.integer_bits
-    if bits is None:
-        peak = np.abs(peak) / _E4M3_LARGEST
-    else:
-        peak = peak / np.float32(-(1 << (bits - 1)) if factor.type.startswith("int") else (1 << bits) - 1)
-    super_numbers = _encode(factor.of, peak)
+    farthest = np.float32(_farthest(factor))
+    super_numbers = _encode(factor.of, largest_by_magnitude(apart) / farthest)
     of_blocks = _decode(factor.of.type, super_numbers)[..., None]
     return encode_in(factor, values, of_blocks), super_numbers
+
+
+def _farthest(factor: Factor) -> float:
+    """The number farthest from zero that there is."""
+    if (bits := factor.integer_bits) is None:
+        return _E4M3_LARGEST
+    return (1 << bits) - 1 if factor.type.startswith("uint") else -(1 << (bits - 1))
 
 
 def encode_in(factor: Factor, values: FloatArray, of_blocks: FloatArray) -> AnyArray:
@@ -62,7 +64,8 @@ def encode_in(factor: Factor, values: FloatArray, of_blocks: FloatArray) -> AnyA
 def largest_by_magnitude(values: FloatArray) -> FloatArray:
     """The element farthest from zero along the last axis."""
     where = np.abs(values).argmax(axis=-1)[..., None]
-    return np.take_along_axis(values, where, axis=-1)[..., 0]
+    peaks: FloatArray = np.take_along_axis(values, where, axis=-1)[..., 0]
+    return peaks
 
 
 def divided(values: FloatArray, by: FloatArray) -> FloatArray:
@@ -73,10 +76,11 @@ def divided(values: FloatArray, by: FloatArray) -> FloatArray:
 
 def _decode(type_: str, numbers: AnyArray) -> FloatArray:
     if type_ == "e4m3":
-        return numbers.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
-    if type_ in ("e8m0", "e8m0_half"):
-        return np.ldexp(np.float32(1), numbers.astype(np.int32) - (127 if type_ == "e8m0" else 128))
-    return numbers.astype(np.float32)
+        numbers = numbers.view(ml_dtypes.float8_e4m3fn)
+    elif type_ in ("e8m0", "e8m0_half"):
+        numbers = np.ldexp(np.float32(1), numbers.astype(np.int32) - (127 if type_ == "e8m0" else 128))
+    values: FloatArray = numbers.astype(np.float32)
+    return values
 
 
 def _encode(factor: Factor, values: FloatArray) -> AnyArray:
@@ -84,13 +88,15 @@ def _encode(factor: Factor, values: FloatArray) -> AnyArray:
         smallest, largest = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
         if factor.type.startswith("uint"):
             smallest, largest = 0, (1 << bits) - 1
-        return np.clip(np.rint(values), smallest, largest).astype(factor.dtype)
-    if factor.type == "e4m3":
+        encoded: AnyArray = np.clip(np.rint(values), smallest, largest)
+    elif factor.type == "e4m3":
         bounded = np.clip(values, -_E4M3_LARGEST, _E4M3_LARGEST)
-        return bounded.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
-    if factor.type.startswith("e8m0"):
+        encoded = bounded.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
+    elif factor.type.startswith("e8m0"):
         # The next power of two, so that nothing is beyond the largest code.
         mantissa, exponent = np.frexp(values)
         ceiling = exponent - (mantissa == 0.5)
-        return np.clip(ceiling + (127 if factor.type == "e8m0" else 128), 0, 254).astype(np.uint8)
-    return values.astype(factor.dtype)
+        encoded = np.clip(ceiling + (127 if factor.type == "e8m0" else 128), 0, 254)
+    else:
+        encoded = values
+    return encoded.astype(factor.dtype)

@@ -1,8 +1,8 @@
 """What a quantization format is: one declarative value, composed of what its codes, scales and offsets are.
 
 A row is divided into groups of neighbours. Each element has a *code*, each group a *scale* and perhaps an
-*offset*; scale and offset may in turn be small numbers times one of a larger group, a super-block. All that is
-known of a format derives from this declaration: rounding and its opposite, the interpreter's meaning, the
+*offset*; scale and offset may in turn be small numbers times one of a larger group, a super-block. All that
+is known of a format derives from this declaration: rounding and its opposite, the interpreter's meaning, the
 bytes it takes, how it is packed for a target and how a kernel reads it back.
 """
 
@@ -86,7 +86,7 @@ class CodeBook:
 
     def decode(self, codes: npt.NDArray[np.integer]) -> FloatArray:
         """What ``codes`` stand for."""
-        return self.values[codes]
+        return np.take(self.values, codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +103,23 @@ class Float8:
     @property
     def values(self) -> FloatArray:
         """What codes stand for, in the order of the codes, those that are no numbers among them."""
-        return np.arange(256, dtype=np.uint8).view(getattr(ml_dtypes, self.type)).astype(np.float32)
+        floats: FloatArray = np.arange(256, dtype=np.uint8).view(self.dtype).astype(np.float32)
+        return floats
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The numpy dtype (from ``ml_dtypes``)."""
+        found: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, self.type))
+        return found
 
     @property
     def largest(self) -> float:
         """The largest finite value."""
-        return float(ml_dtypes.finfo(getattr(ml_dtypes, self.type)).max)
+        return float(ml_dtypes.finfo(self.dtype).max)
 
     def decode(self, codes: npt.NDArray[np.integer]) -> FloatArray:
         """What ``codes`` stand for."""
-        return self.values[codes]
+        return np.take(self.values, codes)
 
 
 Codes = Integers | CodeBook | Float8
@@ -202,7 +209,7 @@ class Rounding(Enum):
     """How values find their codes where somebody quantizes to a format."""
 
     NEAREST = "nearest"
-    """The scale lets the largest magnitude be the largest code; for activations, and where it cannot matter."""
+    """The scale lets the largest magnitude be the largest code; as for activations."""
     SEARCHED = "searched"
     """Of several scales the one with the least squared error."""
     GGML = "ggml"
@@ -248,6 +255,22 @@ class QuantFormat:
     def block_size(self) -> int:
         """What rows must be a multiple of: the largest group there is."""
         return self.scale.largest_size or 1
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether codes stand for whole numbers of eight bits, as products of codes need them."""
+        return isinstance(self.codes, Integers) or (
+            isinstance(self.codes, CodeBook) and self.codes.is_integer
+        )
+
+    def multiplies(self, rows: QuantFormat) -> bool:
+        """Whether weights in this format and ``rows`` in another can be multiplied code by code.
+
+        Then either's groups divide the other's, and rows are symmetric.
+        """
+        sizes = self.group_size, rows.group_size
+        fits = None in sizes or max(map(int, filter(None, sizes))) % min(map(int, filter(None, sizes))) == 0
+        return fits and self.is_integer and isinstance(rows.codes, Integers) and rows.offset is None
 
     @cached_property
     def components(self) -> tuple[Component, ...]:

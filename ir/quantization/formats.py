@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 
 from ..errors import IRError
 from .format import (
@@ -82,9 +82,7 @@ FORMATS: dict[str, QuantFormat] = {
             Factor("e4m3", 16, of=Factor("float32", None)),
             rounding=Rounding.NEAREST,
         ),
-        QuantFormat(
-            "dynamic_int8_g32", Integers(8), Factor("float32", 32), rounding=Rounding.NEAREST
-        ),
+        QuantFormat("dynamic_int8_g32", Integers(8), Factor("float32", 32), rounding=Rounding.NEAREST),
     )
 }
 """Formats with names of their own. ``dynamic_`` ones are for activations, found while the model runs."""
@@ -108,7 +106,7 @@ _SCALES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "e8m0": "e8m0
 _FLOAT8 = {"e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def find_format(name: str) -> QuantFormat:
     """The format called ``name``; raises :class:`IRError` that lists those there are.
 
@@ -125,7 +123,7 @@ def find_format(name: str) -> QuantFormat:
 
 
 def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
-    """The format that the parts of a name describe, None where they do not fit or say what needs no saying."""
+    """The format that the parts of a name describe, None where they do not fit."""
     default = "f16" if match["bits"] else "f32"
     if match["scale"] == default or (match["zero"] and not match["bits"]):
         return None

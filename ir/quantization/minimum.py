@@ -51,26 +51,24 @@ class _Rounding:
     def run(self) -> tuple[Stored, FloatArray]:
         """What to store, and codes ``[..., g, size]``: the best of what was fitted."""
         scales, minima = self._search()
-        blocks = self._offset.factor.of is not None
-        best: tuple[Stored, FloatArray] | None = None
-        best_error = np.zeros(())
         stored = self._store(scales, minima)
-        for _ in range(_REFITS + 1):
-            fit = self._decode(stored)
-            codes = self._round(*fit)
-            error = self._error(codes, *fit)
-            if blocks:
-                assert stored["super_scales"] is not None
-                error = error.reshape(*stored["super_scales"].shape, -1).sum(axis=-1)
-            if best is None:
-                best, best_error = (stored, codes), error
-            else:
-                better = error < best_error
-                best = self._choose(better, (stored, codes), best)
-                best_error = np.where(better, error, best_error)
-            stored = self._refit(stored, codes)
-        assert best is not None
+        best, best_error = self._judge(stored)
+        found = best
+        for _ in range(_REFITS):
+            found, error = self._judge(self._refit(*found))
+            better = error < best_error
+            best = self._choose(better, found, best)
+            best_error = np.where(better, error, best_error)
         return best
+
+    def _judge(self, stored: Stored) -> tuple[tuple[Stored, FloatArray], FloatArray]:
+        """``stored`` with the codes it gives, and their error, by group or by super-block."""
+        fit = self._decode(stored)
+        codes = self._round(*fit)
+        error = self._error(codes, *fit)
+        if stored["super_scales"] is not None:
+            error = error.reshape(*stored["super_scales"].shape, -1).sum(axis=-1)
+        return (stored, codes), error
 
     def _choose(
         self, better: npt.NDArray[np.bool_], new: tuple[Stored, FloatArray], old: tuple[Stored, FloatArray]
@@ -125,7 +123,15 @@ class _Rounding:
         minima = _quotient(of_squares * self._sum - of_codes * of_products, determinant)
         alone = _quotient(of_products, of_squares)
         is_usable = (minima <= 0) & (scales > 0)
-        return np.where(is_usable, scales, np.maximum(alone, 0)), np.where(is_usable, minima, 0)
+        scales, minima = np.where(is_usable, scales, np.maximum(alone, 0)), np.where(is_usable, minima, 0)
+        if self._offset.role is not OffsetRole.ZERO_POINT or self._offset.factor.integer_bits is None:
+            return scales, minima
+        # Minima must be whole numbers of codes; scales are then fitted to the codes' distances from these.
+        zeros = np.clip(np.rint(divided(-minima, scales)), 0, self._largest)
+        distances = codes - zeros[..., None]
+        energy = (distances * distances * self._importance).sum(axis=-1)
+        scales = np.maximum(_quotient((distances * self._weighted).sum(axis=-1), energy), 0)
+        return scales, -scales * zeros
 
     def _store(self, scales: FloatArray, minima: FloatArray) -> Stored:
         stored, super_scales = encode_factor(self._format.scale, scales)

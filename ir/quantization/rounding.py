@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -53,9 +52,7 @@ def quantize(
         _round_rows(rows[start : start + at_once].astype(np.float32), quant_format, wide)
         for start in range(0, max(len(rows), 1), at_once)
     ]
-    joined = {
-        name: np.concatenate([part.components[name] for part in parts]) for name in parts[0].components
-    }
+    joined = {name: np.concatenate([part.components[name] for part in parts]) for name in parts[0].components}
     return QuantizedArray(quant_format, **{k: v.reshape(*lead, v.shape[-1]) for k, v in joined.items()})
 
 
@@ -103,7 +100,7 @@ def _round_to(groups: FloatArray, scales: FloatArray, codes: Codes) -> FloatArra
         return np.clip(np.rint(scaled), codes.smallest, codes.largest)
     if isinstance(codes, Float8):
         bounded = np.clip(scaled, -codes.largest, codes.largest)
-        return bounded.astype(getattr(ml_dtypes, codes.type)).astype(np.float32)
+        return bounded.astype(codes.dtype).astype(np.float32)
     ascending = np.unique(codes.values)
     between = (ascending[1:] + ascending[:-1]) / 2
     return ascending[np.searchsorted(between, scaled)]
@@ -114,7 +111,7 @@ def _codes_of(values: FloatArray, codes: Codes) -> npt.NDArray[np.integer[Any]]:
     if isinstance(codes, Integers):
         return values.astype(np.int8 if codes.signed else np.uint8)
     if isinstance(codes, Float8):
-        return values.astype(getattr(ml_dtypes, codes.type)).view(np.uint8)
+        return values.astype(codes.dtype).view(np.uint8)
     ascending, first = np.unique(codes.values, return_index=True)
     return first.astype(np.uint8)[np.searchsorted(ascending, values)]
 

@@ -172,7 +172,7 @@ def original(module: Module, name: str, weights: WeightSource) -> np.ndarray:
 
 def assert_as_good(found: QuantizedArray, expected: QuantizedArray, values: np.ndarray) -> None:
     """Sums that round differently may choose another scale, but only where two are equally good."""
-    size = found.format.group_size
+    size = found.format.block_size
     same = found.scales == expected.scales
     assert same.mean() > 0.9
     groups = (*same.shape, size)

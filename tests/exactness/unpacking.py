@@ -65,7 +65,7 @@ def _unpack_codes(
     fours = codes.reshape(len(codes), -1, BLOCK, 4)
     if element.bits == 4:
         fours = np.stack([fours & 15, fours >> 4], axis=2).reshape(len(codes), -1, BLOCK, 4)
-    rows = fours.transpose(0, 2, 1, 3).reshape(-1, inputs).astype(np.int16) + element.smallest
+    rows = fours.transpose(0, 2, 1, 3).reshape(-1, inputs).astype(np.int16) + element.codes.smallest
     assert not rows[outputs:].any(), "what fills the last block is not zero"
-    found = scales.transpose(0, 2, 1).reshape(-1, inputs // element.group_size)
+    found = scales.transpose(0, 2, 1).reshape(-1, inputs // element.block_size)
     return QuantizedArray(element, rows[:outputs].astype(np.int8), found[:outputs])

@@ -252,9 +252,11 @@ def test_rope_turns_neighbours_and_keeps_the_rest() -> None:
     np.testing.assert_array_equal(result[..., 6:], x[..., 6:])
 
 
-@pytest.mark.parametrize("weights", ["int4_g32", "int8_g32"])
+@pytest.mark.parametrize(
+    "weights", ["int4_g32", "int8_row", "q4_1", "q3_k", "q4_k", "iq4_xs", "nvfp4", "int4_g64_z", "int8_row_z"]
+)
 def test_quantized_linear_multiplies_what_was_rounded(weights: str) -> None:
-    x, w, bias = rows(3, 64), rows(5, 64), rows(5)
+    x, w, bias = rows(3, 256), rows(5, 256), rows(5)
     quantized_x, quantized_w = quantize(x, find_format("dynamic_int8_g32")), quantize(w, find_format(weights))
     builder = GraphBuilder()
     value = builder.input("x", x.shape, ScalarType.FLOAT32)
@@ -281,6 +283,24 @@ def test_quantized_embedding_is_rows_of_the_rounded_table() -> None:
     np.testing.assert_array_equal(result, dequantize(table)[[6, 0, 6]])
 
 
+@pytest.mark.parametrize("element", ["int4_g32", "q4_k", "fp8_e4m3_row", "nf4_g64"])
+def test_rows_of_quantized_tensors_are_moved_as_they_are(element: str) -> None:
+    values = {name: quantize(rows(6, 256), find_format(element)) for name in ("a", "b")}
+    builder = GraphBuilder()
+    a, b = (builder.input(name, (6, 256), find_format(element)) for name in values)
+    joined = builder.emit("concat", a, b, axis=0)
+    by_head = builder.emit("reshape", joined, shape=(3, 4, 256))
+    turned = builder.emit("transpose", by_head, axes=(1, 0, 2))
+    taken = builder.emit("slice", turned, axis=1, start=1, stop=3)
+    results = [builder.emit("stack", taken, taken), builder.emit("repeat", taken, axis=0, times=2)]
+    graph = builder.build(*(builder.emit("cast", result, to="float32") for result in results))
+    stacked, repeated = compute(graph, values)
+    expected = np.concatenate([dequantize(value) for value in values.values()])
+    expected = expected.reshape(3, 4, 256).transpose(1, 0, 2)[:, 1:]
+    np.testing.assert_array_equal(stacked, np.stack([expected, expected]))
+    np.testing.assert_array_equal(repeated, np.repeat(expected, 2, axis=0))
+
+
 F32, F16, I32 = ScalarType.FLOAT32, ScalarType.FLOAT16, ScalarType.INT32
 
 
@@ -295,7 +315,9 @@ def typed(element: str, *shape: int | str) -> TensorType:
         ("add", [typed("float32", "tokens"), typed("float32", "rows")], {}, "do not broadcast"),
         ("add", [typed("float32", 4), typed("float16", 4)], {}, "element types differ"),
         ("cast", [typed("float32", 4)], {"to": "float8"}, "'float8' is no scalar type"),
-        ("cast", [typed("int8_g32", 32)], {"to": "float32"}, "is quantized where a scalar type is needed"),
+        ("transpose", [typed("int8_g32", 5, 32)], {"axes": (1, 0)}, "does not keep the rows of"),
+        ("concat", [typed("q4_k", 5, 256)] * 2, {"axis": 1}, "does not keep the rows of"),
+        ("slice", [typed("int8_g32", 64)], {"axis": 0, "start": 0, "stop": 32}, "does not keep the rows of"),
         ("reshape", [typed("float32", "tokens", 6)], {"shape": ("tokens", 7)}, "does not reshape"),
         ("reshape", [typed("float32", "tokens", 6)], {"shape": ("rows", 6)}, "does not reshape"),
         ("transpose", [typed("float32", 2, 3)], {"axes": (0, 0)}, "do not permute"),
@@ -313,7 +335,7 @@ def typed(element: str, *shape: int | str) -> TensorType:
             "linear",
             [typed("dynamic_int8_g32", "t", 32), typed("float32", 5, 32)],
             {},
-            "need a weight in groups of 32",
+            "need a weight of whole numbers",
         ),
         (
             "linear",
@@ -323,7 +345,7 @@ def typed(element: str, *shape: int | str) -> TensorType:
         ),
         ("embedding", [typed("float32", 5, 3), typed("int64", "t")], {}, "token ids must be int32[n]"),
         ("quantize", [typed("int32", 32)], {"format": "int8_g32"}, "must be of floats"),
-        ("quantize", [typed("float32", 33)], {"format": "int8_g32"}, "multiple of its group size"),
+        ("quantize", [typed("float32", 33)], {"format": "int8_g32"}, "multiple of its block size"),
         (
             "rope",
             [typed("float32", "t", 2, 8)] + [typed("float32", "t", 8)] * 2,

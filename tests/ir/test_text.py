@@ -179,7 +179,7 @@ def test_long_constants_are_compact() -> None:
         ("module", "modul", 1, 1, "'module' is expected, not 'modul'"),
         ('"small"', "small", 1, 8, "a string is expected, not 'small'"),
         ("bfloat16[4])\n{", "float17[4])\n{", 4, 14, "no element type or quantization format 'float17'"),
-        ("int32[tokens]", "int8_g32[tokens]", 10, 22, "last dimension that is a multiple of its group size"),
+        ("int32[tokens]", "int8_g32[tokens]", 10, 22, "last dimension that is a multiple of its block size"),
         ("cast(%token_ids", "cast(%tokens", 13, 30, "'%tokens' is not defined"),
         ("cast(%token_ids", "cast(%x", 13, 30, "not defined before its own operation"),
         ("cast(", "kast(", 13, 25, "no operator 'kast'"),

@@ -191,7 +191,7 @@ def test_codes(
     """Each row is what the kernels for one matrix make of it, alone; 2053 outputs are spans of blocks."""
     element, dynamic = find_format(name), find_format("dynamic_int8_g32")
     random = np.random.default_rng(outputs)
-    isa, shape = machine.isa, (outputs, inputs, element.bits, 32, element.scale_type)
+    isa, shape = machine.isa, (outputs, inputs, element.bits, 32, element.scale.type)
     weight = quantize(random.standard_normal((EXPERTS, outputs, inputs)).astype(np.float32), element)
     bias = random.standard_normal((EXPERTS, outputs)).astype(np.float32)
     view = Rows(inputs, inputs + 9, 4)

@@ -48,7 +48,7 @@ def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> 
         pack(QuantizedArray(element, codes, scales), Layout.BLOCKED)
         for codes, scales in zip(weight.codes, weight.scales, strict=True)
     ]
-    matrix = CodedMatrix(outputs, inputs, element.bits, element.group_size, element.scale_type)
+    matrix = CodedMatrix(outputs, inputs, element.bits, element.block_size, element.scale.type)
     view = Rows.dense(heads * inputs)
     rounding = machine.build(quantize_rows(machine.isa, "kernel", view, 32))
     kernel = machine.build(head_linear_quantized(machine.isa, "kernel", heads, matrix))

@@ -84,7 +84,7 @@ def multiplied(x: QuantizedArray, weight: QuantizedArray) -> Floats:
 def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias: bool) -> None:
     element = find_format(name)
     make = linear_quantized(
-        machine.isa, "kernel", outputs, inputs, element.bits, 32, element.scale_type, has_bias
+        machine.isa, "kernel", outputs, inputs, element.bits, 32, element.scale.type, has_bias
     )
     kernel = machine.build(make)
     random = np.random.default_rng(outputs)
@@ -114,8 +114,8 @@ def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign:
     kernel = machine.build(
         linear_quantized(machine.isa, "kernel", 20, 32, element.bits, 32, "float16", False)
     )
-    codes = np.full((20, 32), element.smallest, np.int8)
-    codes[::2] = element.largest
+    codes = np.full((20, 32), element.codes.smallest, np.int8)
+    codes[::2] = element.codes.largest
     weight = QuantizedArray(element, codes, np.ones((20, 1), np.float16))
     x = np.full((3, 32), 127 * sign, np.int8)
     x[1] = -127

@@ -178,7 +178,7 @@ def test_embedding(machine: Machine, kind: str, vocabulary: int) -> None:
     quantized = None
     if kind.endswith("g32"):
         element = find_format(kind)
-        table, quantized = quantize(table, element), (element.bits, 32, element.scale_type)
+        table, quantized = quantize(table, element), (element.bits, 32, element.scale.type)
     else:
         table = table.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
     arrays = pack(table, Layout.BLOCKED)

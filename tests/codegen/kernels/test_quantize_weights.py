@@ -83,7 +83,7 @@ def quantize_with(weight: np.ndarray, scales: np.ndarray, element: QuantFormat) 
     """The nearest codes for given scales."""
     wide = np.repeat(scales.astype(np.float32), 32, axis=1)
     inverse = np.divide(np.float32(1), wide, out=np.zeros_like(wide), where=wide != 0)
-    codes = np.clip(np.rint(weight * inverse), element.smallest, element.largest)
+    codes = np.clip(np.rint(weight * inverse), element.codes.smallest, element.codes.largest)
     return QuantizedArray(element, codes.astype(np.int8), scales)
 
 
