@@ -48,6 +48,9 @@ _COMMANDS = {
         ".runtime.commands.verify", "verify", "Compare an artifact with the model it was made of."
     ),
     "inspect": _Entry(".runtime.commands.inspect", "inspect", "Show what is in an artifact."),
+    "models": _Entry(
+        ".frontend.commands", "models_command", "List the models that are known, and what was checked."
+    ),
     "targets": _Entry(
         ".codegen.commands", "targets_command", "Show what this host has, and what can be built for."
     ),

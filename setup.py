@@ -19,5 +19,6 @@ found = find_packages(include=[pattern for room in ROOMS for pattern in (room, f
 setup(
     packages=["ingot", *(f"ingot.{name}" for name in found)],
     package_dir={"ingot": "."},
+    package_data={"ingot.frontend.catalog": ["checked.json"]},
     cmdclass={"build_py": BuildWithoutSetup},
 )

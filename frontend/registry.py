@@ -10,7 +10,14 @@ from ..ir.errors import ConfigError
 from .configs import Fields
 from .models import EncoderFamily, Family
 
-__all__ = ["find_encoder", "find_family", "is_registered", "supported_architectures"]
+__all__ = [
+    "RegisteredFamily",
+    "find_encoder",
+    "find_family",
+    "is_registered",
+    "registered_families",
+    "supported_architectures",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,26 @@ _ARCHITECTURES: Mapping[str, _Entry] = {
     "XLMRobertaModel": _Entry("xlm-roberta", "roberta"),
     "XLMRobertaForSequenceClassification": _Entry("xlm-roberta", "roberta"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFamily:
+    """A ``model_type`` and the names that ``architectures`` in its ``config.json`` may have."""
+
+    model_type: str
+    architectures: tuple[str, ...]
+
+
+def registered_families() -> tuple[RegisteredFamily, ...]:
+    """All there are, by their ``model_type``."""
+    model_types = sorted({entry.model_type for entry in _ARCHITECTURES.values()})
+    return tuple(
+        RegisteredFamily(
+            model_type,
+            tuple(name for name, entry in _ARCHITECTURES.items() if entry.model_type == model_type),
+        )
+        for model_type in model_types
+    )
 
 
 def supported_architectures() -> tuple[str, ...]:

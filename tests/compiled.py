@@ -55,6 +55,7 @@ def compile_tiny(
     max_seq_len: int | None = None,
     targets: Sequence[str] = ("cpu",),
     stored: str = "float32",
+    frontend: str = "auto",
     **model: Any,
 ) -> Path:
     """The artifact of a tiny checkpoint, compiled below ``parent`` unless it was before.
@@ -65,10 +66,11 @@ def compile_tiny(
         quant: as :func:`ingot.codegen.compile_model` takes it, and so are ``dtype``, ``page_size``,
             ``max_seq_len`` and ``targets``.
         stored: dtype of the checkpoint on disk.
+        frontend: as the other options; ``export`` traces the model.
         model: further arguments of :func:`.tiny_models.make_tiny`.
     """
     folder = make_tiny(architecture, parent, dtype=stored, **model)
-    described = json.dumps([folder.name, quant, dtype, page_size, max_seq_len, list(targets)])
+    described = json.dumps([folder.name, quant, dtype, page_size, max_seq_len, list(targets), frontend])
     output = parent / f"{folder.name}-{hashlib.sha256(described.encode()).hexdigest()[:10]}.ingot"
     if not output.exists():
         compile_model(
@@ -79,6 +81,7 @@ def compile_tiny(
             page_size=page_size,
             max_seq_len=max_seq_len,
             targets=targets,
+            frontend=frontend,
         )
     return output
 

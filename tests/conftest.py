@@ -20,6 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite what the cases in tests/golden expect"
     )
+    parser.addoption(
+        "--update-checked", action="store_true", help="write what was measured down for 'ingot models'"
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Collects the largest difference of each comparison and prints them all at the end."""
+"""Collects the largest difference of each comparison, prints them at the end, writes them down if asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from .checked import Findings, update_families
+
 _LARGEST = pytest.StashKey[dict[str, float]]()
+_FOUND = pytest.StashKey[dict[str, Findings]]()
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +36,20 @@ def record(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
         largest[label] = max(difference, largest.get(label, 0.0))
 
     return note
+
+
+@pytest.fixture(scope="session")
+def findings(pytestconfig: pytest.Config) -> Callable[[str], Findings]:
+    """Where a family's findings are collected, by its model type, for ``--update-checked``."""
+    found = pytestconfig.stash.setdefault(_FOUND, {})
+    return lambda model_type: found.setdefault(model_type, Findings())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down what was found, where that was asked for."""
+    found = session.config.stash.get(_FOUND, {})
+    if found and session.config.getoption("--update-checked"):
+        update_families(found)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,4 +1,7 @@
-"""Artifacts in float32 against ``transformers``: log-probabilities within 1e-4, greedy tokens the same."""
+"""Artifacts in float32 against ``transformers``: log-probabilities within 1e-4, greedy tokens the same.
+
+What is found is what ``ingot models`` tells of a family; ``--update-checked`` writes it down.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from ingot import SamplingParams
+from ingot.ir import parse_module
+from ingot.ir.errors import IngotError
 from ingot.runtime.engine.engine import Engine
 
 from ..compiled import compile_tiny
 from ..tiny_models import make_tiny, reference_log_probs
+from .checked import Findings, layer_kinds
 
 LENGTHS = (71, 1, 33, 16)
 SEQUENCES = [np.random.default_rng(seed).integers(0, 300, n).tolist() for seed, n in enumerate(LENGTHS)]
@@ -202,6 +208,7 @@ class Compiled:
     """A case's artifact and checkpoint."""
 
     label: str
+    frontend: str
     case: Case
     artifact: Path
     checkpoint: Path
@@ -211,22 +218,38 @@ class Compiled:
 
 
 def _params() -> Iterator[object]:
-    """All cases. Further settings of an architecture are in the slow run: compiling all takes minutes, and
-    most are compared in any run by what the interpreter makes of their graphs."""
+    """All cases, by both frontends.
+
+    By default run the first of each architecture and all of Llama's, as they are defined here. The others are
+    in the slow run: compiling all takes minutes, and most are compared in any run by what the interpreter
+    makes of their graphs.
+    """
     seen: set[str] = set()
     for name, case in CASES.items():
-        is_first = case.architecture not in seen
+        is_default = case.architecture not in seen or case.architecture == "llama"
         seen.add(case.architecture)
-        yield name if is_first or case.architecture == "llama" else pytest.param(name, marks=pytest.mark.slow)
+        marks = [] if is_default else [pytest.mark.slow]
+        yield pytest.param((name, "native"), marks=marks, id=name)
+        yield pytest.param((name, "export"), marks=[pytest.mark.slow], id=f"{name}; traced")
 
 
 @pytest.fixture(scope="module", params=_params())
-def compiled(request: pytest.FixtureRequest, parent: Path) -> Compiled:
-    case = CASES[request.param]
+def compiled(request: pytest.FixtureRequest, parent: Path, findings: Callable[[str], Findings]) -> Compiled:
+    label, frontend = request.param
+    case = CASES[label]
     length = 128 if case.stepwise else None
-    artifact = compile_tiny(case.architecture, parent, max_seq_len=length, **case.model)
+    try:
+        artifact = compile_tiny(
+            case.architecture, parent, max_seq_len=length, frontend=frontend, **case.model
+        )
+    except IngotError as error:
+        if frontend == "native":
+            raise
+        findings(case.architecture).add(frontend, label, str(error))
+        pytest.skip(f"refused: {error}")
     options = {{"stored": "dtype"}.get(name, name): value for name, value in case.model.items()}
-    return Compiled(request.param, case, artifact, make_tiny(case.architecture, parent, **options))
+    checkpoint = make_tiny(case.architecture, parent, **options)
+    return Compiled(label, frontend, case, artifact, checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -236,14 +259,20 @@ def engine(compiled: Compiled) -> Iterator[Engine]:
 
 
 def test_log_probabilities_are_those_of_the_reference(
-    compiled: Compiled, engine: Engine, record: Callable[[str, float], None]
+    compiled: Compiled,
+    engine: Engine,
+    record: Callable[[str, float], None],
+    findings: Callable[[str], Findings],
 ) -> None:
     expected = compiled.reference(SEQUENCES[0])
     assert expected.std() > 0.5, "logits are flat: the comparison would say nothing"
     found = engine.score(SEQUENCES[0])
     assert found.shape == expected.shape
     difference = float(np.abs(found - expected).max())
-    record(compiled.label, difference)
+    record(compiled.label if compiled.frontend == "native" else f"{compiled.label}; traced", difference)
+    module = parse_module((compiled.artifact / "ir" / "paged.ir").read_text())
+    found_of_family = findings(compiled.case.architecture)
+    found_of_family.add(compiled.frontend, compiled.label, difference, layer_kinds(module))
     assert difference <= TOLERANCE
 
 

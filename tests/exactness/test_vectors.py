@@ -16,10 +16,12 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from ingot.codegen import compile_model
+from ingot.ir import parse_module
 from ingot.runtime.engine.engine import Engine
 
 from ..compiled import WHOLE_GROUPS
 from ..vector_models import Dense, Embedder, make_embedder, make_encoder, rerank_logits
+from .checked import Findings, layer_kinds
 
 TOLERANCE = 1e-5
 LENGTHS = (5, 68, 1, 33, 16, 64, 2)
@@ -80,6 +82,8 @@ def compile_embedder(embedder: Embedder, parent: Path, **options: Any) -> Path:
 @dataclass(frozen=True)
 class Compiled:
     label: str
+    architecture: str
+    artifact: Path
     embedder: Embedder
     engine: Engine
 
@@ -88,17 +92,23 @@ class Compiled:
 def compiled(request: pytest.FixtureRequest, parent: Path) -> Iterator[Compiled]:
     case = CASES[request.param]
     embedder = make_embedder(case.architecture, parent, **case.model)
-    with Engine(compile_embedder(embedder, parent, dtype="float32"), max_num_batched_tokens=100) as engine:
-        yield Compiled(request.param, embedder, engine)
+    artifact = compile_embedder(embedder, parent, dtype="float32")
+    with Engine(artifact, max_num_batched_tokens=100) as engine:
+        yield Compiled(request.param, case.architecture, artifact, embedder, engine)
 
 
-def test_vectors_are_those_of_the_reference(compiled: Compiled, record: Callable[[str, float], None]) -> None:
+def test_vectors_are_those_of_the_reference(
+    compiled: Compiled, record: Callable[[str, float], None], findings: Callable[[str], Findings]
+) -> None:
     expected = compiled.embedder.reference(SEQUENCES)
     found = compiled.engine.embed(SEQUENCES)
     assert found.shape == expected.shape
     assert found.dtype == np.float32
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
-    record(f"vectors: {compiled.label}", difference)
+    label = f"vectors: {compiled.label}"
+    record(label, difference)
+    module = parse_module((compiled.artifact / "ir" / "ragged.ir").read_text())
+    findings(compiled.architecture).add("native", label, difference, layer_kinds(module))
     assert difference <= TOLERANCE
     if compiled.embedder.normalize:
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .tree import ROOMS, ROOT, package_files
+from .tree import DATA_FILES, ROOMS, ROOT, package_files
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def _run(installed: Path, *line: str) -> str:
 def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert sorted(names) == sorted(f"ingot/{path.as_posix()}" for path in package_files())
+    expected = (*package_files(), *DATA_FILES)
+    assert sorted(names) == sorted(f"ingot/{path.as_posix()}" for path in expected)
 
 
 def test_it_runs_outside_the_repository(installed: Path) -> None:
@@ -68,6 +69,6 @@ def test_it_runs_outside_the_repository(installed: Path) -> None:
     assert "compile  Compile a model into an artifact." in by_script
 
 
-@pytest.mark.parametrize("command", ["compile", "run", "serve", "inspect", "targets"])
+@pytest.mark.parametrize("command", ["compile", "run", "serve", "inspect", "models", "targets"])
 def test_every_command_is_in_it(installed: Path, command: str) -> None:
     assert f"Usage: ingot {command}" in _run(installed, sys.executable, "-m", "ingot", command, "--help")

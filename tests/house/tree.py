@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["ROOMS", "ROOT", "package_files"]
+__all__ = ["DATA_FILES", "ROOMS", "ROOT", "package_files"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("ir", "targets", "frontend", "passes", "codegen", "runtime")
+DATA_FILES = (Path("frontend/catalog/checked.json"),)
+"""What the package holds besides, relative to the root."""
 
 
 def package_files() -> tuple[Path, ...]:
