@@ -169,6 +169,7 @@ CASES = {
     "gemma, tied": Case("gemma", {"tie_word_embeddings": True}),
     "gemma2, soft caps, windows": Case("gemma2", {"tie_word_embeddings": True}),
     "gemma3, two ropes, windows": Case("gemma3_text", {"tie_word_embeddings": True}),
+    "glm, neighbours turn": Case("glm", {"tie_word_embeddings": True}),
     "glm4, neighbours turn": Case("glm4"),
     "granite, multipliers": Case("granite", {"tie_word_embeddings": True, "attention_bias": True}),
     "olmo2, norms after": Case("olmo2"),
