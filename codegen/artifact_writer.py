@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from ..frontend import Model
 from ..ir.errors import CompileError
 from ..targets.manifest import ArrayRecord, FileRecord, ParameterRecord
 
 if TYPE_CHECKING:  # TVM is behind it, and what is refused here is refused before that is loaded
     from .preparing import PackedParameter
 
-__all__ = ["copy_tokenizer", "hash_tree", "staged_folder", "write_parameters"]
+__all__ = ["hash_tree", "staged_folder", "write_parameters", "write_tokenizer"]
 
 ALIGNMENT = 128
 """Bytes that every array's place in its file is a multiple of: two cache lines, which are fetched in pairs.
@@ -122,15 +123,25 @@ class _HashedFile:
         self.num_bytes += len(data)
 
 
-def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy the tokenizer, its chat template and the generation config; raises :class:`CompileError` without
-    one.
+def write_tokenizer(model: Model, folder: Path) -> None:
+    """Put the tokenizer, its chat template and the generation config of a model into an artifact's folder.
+
+    Raises:
+        CompileError: the model has no tokenizer.
+        ConfigError: it has one that is not supported.
     """
+    target = folder / "tokenizer"
+    if model.tokenizer is not None:
+        files = model.tokenizer()
+        target.mkdir()
+        for name, text in files.items():
+            (target / name).write_text(text, encoding="utf-8")
+        return
+    source = model.folder
     if not (source / "tokenizer.json").is_file():
         raise CompileError(
             f"{source} holds no tokenizer.json, which the runtime needs to read and write text"
         )
-    target = folder / "tokenizer"
     target.mkdir()
     for name in TOKENIZER_FILES:
         if (source / name).is_file():

@@ -120,7 +120,11 @@ def compile_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Compile MODEL, a Hugging Face folder or a hub id (org/name[@revision]), into an artifact."""
+    """Compile MODEL into an artifact.
+
+    MODEL is a Hugging Face folder, a GGUF file, or a hub id: org/name[@revision], with :FILE.gguf for one
+    file.
+    """
     # Seconds of imports, and only this command needs them.
     from .compiler import compile_model
     from .model_source import find_model

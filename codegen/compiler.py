@@ -28,7 +28,7 @@ from ..targets.manifest import (
     VectorRecord,
 )
 from .apart import Option, compile_apart
-from .artifact_writer import copy_tokenizer, hash_tree, staged_folder, write_parameters
+from .artifact_writer import hash_tree, staged_folder, write_parameters, write_tokenizer
 from .options import CompileOptions
 from .tvm_compiler import prepare_compiler
 
@@ -93,7 +93,7 @@ def compile_model(
     Where this process has loaded TVM's runtime for an engine, another process does it.
 
     Args:
-        source: a Hugging Face folder or a hub id.
+        source: a Hugging Face folder, a GGUF file or a hub id.
         output: the folder to make; ``NAME.ingot`` here unless given.
         targets: what to build machine code for, as :func:`ingot.targets.parse_target` reads it.
         quant: a scheme of :data:`ingot.passes.SCHEMES`, a format for all weights, or ``none``.
@@ -167,7 +167,7 @@ def _write_artifact(
     folder: Path, model: Model, options: CompileOptions, progress: CompileProgress
 ) -> Manifest:
     """Everything but the manifest, which is returned."""
-    copy_tokenizer(model.folder, folder)
+    write_tokenizer(model, folder)
     provenance = model.provenance_later()
     module, runs = _run_pipeline(model, options, folder, progress)
 

@@ -22,7 +22,7 @@ from ..frontend import load_model
 from ..ir.errors import CompileError
 from ..targets import parse_target
 from .apart import compile_apart
-from .model_source import find_model
+from .model_source import ModelSource, find_model
 
 __all__ = ["cache_folder", "cached_artifact"]
 
@@ -30,8 +30,6 @@ _LOG = logging.getLogger(__name__)
 
 _QUANT = "none"
 """Where nobody says how to compile, nothing is rounded."""
-
-_SOURCE_SUFFIXES = (".json", ".jinja", ".safetensors")
 
 
 def cache_folder() -> Path:
@@ -53,14 +51,14 @@ def cached_artifact(model: str) -> Path:
     made for.
 
     Args:
-        model: a Hugging Face folder or a hub id.
+        model: a Hugging Face folder, a GGUF file or a hub id.
 
     Raises:
         ModelError: the model cannot be taken in.
         CompileError: it cannot be built, or the cache cannot be written.
     """
     found = find_model(model)
-    artifact = cache_folder() / f"{found.name}-{_key(found.folder)}.ingot"
+    artifact = cache_folder() / f"{found.name}-{_key(found)}.ingot"
     if _is_artifact(artifact):
         _LOG.info("%s was compiled before: %s", model, artifact)
         return artifact
@@ -77,23 +75,14 @@ def _is_artifact(artifact: Path) -> bool:
     return (artifact / "manifest.json").is_file()
 
 
-def _key(folder: Path) -> str:
+def _key(found: ModelSource) -> str:
     """What an artifact depends on, as 16 hexadecimal digits.
 
     Files count by path, size and time, as for ``make``: hashing a checkpoint would outlast loading it.
     """
-    paths = (
-        sorted(
-            path
-            for path in (*folder.glob("*"), *folder.glob("[0-9]*_*/*"))
-            if path.suffix in _SOURCE_SUFFIXES
-        )
-        if folder.is_dir()
-        else []
-    )
-    stats = [(str(path.relative_to(folder)), path.stat()) for path in paths]
+    stats = [(str(path), path.stat()) for path in found.files]
     parts = {
-        "folder": str(folder),
+        "path": str(found.path),
         "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
         "quant": _QUANT,
         "target": parse_target("cpu").name,

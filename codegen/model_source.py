@@ -1,4 +1,4 @@
-"""What a user named, made certain: a folder, or one commit of a repository that has been downloaded."""
+"""What a user named, made certain: a folder, a file, or one commit of a repository that is downloaded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..frontend import load_model
+from ..frontend import gguf_name, gguf_parts, load_model
 
 __all__ = ["ModelSource", "find_model"]
+
+_SOURCE_SUFFIXES = (".json", ".jinja", ".safetensors", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,27 @@ class ModelSource:
 
     Attributes:
         name: what to call files that are made of it.
-        source: what to compile: a folder's absolute path, or ``org/name@commit``.
-        folder: where its files lie.
+        source: what to compile: an absolute path, or ``org/name@commit``.
+        path: the folder in which its files lie, or the GGUF file that it is.
     """
 
     name: str
     source: str
-    folder: Path
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that an artifact of it depends on, sorted."""
+        path = self.path
+        if not path.is_dir():
+            named = [path.with_name(name) for name in gguf_parts(path.name)]
+        else:
+            named = [
+                found
+                for found in (*path.glob("*"), *path.glob("[0-9]*_*/*"))
+                if found.suffix in _SOURCE_SUFFIXES
+            ]
+        return tuple(sorted(found for found in named if found.is_file()))
 
 
 def find_model(model: str) -> ModelSource:
@@ -35,11 +51,15 @@ def find_model(model: str) -> ModelSource:
     path = Path(model).expanduser()
     if path.exists():
         found = path.resolve()
-        return ModelSource(_file_name(found.name), str(found), found)
+        name = gguf_name(found.name) if found.is_file() else found.name
+        return ModelSource(_file_name(name), str(found), found)
     from .progress_bar import DownloadBar  # folders, the common case, do without
 
     with DownloadBar() as bar:
         taken_in = load_model(model, progress=bar)
+    if taken_in.tokenizer is not None:  # a file with all in it
+        (file, *_) = taken_in.weights.files
+        return ModelSource(_file_name(taken_in.name), str(file), file)
     repository = model.partition("@")[0]
     return ModelSource(_file_name(taken_in.name), f"{repository}@{taken_in.folder.name}", taken_in.folder)
 

@@ -1,6 +1,7 @@
 """From what users name (a folder, a hub id) to a model in plain operators and its weights."""
 
 from .configs import DecoderConfig, EncoderConfig, TracedConfig, VectorConfig
+from .gguf import gguf_name, gguf_parts
 from .load import FRONTENDS, Model, load_model
 from .registry import supported_architectures
 from .weights import SourceFile, WeightSource
@@ -14,6 +15,8 @@ __all__ = [
     "TracedConfig",
     "VectorConfig",
     "WeightSource",
+    "gguf_name",
+    "gguf_parts",
     "load_model",
     "supported_architectures",
 ]

@@ -8,9 +8,9 @@ given up, the files that had arrived whole stay.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, constants, get_token, snapshot_download
 from huggingface_hub.errors import (
@@ -25,10 +25,11 @@ from huggingface_hub.errors import (
 
 from ..ir.errors import HubError, IngotError
 from ._hub_bars import silent_bars
+from .gguf import gguf_parts
 from .progress import DownloadProgress
 from .weights.folder import INDEX_NAME, SINGLE_NAME, read_index
 
-__all__ = ["fetch_repository"]
+__all__ = ["fetch_gguf", "fetch_repository"]
 
 _DESCRIPTION_FILES = (
     "config.json",
@@ -51,6 +52,8 @@ _DESCRIPTION_FILES = (
     INDEX_NAME,
 )
 """All but the weights: which files hold those, the index says; others are copies in other formats."""
+
+_MOST_NAMED = 8
 
 _GIVE_TOKEN = "set HF_TOKEN, or log in with 'hf auth login'"
 
@@ -80,23 +83,7 @@ def fetch_repository(
         WeightError: the index of the weights is malformed.
     """
     address = endpoint or constants.ENDPOINT
-    bars = silent_bars(progress)
-
-    def fetch(commit: str | None, patterns: Sequence[str]) -> Path:
-        with _sentences(repository, revision, token, address):
-            return Path(
-                snapshot_download(
-                    repository,
-                    revision=commit,
-                    allow_patterns=list(patterns),
-                    token=token,
-                    endpoint=address,
-                    cache_dir=cache_folder,
-                    library_name="ingot",
-                    tqdm_class=bars,
-                )
-            )
-
+    fetch = _fetcher(repository, revision, token, progress, address, cache_folder)
     folder = fetch(revision, _DESCRIPTION_FILES)
     commit = folder.name  # so that both parts are of one commit, even if the branch moves in between
     weights = _weight_files(folder)
@@ -110,24 +97,101 @@ def fetch_repository(
     return folder
 
 
+def fetch_gguf(
+    repository: str,
+    file: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    progress: DownloadProgress | None = None,
+    endpoint: str | None = None,
+    cache_folder: Path | None = None,
+) -> Path:
+    """Bring one GGUF file of a repository into the cache, all parts of a split model; return the file.
+
+    Args:
+        repository: ``org/name``.
+        file: its path in the repository.
+        revision: as for :func:`fetch_repository`, and so are the others.
+
+    Raises:
+        HubError: as :func:`fetch_repository`, or the repository has no such file.
+    """
+    address = endpoint or constants.ENDPOINT
+    fetch = _fetcher(repository, revision, token, progress, address, cache_folder)
+    path = PurePosixPath(file)
+    names = [str(path.with_name(name)) for name in gguf_parts(path.name)]
+    folder = fetch(revision, [glob.escape(name) for name in names])
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise HubError(_explain_missing_file(repository, folder.name, missing[0], token, address))
+    return folder / file
+
+
+def _fetcher(
+    repository: str,
+    revision: str | None,
+    token: str | None,
+    progress: DownloadProgress | None,
+    endpoint: str,
+    cache_folder: Path | None,
+) -> Callable[[str | None, Sequence[str]], Path]:
+    """Brings what patterns match of a commit into the cache, and returns its folder."""
+    bars = silent_bars(progress)
+
+    def fetch(commit: str | None, patterns: Sequence[str]) -> Path:
+        with _sentences(repository, revision, token, endpoint):
+            return Path(
+                snapshot_download(
+                    repository,
+                    revision=commit,
+                    allow_patterns=list(patterns),
+                    token=token,
+                    endpoint=endpoint,
+                    cache_dir=cache_folder,
+                    library_name="ingot",
+                    tqdm_class=bars,
+                )
+            )
+
+    return fetch
+
+
 def _weight_files(folder: Path) -> list[str]:
     index = folder / INDEX_NAME
     return sorted(set(read_index(index).values())) if index.is_file() else [SINGLE_NAME]
 
 
+def _list_files(repository: str, commit: str, token: str | None, endpoint: str) -> list[str]:
+    """The repository's files; none where they cannot be listed, whatever keeps them from us."""
+    try:
+        return list(HfApi(endpoint=endpoint, token=token).list_repo_files(repository, revision=commit))
+    except Exception:  # the sentence stands without them
+        return []
+
+
 def _explain_absence(repository: str, commit: str, wanted: str, token: str | None, endpoint: str) -> str:
     """Say that ``wanted`` is not in the repository, and if that can be found out, what is."""
-    try:
-        names = HfApi(endpoint=endpoint, token=token).list_repo_files(repository, revision=commit)
-    except Exception:  # whatever keeps the listing from us, the sentence stands without it
-        names = []
+    names = _list_files(repository, commit, token, endpoint)
+    absence = f"{repository} on {endpoint} holds no {wanted}"
+    files = [name for name in names if name.endswith(".gguf")]
+    if files:
+        return f"{absence}, but GGUF files: name one of them, such as {repository}:{files[0]}"
     formats = [
         suffix
-        for suffix in (".gguf", ".bin", ".pth", ".onnx", ".h5", ".msgpack")
+        for suffix in (".pth", ".onnx", ".h5", ".msgpack")
         if any(name.endswith(suffix) for name in names)
     ]
     instead = f", only {', '.join(formats)} files" if formats else ""
-    return f"{repository} on {endpoint} holds no {wanted}{instead}; a model in safetensors is needed"
+    return f"{absence}{instead}; a model in safetensors is needed"
+
+
+def _explain_missing_file(repository: str, commit: str, wanted: str, token: str | None, endpoint: str) -> str:
+    names = _list_files(repository, commit, token, endpoint)
+    files = [name for name in names if name.endswith(".gguf")]
+    instead = f"; its GGUF files are {', '.join(files[:_MOST_NAMED])}" if files else ""
+    more = " and others" if len(files) > _MOST_NAMED else ""
+    return f"{repository} on {endpoint} has no file {wanted}{instead}{more}"
 
 
 @contextmanager

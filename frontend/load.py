@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from ..ir.errors import CompileError, ConfigError, ModelError
 from ..ir.graph import Module
 from .configs import DecoderConfig, EncoderConfig, Fields, TracedConfig, VectorConfig
+from .gguf import open_gguf
 from .json_file import read_json
 from .load_vectors import VectorModel, load_encoder, load_sentence_transformer
 from .models import EncoderFamily, Family
@@ -30,6 +31,9 @@ _LOG = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[^\s@]+)?")
 _COMPARED_ROWS = 4096
+
+GGUF_SUFFIX = ".gguf"
+"""What the names of files end with that are a model each, or a numbered part of one."""
 
 FRONTENDS = ("auto", "native", "export")
 """How a graph comes about: by the family's definition here, by tracing what transformers builds, or by the
@@ -48,6 +52,8 @@ class Model:
         folder: where the files lie; tokenizer and chat template are there too.
         vectors: for a model that gives a vector for a sequence and generates nothing, how it does.
         settings: files besides ``config.json`` that say so.
+        tokenizer: makes the files of the tokenizer, by name, for a model that is one file with all in it;
+            None where ``folder`` has them.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Model:
     folder: Path
     vectors: VectorConfig | None = None
     settings: tuple[Path, ...] = ()
+    tokenizer: Callable[[], Mapping[str, str]] | None = None
 
     @property
     def max_seq_len(self) -> int:
@@ -72,6 +79,8 @@ class Model:
         All bytes are read, which takes about a second a gigabyte; raises :class:`WeightError` where
         they cannot be.
         """
+        if self.tokenizer is not None:
+            return hash_files(self.weights.files)
         named = (
             self.folder / name for name in ("config.json", "generation_config.json", *_index(self.weights))
         )
@@ -100,8 +109,9 @@ def load_model(
     """Take a model in. Only headers are read: weights stay in their files until they are asked for.
 
     Args:
-        source: a Hugging Face folder, or a hub id, ``org/name`` or ``org/name@revision``. A folder that
-            exists is taken as one, even if it could be a hub id.
+        source: a Hugging Face folder, a GGUF file, or a hub id, ``org/name`` or ``org/name@revision``, with
+            ``:FILE.gguf`` behind it for one file of a repository. A folder that exists is taken as one, even
+            if it could be a hub id.
         frontend: one of :data:`FRONTENDS`.
         token: for the hub; without it ``HF_TOKEN`` or the login's.
         progress: told of bytes as they are downloaded.
@@ -110,7 +120,7 @@ def load_model(
         ConfigError: the configuration is missing, malformed or not supported.
         WeightError: tensors are missing, extra, mis-shaped, mis-typed or truncated.
         HubError: the repository cannot be had.
-        ModelError: ``source`` is neither a folder nor a hub id.
+        ModelError: ``source`` is neither a folder, nor a GGUF file, nor a hub id.
         CompileError: the model cannot be traced, where it has to be.
     """
     if frontend not in FRONTENDS:
@@ -118,17 +128,26 @@ def load_model(
     path, text = Path(source).expanduser(), str(source)
     if text and path.is_dir():
         return _load_folder(path, path.resolve().name, frontend)
-    if path.suffix.lower() == ".gguf" or ".gguf" in text.rpartition(":")[2].lower():
-        raise ModelError(f"{text} is a GGUF file, which is not supported yet: give a folder with safetensors")
     if path.is_file():
-        raise ModelError(f"{text} is a file: give the folder with config.json and model.safetensors")
-    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
+        if path.suffix.lower() != GGUF_SUFFIX:
+            raise ModelError(
+                f"{text} is a file: give the folder with config.json and model.safetensors, or a GGUF file"
+            )
+        return _load_gguf(path, frontend)
+    repository, _, file = text.partition(":")
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(repository) or not _is_file_of_hub(file):
         raise ModelError(
-            f"'{text}' is neither a folder that exists nor a hub id like org/name or org/name@revision"
+            f"'{text}' is neither a folder that exists nor a hub id like org/name or org/name@revision; "
+            "one GGUF file is PATH.gguf, or org/name:FILE.gguf"
         )
-    from .hub import fetch_repository  # imports an HTTP client, which folders do without
+    if not file and path.suffix.lower() == GGUF_SUFFIX:
+        raise ModelError(f"there is no file {text}; one of a repository is org/name:FILE.gguf")
+    from .hub import fetch_gguf, fetch_repository  # imports an HTTP client, which folders do without
 
-    repository, _, revision = source.partition("@")
+    repository, _, revision = repository.partition("@")
+    if file:
+        fetched = fetch_gguf(repository, file, revision=revision or None, token=token, progress=progress)
+        return _load_gguf(fetched, frontend)
     folder = fetch_repository(repository, revision=revision or None, token=token, progress=progress)
     return _load_folder(folder, repository.rpartition("/")[2], frontend)
 
@@ -138,7 +157,7 @@ def _load_folder(folder: Path, name: str, frontend: str) -> Model:
     transformer = folder if modules is None else modules.transformer
     fields = _read_json(transformer / "config.json")
     if fields is None:
-        raise ConfigError(f"{transformer} holds no config.json: a Hugging Face model folder is needed")
+        raise ConfigError(_explain_absence(transformer))
     if frontend == "export":
         require_transformers("the frontend 'export' traces models")
         if modules is not None:
@@ -168,12 +187,42 @@ def _load_decoder(folder: Path, name: str, fields: Mapping[str, object], family:
     eos_token_ids = generation.token_ids("eos_token_id") or config.eos_token_ids
     weights = open_weights(folder)
     config = _check_tie(replace(config, eos_token_ids=eos_token_ids), family, weights)
-    fitting = Fitting(weights)
+    return Model(name, config, _build(family, config, weights, name), weights, folder)
+
+
+def _build(
+    family: Family, config: DecoderConfig, weights: WeightSource, name: str, said_by: str = "config.json"
+) -> Module:
+    """The graph, of weights that are just those it needs."""
+    fitting = Fitting(weights, said_by)
     module = family.build(ModelBuilder(fitting.declare, fitting.holds), config, name)
     drafting = tuple(f"model.layers.{config.num_layers + n}." for n in range(config.num_draft_layers))
     tied = [family.head] if config.tie_word_embeddings else []
     fitting.finish(ignored=tied, ignored_below=drafting)
-    return Model(name, config, module, weights, folder)
+    return module
+
+
+def _load_gguf(path: Path, frontend: str) -> Model:
+    if frontend == "export":
+        raise CompileError(f"{path} is a GGUF file, and only Hugging Face folders are traced")
+    model = open_gguf(path)
+    module = _build(model.family, model.config, model.weights, model.name, "their metadata")
+    return Model(
+        model.name, model.config, module, model.weights, path.parent, tokenizer=model.tokenizer_files
+    )
+
+
+def _is_file_of_hub(file: str) -> bool:
+    """Whether what stands behind a hub id's colon can be a file of GGUF there; nothing at all can."""
+    parts = file.split("/")
+    return not file or (file.lower().endswith(GGUF_SUFFIX) and not {"", ".", ".."} & set(parts))
+
+
+def _explain_absence(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == GGUF_SUFFIX)
+    if files:
+        return f"{folder} holds no config.json but GGUF files: give one of them, such as {files[0]}"
+    return f"{folder} holds no config.json: a Hugging Face model folder is needed"
 
 
 def _trace(folder: Path, name: str) -> Model:

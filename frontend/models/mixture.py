@@ -18,7 +18,8 @@ class MixtureNames:
 
     Each expert has tensors of its own, whose names have its number, or ``gate_up`` and ``down`` hold those of
     all: ``[experts, 2 * intermediate_size, hidden_size]`` and ``[experts, hidden_size, intermediate_size]``.
-    Which of the two it is, the checkpoint says.
+    In place of ``gate_up`` there may be ``gate`` and ``up``, ``[experts, intermediate_size, hidden_size]``.
+    Which of these it is, the checkpoint says.
     """
 
     router: str = "mlp.gate"
@@ -27,6 +28,8 @@ class MixtureNames:
     expert_up: str = "mlp.experts.{expert}.up_proj.weight"
     expert_down: str = "mlp.experts.{expert}.down_proj.weight"
     gate_up: str = "mlp.experts.gate_up_proj"
+    gate: str = "mlp.experts.gate_proj"
+    up: str = "mlp.experts.up_proj"
     down: str = "mlp.experts.down_proj"
     shared: str = "mlp.shared_experts"
     shared_gate: str = "mlp.shared_expert_gate"
@@ -95,35 +98,52 @@ class MixtureOfExperts:
         return builder.emit("expert_linear", gated, down, experts)
 
     def _clamped(self, builder: ModelBuilder, x: Value, experts: Value) -> Value:
-        """The same for ``(up + 1) * gate * sigmoid(alpha * gate)``, gate and up within a limit.
-
-        Weights are stored ``[experts, inputs, outputs]``, and so that gate and up alternate.
-        """
-        config, names, hidden, wide = self.config, self.names, self.hidden_size, self.config.intermediate_size
-        count = config.num_experts
-        alpha, limit = config.clamped or (1.0, 0.0)
-        both = builder.weight(self._name(names.gate_up), count, hidden, 2 * wide)
-        biases = builder.float32_weight(self._name(f"{names.gate_up}_bias"), count, 2 * wide)
-        gate, up = (
-            builder.emit(
-                "expert_linear",
-                x,
-                builder.emit("transpose", _every_second(builder, both, first), axes=(0, 2, 1)),
-                experts,
-                _every_second(builder, biases, first),
-            )
-            for first in (0, 1)
-        )
+        """The same for ``(up + 1) * gate * sigmoid(alpha * gate)``, gate and up within a limit."""
+        alpha, limit = self.config.clamped or (1.0, 0.0)
+        (gate_weight, gate_bias), (up_weight, up_bias), (down, down_bias) = self._biased_weights(builder)
+        gate = builder.emit("expert_linear", x, gate_weight, experts, gate_bias)
+        up = builder.emit("expert_linear", x, up_weight, experts, up_bias)
         most, least = (builder.constant(scalar(number)) for number in (limit, -limit))
         gate = builder.emit("minimum", gate, most)
         up = builder.emit("maximum", builder.emit("minimum", up, most), least)
         steep = builder.emit("mul", gate, builder.constant(scalar(alpha)))
         opened = builder.emit("mul", gate, builder.emit("sigmoid", steep))
         gated = builder.emit("mul", builder.emit("add", up, builder.constant(scalar(1.0))), opened)
+        return builder.emit("expert_linear", gated, down, experts, down_bias)
+
+    def _biased_weights(self, builder: ModelBuilder) -> tuple[tuple[Value, Value], ...]:
+        """Gate, up and down of all experts, ``[experts, outputs, inputs]``, each with its bias.
+
+        Where gate and up are stored together, they alternate and weights are ``[experts, inputs, outputs]``.
+        """
+        names, hidden, wide = self.names, self.hidden_size, self.config.intermediate_size
+        count = self.config.num_experts
+
+        def bias(part: str, size: int) -> Value:
+            return builder.float32_weight(self._name(f"{part}_bias"), count, size)
+
+        if builder.holds(self._name(names.gate)):
+            return (
+                *(
+                    (builder.weight(self._name(part), count, wide, hidden), bias(part, wide))
+                    for part in (names.gate, names.up)
+                ),
+                (builder.weight(self._name(names.down), count, hidden, wide), bias(names.down, hidden)),
+            )
+        both, biases = (
+            builder.weight(self._name(names.gate_up), count, hidden, 2 * wide),
+            bias(names.gate_up, 2 * wide),
+        )
         down = builder.weight(self._name(names.down), count, wide, hidden)
-        bias = builder.float32_weight(self._name(f"{names.down}_bias"), count, hidden)
-        return builder.emit(
-            "expert_linear", gated, builder.emit("transpose", down, axes=(0, 2, 1)), experts, bias
+        return (
+            *(
+                (
+                    builder.emit("transpose", _every_second(builder, both, first), axes=(0, 2, 1)),
+                    _every_second(builder, biases, first),
+                )
+                for first in (0, 1)
+            ),
+            (builder.emit("transpose", down, axes=(0, 2, 1)), bias(names.down, hidden)),
         )
 
     def _weights(self, builder: ModelBuilder) -> tuple[Value, Value, Value]:
@@ -134,6 +154,11 @@ class MixtureOfExperts:
             both = builder.weight(self._name(names.gate_up), count, 2 * wide, hidden)
             gate = builder.emit("slice", both, axis=1, start=0, stop=wide)
             up = builder.emit("slice", both, axis=1, start=wide, stop=2 * wide)
+            return gate, up, builder.weight(self._name(names.down), count, hidden, wide)
+        if builder.holds(self._name(names.gate)):
+            gate, up = (
+                builder.weight(self._name(name), count, wide, hidden) for name in (names.gate, names.up)
+            )
             return gate, up, builder.weight(self._name(names.down), count, hidden, wide)
         return (
             self._stacked(builder, names.expert_gate, wide, hidden),

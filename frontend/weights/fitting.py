@@ -18,10 +18,14 @@ _MOST_NAMED = 3
 
 
 class Fitting:
-    """Collects what an architecture asks for while its graph is made, then says all that is wrong at once."""
+    """Collects what an architecture asks for while its graph is made, then says all that is wrong at once.
 
-    def __init__(self, weights: WeightSource) -> None:
+    ``configuration`` is how messages call what says which tensors there should be.
+    """
+
+    def __init__(self, weights: WeightSource, configuration: str = "config.json") -> None:
         self._weights = weights
+        self._configuration = configuration
         self._names = frozenset(weights.names)
         self._asked: set[str] = set()
         self._missing: list[str] = []
@@ -39,7 +43,7 @@ class Fitting:
             self._misfit(name, "float32, float16 or bfloat16 is needed")
             return made_up
         if found.shape != shape:
-            self._misfit(name, f"config.json asks for the shape [{', '.join(map(str, shape))}]")
+            self._misfit(name, f"{self._configuration} asks for the shape [{', '.join(map(str, shape))}]")
             return made_up
         return found
 
@@ -77,7 +81,8 @@ class Fitting:
             raise WeightError(f"the checkpoint in {where} lacks {_listed(missing)}{unasked}")
         if extra:
             raise WeightError(
-                f"the checkpoint in {where} has {_listed(extra)} that config.json gives no place for"
+                f"the checkpoint in {where} has {_listed(extra)} "
+                f"that {self._configuration} gives no place for"
             )
 
 
