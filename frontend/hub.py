@@ -179,7 +179,7 @@ def _explain_absence(repository: str, commit: str, wanted: str, token: str | Non
         return f"{absence}, but GGUF files: name one of them, such as {repository}:{files[0]}"
     formats = [
         suffix
-        for suffix in (".pth", ".onnx", ".h5", ".msgpack")
+        for suffix in (".bin", ".pth", ".onnx", ".h5", ".msgpack")
         if any(name.endswith(suffix) for name in names)
     ]
     instead = f", only {', '.join(formats)} files" if formats else ""

@@ -11,8 +11,11 @@ __all__ = ["FACTORS", "LONG_FACTORS", "SHORT_FACTORS", "read_rope_scaling"]
 FACTORS = "rope_freqs.weight"
 """A tensor with what each frequency is divided by: Llama 3.1's way to longer sequences, worked out."""
 
-LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
-"""Likewise for sequences longer than the model was first made for, and for others."""
+LONG_FACTORS = "rope_factors_long.weight"
+"""Likewise for sequences longer than the model was first made for."""
+
+SHORT_FACTORS = "rope_factors_short.weight"
+"""Likewise for others, where those are there."""
 
 
 def read_rope_scaling(

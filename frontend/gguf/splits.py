@@ -44,7 +44,7 @@ def open_parts(path: Path) -> tuple[GgufFile, ...]:
         if (count, _said(file, _NUMBER_KEY, 0)) != (len(files), number):
             raise WeightError(
                 f"{file.path} says that it is file {_said(file, _NUMBER_KEY, 0) + 1} of {count}, its name "
-                f"that it is {number + 1} of {len(files)}: keep the names that a split model's files came with"
+                f"that it is {number + 1} of {len(files)}: keep the names that the files came with"
             )
     owners: dict[str, GgufFile] = {}
     for file in files:

@@ -18,7 +18,7 @@ _OTHER_FORMATS = {
     ".bin": "PyTorch pickles, which can run code when they are read",
     ".pt": "PyTorch pickles, which can run code when they are read",
     ".pth": "PyTorch pickles, which can run code when they are read",
-    ".gguf": "GGUF files, which are not supported yet",
+    ".gguf": "GGUF files, each a model of its own: give one of them",
     ".onnx": "ONNX models",
     ".h5": "TensorFlow weights",
     ".msgpack": "Flax weights",

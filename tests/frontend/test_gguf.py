@@ -42,6 +42,13 @@ def check(folder: Path, path: Path, **options: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", GGUF_ARCHITECTURES)
+SOME = ("llama", "gemma3_text", "gpt_oss")
+"""Architectures that show most of what differs; the others are compared in the slow run."""
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=[] if name in SOME else pytest.mark.slow) for name in GGUF_ARCHITECTURES],
+)
 def test_architecture(tiny_parent: Path, tmp_path: Path, architecture: str) -> None:
     check(make_tiny(architecture, tiny_parent, **OF_FILES.get(architecture, {})), tmp_path / "tiny.gguf")

@@ -188,7 +188,7 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     [
         (
             {"model.Q4_0.gguf": b"x"},
-            r"holds no config.json, only .gguf files; a model in safetensors is needed",
+            r"holds no config.json, but GGUF files: name one of them, such as someone/tiny:model.Q4_0.gguf$",
         ),
         ({"config.json": b"{}", "pytorch_model.bin": b"x"}, r"holds no model.safetensors.*, only .bin files"),
         (

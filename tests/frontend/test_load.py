@@ -40,6 +40,8 @@ def test_public_names() -> None:
         "TracedConfig",
         "VectorConfig",
         "WeightSource",
+        "gguf_name",
+        "gguf_parts",
         "load_model",
         "supported_architectures",
     ]
@@ -215,8 +217,9 @@ def test_folder_without_weights(tmp_path: Path) -> None:
         ("a/b/c", "is neither a folder that exists nor a hub id"),
         ("", "'' is neither a folder that exists nor a hub id"),
         (Path("org/name"), "'org/name' is neither a folder that exists nor a hub id"),
-        ("models/tiny.gguf", "models/tiny.gguf is a GGUF file, which is not supported yet"),
-        ("org/name:tiny.Q4_0.gguf", "is a GGUF file, which is not supported yet"),
+        ("models/tiny.gguf", "there is no file models/tiny.gguf; one of a repository is org/name:FILE.gguf"),
+        ("org/name:../tiny.gguf", "one GGUF file is PATH.gguf, or org/name:FILE.gguf"),
+        ("org/name:tiny.bin", "one GGUF file is PATH.gguf, or org/name:FILE.gguf"),
     ],
 )
 def test_source_that_is_none(
