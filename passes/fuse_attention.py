@@ -15,8 +15,14 @@ __all__ = ["FuseAttention"]
 
 
 def _heads_first(name: str) -> Pattern:
-    """``[tokens, heads, head_dim]`` with the heads in front."""
-    return apply("transpose", Wildcard(name), axes=(1, 0, 2))
+    """``[tokens, heads, head_dim]`` with the heads in front, in one step or in two."""
+    columns_first = apply("transpose", Wildcard(name), axes=(1, 2, 0))
+    return OneOf(
+        (
+            apply("transpose", Wildcard(name), axes=(1, 0, 2)),
+            apply("transpose", columns_first, axes=(0, 2, 1)),
+        )
+    )
 
 
 def _for_each_head(name: str) -> Pattern:

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from ..ir import Attribute, Module, Operation, ScalarType, TensorType, Value
+import numpy as np
+import numpy.typing as npt
+
+from ..ir import Graph, Module, Operation, ScalarType, Value
 from .base import Pass, Rewritten
-from .patterns import Match, OneOf, Pattern, Wildcard, apply, match
 from .rewriting import GraphRewriter, ModuleRewriter
+from .row_elements import ONE, RowElements, Terms
 
 __all__ = ["FuseRope"]
 
-_X = Wildcard("x")
+_LAST = frozenset({"add", "sub", "concat", "reshape"})
+"""The operators whose result may be heads that were turned."""
 
-
-def _turned(source: Pattern, axis: int) -> Pattern:
-    """The parts of ``source`` along ``axis`` changed over, the second negated."""
-    first, second = (apply("slice", source, name=name, axis=axis) for name in ("first", "second"))
-    return apply("concat", apply("neg", second), first, axis=axis)
-
-
-_PAIRS = apply("reshape", _turned(apply("reshape", _X, name="pairs"), axis=3))
-_ROPE = apply(
-    "add",
-    apply("mul", _X, apply("reshape", Wildcard("cosines"))),
-    apply("mul", OneOf((_turned(_X, axis=2), _PAIRS)), apply("reshape", Wildcard("sines"))),
-)
-_OF_A_PART = apply(
-    "concat",
-    apply(
-        "rope", apply("slice", _X, name="part", axis=2), Wildcard("cosines"), Wildcard("sines"), name="turned"
-    ),
-    apply("slice", _X, name="rest", axis=2),
-    axis=2,
-)
-
-_UNARY = frozenset({"cos", "sin", "neg", "cast"})
-_BINARY = frozenset({"add", "sub", "mul", "div"})
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FuseRope(Pass):
-    """``x * cos + rotate_half(x) * sin`` becomes ``rope`` over tables of half the width.
+    """What turns pairs of each head's elements by angles that follow from the position becomes ``rope``.
 
-    So does the form in which neighbours are pairs, and the rest of heads of which only a first part turns is
-    taken in. That the tables hold each angle twice is read off the graph: they are ``concat(a, a)``, or for
-    neighbours ``repeat(a, 2)``, or elementwise functions of that and of single numbers.
+    It is recognised by what each element of the result is (:mod:`.row_elements`), not by how that is written:
+    ``x * cos + rotate_half(x) * sin``, neighbours as pairs, parts joined again, the first part of each head
+    alone, tables that hold each angle once or twice. Cosines and sines are parts of tables that the graph has,
+    each angle once; where pairs turn the other way, sines are negated.
     """
 
     name: ClassVar[str] = "fuse_rope"
@@ -57,117 +39,191 @@ class FuseRope(Pass):
 
     def rewrite(self, module: Module) -> Rewritten:
         """See the class."""
-        return Rewritten(_take_in_rest(_fuse_turns(module)))
+        graph = module.forward
+        positions = next((value for value in graph.inputs if value.name == "positions"), None)
+        if positions is None:
+            return Rewritten(module)
+        rows = RowElements(graph, positions)
+        rewriter = ModuleRewriter(module)
+        tables = _Tables(graph, rows, rewriter.forward)
+        found = {
+            operation: turn
+            for operation in graph.operations
+            if operation.operator in _LAST
+            and (turn := _find_turn(operation, graph, rows)) is not None
+            and all(tables.find(numbers, operation) for numbers in (turn.cosines, turn.sines))
+        }
+        if not found:
+            return Rewritten(module)
 
-
-def _fuse_turns(module: Module) -> Module:
-    graph = module.forward
-    rewriter = ModuleRewriter(module)
-    halves = _Halves(module, rewriter.forward)
-    found = {
-        operation: rope
-        for operation in graph.operations
-        if operation.operator == "add" and (rope := match(_ROPE, operation, graph)) and _is_rope(rope, halves)
-    }
-    if not found:
-        return module
-
-    def fuse(operation: Operation, rope: Match) -> None:
-        cosines, sines = halves.half_of(rope["cosines"]), halves.half_of(rope["sines"])
-        operands = rope["x"], cosines, sines
-        interleaved = rope.has("pairs")
-        rewriter.forward.emit("rope", *operands, replaces=operation.result, interleaved=interleaved)
-
-    rewriter.forward.apply({operation: partial(fuse, operation, rope) for operation, rope in found.items()})
-    return rewriter.finish()
-
-
-def _take_in_rest(module: Module) -> Module:
-    """Let ``rope`` of a part of each head, joined with the rest, be ``rope`` of the head."""
-    graph = module.forward
-    found = {
-        operation: rope
-        for operation in graph.operations
-        if operation.operator == "concat" and (rope := match(_OF_A_PART, operation, graph)) and _is_part(rope)
-    }
-    if not found:
-        return module
-    rewriter = ModuleRewriter(module)
-
-    def fuse(operation: Operation, rope: Match) -> None:
-        operands = [rope[name] for name in ("x", "cosines", "sines")]
-        interleaved = rope.attribute("turned", "interleaved")
-        rewriter.forward.emit("rope", *operands, replaces=operation.result, interleaved=interleaved)
-
-    rewriter.forward.apply({operation: partial(fuse, operation, rope) for operation, rope in found.items()})
-    return rewriter.finish()
-
-
-def _cuts(rope: Match, names: Sequence[str]) -> list[list[Attribute]]:
-    return [[rope.attribute(name, key) for key in ("start", "stop")] for name in names]
-
-
-def _is_rope(rope: Match, halves: _Halves) -> bool:
-    rows = rope["x"].type
-    if rows.rank != 3 or rows.element is not ScalarType.FLOAT32:
-        return False
-    tokens, heads, width = rows.shape
-    if not isinstance(width, int) or width % 2:
-        return False
-    interleaved = rope.has("pairs")
-    if interleaved and rope["pairs"].type.shape != (tokens, heads, width // 2, 2):
-        return False
-    half, whole = (1, 2) if interleaved else (width // 2, width)
-    table = TensorType((tokens, width), ScalarType.FLOAT32)
-    return _cuts(rope, ("first", "second")) == [[0, half], [half, whole]] and all(
-        rope[name].type == table and halves.holds_twice(rope[name], interleaved)
-        for name in ("cosines", "sines")
-    )
-
-
-def _is_part(rope: Match) -> bool:
-    width, turned = rope["x"].type.shape[2], rope["turned"].type.shape[2]
-    return rope["x"].type.rank == 3 and _cuts(rope, ("part", "rest")) == [[0, turned], [turned, width]]
-
-
-class _Halves:
-    """Halves of tables ``[tokens, 2 * n]`` that hold each of n columns twice; each is made once."""
-
-    def __init__(self, module: Module, rewriter: GraphRewriter) -> None:
-        self._producers = module.forward.producers
-        self._rewriter = rewriter
-        self._made: dict[Value, Value] = {}
-
-    def holds_twice(self, table: Value, interleaved: bool) -> bool:
-        """Whether the graph shows that columns come twice, side by side or the second half like the first."""
-        operation = self._producers.get(table)
-        if operation is None:
-            return False
-        operands, attributes = operation.operands, operation.attributes
-        if operation.operator == "concat" and not interleaved:
-            return attributes["axis"] == 1 and len(operands) == 2 and operands[0] is operands[1]
-        if operation.operator == "repeat" and interleaved:
-            return attributes["axis"] == 1 and attributes["times"] == 2
-        if operation.operator in _UNARY:
-            return self.holds_twice(operands[0], interleaved)
-        if operation.operator in _BINARY:
-            return all(
-                _is_number(x) or (x.type.rank == 2 and self.holds_twice(x, interleaved)) for x in operands
+        def fuse(operation: Operation, turn: _Turn) -> None:
+            cosines, sines = tables.emit(turn.cosines), tables.emit(turn.sines)
+            if turn.is_backward:
+                sines = tables.emit_negated(turn.sines)
+            operands = turn.x, cosines, sines
+            rewriter.forward.emit(
+                "rope", *operands, replaces=operation.result, interleaved=turn.is_interleaved
             )
-        return False
 
-    def half_of(self, table: Value) -> Value:
-        """Each column of a table once."""
-        if table not in self._made:
-            self._made[table] = self._make(self._producers[table])
-        return self._made[table]
-
-    def _make(self, operation: Operation) -> Value:
-        if operation.operator in ("concat", "repeat"):
-            return operation.operands[0]
-        operands = [x if _is_number(x) else self.half_of(x) for x in operation.operands]
-        return self._rewriter.emit_all(operation.operator, operands, operation.attributes)[0]
+        rules = {operation: partial(fuse, operation, turn) for operation, turn in found.items()}
+        rewriter.forward.apply(rules)
+        return Rewritten(rewriter.finish())
 
 
-def _is_number(value: Value) -> bool:
-    return all(dim == 1 for dim in value.type.shape)
+@dataclass(frozen=True)
+class _Turn:
+    """Heads ``x`` whose first pairs turn by the angles whose cosines and sines have these numbers."""
+
+    x: Value
+    cosines: tuple[int, ...]
+    sines: tuple[int, ...]
+    is_interleaved: bool
+    is_backward: bool
+
+
+def _find_turn(operation: Operation, graph: Graph, rows: RowElements) -> _Turn | None:
+    """What ``operation`` turns, None where it does not."""
+    turned = operation.result
+    if turned.type.rank != 3 or turned.type.element is not ScalarType.FLOAT32:
+        return None
+    if not rows.has_rows(turned) or rows.by_position(turned) is not None:
+        return None
+    terms = rows.terms(turned)
+    if len(terms) != 2:
+        return None
+    for x in _sources(turned, graph, rows):
+        if (turn := _turn_of(terms, x, rows.terms(x))) is not None:
+            return turn
+    return None
+
+
+def _sources(turned: Value, graph: Graph, rows: RowElements) -> Iterator[Value]:
+    """Heads that a value of the same type may be a turn of, the nearest first."""
+    waiting, seen = [turned], {turned}
+    while waiting:
+        value = waiting.pop(0)
+        if value.type == turned.type and rows.terms(value).are_elements:
+            yield value
+            continue
+        producer = graph.producers.get(value)
+        for operand in producer.operands if producer is not None else ():
+            if operand not in seen and rows.has_rows(operand) and rows.by_position(operand) is None:
+                seen.add(operand)
+                waiting.append(operand)
+
+
+def _turn_of(terms: Terms, x: Value, heads: Terms) -> _Turn | None:
+    """The turn that ``terms`` are of the elements of ``x``, None where they are none."""
+    elements = heads.elements[0]
+    is_first = terms.elements[0] == elements
+    if not (is_first | ((terms.elements[1] == elements) & (terms.signs[1] != 0))).all():
+        return None
+
+    def pick(array: Numbers) -> tuple[Numbers, Numbers]:
+        """Of each element's terms that of itself, and the other."""
+        return np.where(is_first, array[0], array[1]), np.where(is_first, array[1], array[0])
+
+    own_signs, signs = pick(terms.signs)
+    own_factors, factors = pick(terms.factors)
+    _, others = pick(terms.elements)
+    columns = [own_factors, factors, signs]
+    if (own_signs != 1).any() or any((column != column[:1]).any() for column in columns):
+        return None
+    cosines, sines, directions = (column[0] for column in columns)
+    width = int(np.count_nonzero(directions))
+    if width % 2 or not directions[:width].all() or (cosines[width:] != ONE).any():
+        return None
+    for is_interleaved in (False, True):
+        first = np.arange(0, width, 2) if is_interleaved else np.arange(width // 2)
+        second = first + (1 if is_interleaved else width // 2)
+        is_turn = (
+            (others[:, first] == elements[:, second]).all()
+            and (others[:, second] == elements[:, first]).all()
+            and (cosines[first] == cosines[second]).all()
+            and (sines[first] == sines[second]).all()
+            and (directions[first] == -directions[second]).all()
+            and (directions[first] == directions[first[0]]).all()
+        )
+        if is_turn:
+            numbers = [tuple(column[first].tolist()) for column in (cosines, sines)]
+            return _Turn(x, numbers[0], numbers[1], is_interleaved, is_backward=bool(directions[0] == 1))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a table holds numbers: every ``step``-th column from ``start`` on."""
+
+    table: Value
+    start: int
+    step: int
+
+
+class _Tables:
+    """Values ``[tokens, n]`` that hold wanted elements, cut out of what the graph computes of positions."""
+
+    def __init__(self, graph: Graph, rows: RowElements, rewriter: GraphRewriter) -> None:
+        self._graph = graph
+        self._rows = rows
+        self._rewriter = rewriter
+        self._places: dict[tuple[int, ...], _Place | None] = {}
+        self._made: dict[tuple[int, ...], Value] = {}
+        self._negated: dict[tuple[int, ...], Value] = {}
+
+    def find(self, numbers: tuple[int, ...], user: Operation) -> _Place | None:
+        """Where elements of these ``numbers`` are, before ``user``: best a table of them alone."""
+        if numbers not in self._places:
+            self._places[numbers] = self._search(numbers, user)
+        return self._places[numbers]
+
+    def _search(self, numbers: tuple[int, ...], user: Operation) -> _Place | None:
+        places = []
+        for operation in self._graph.operations:
+            if operation is user:
+                break
+            for value in operation.results:
+                if not self._rows.has_rows(value) or value.type.element is not ScalarType.FLOAT32:
+                    continue
+                row = self._rows.by_position(value)
+                if row is not None and (place := _place_in(value, row.reshape(-1), numbers)) is not None:
+                    places.append((place.step, row.size, len(places), place))
+        return min(places)[-1] if places else None
+
+    def emit(self, numbers: tuple[int, ...]) -> Value:
+        """The table of ``numbers``, which :meth:`find` found."""
+        if numbers not in self._made:
+            place = self._places[numbers]
+            assert place is not None
+            self._made[numbers] = self._cut(place, len(numbers))
+        return self._made[numbers]
+
+    def emit_negated(self, numbers: tuple[int, ...]) -> Value:
+        """The table of ``numbers``, negated."""
+        if numbers not in self._negated:
+            self._negated[numbers] = self._rewriter.emit("neg", self.emit(numbers))
+        return self._negated[numbers]
+
+    def _cut(self, place: _Place, count: int) -> Value:
+        emit = self._rewriter.emit
+        tokens, *row = place.table.type.shape
+        size = int(np.prod([int(dim) for dim in row]))
+        table = place.table
+        start, step = place.start, place.step
+        if len(row) != 1 and step == 1:
+            table = emit("reshape", table, shape=(tokens, size))
+        if step > 1:
+            groups = emit("reshape", table, shape=(tokens, size // step, step))
+            taken = emit("slice", groups, axis=2, start=start % step, stop=start % step + 1)
+            table = emit("reshape", taken, shape=(tokens, size // step))
+            start, size = start // step, size // step
+        return table if count == size else emit("slice", table, axis=1, start=start, stop=start + count)
+
+
+def _place_in(table: Value, row: Numbers, numbers: tuple[int, ...]) -> _Place | None:
+    """Where ``row`` holds ``numbers``, in even steps that divide it."""
+    wanted = np.array(numbers)
+    for start in np.flatnonzero(row == wanted[0]).tolist():
+        for step in (1, 2) if len(numbers) > 1 else (1,):
+            if row.size % step == 0 and np.array_equal(row[start::step][: len(wanted)], wanted):
+                return _Place(table, start, step)
+    return None

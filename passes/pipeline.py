@@ -56,9 +56,9 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         EliminateCommonSubexpressions(),
         EliminateDeadCode(),
         # Patterns become operators.
-        FuseNorms(),
         FuseRope(),
         TabulateRope(options.max_seq_len),
+        FuseNorms(),
         FuseAttention(),
         *((AbsorbLatents(),) if options.generates else ()),
         # Weights. Quantizing comes before joining, which only weights in one format can be, and before
