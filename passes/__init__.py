@@ -6,6 +6,7 @@ from .base import Pass, PassResult
 from .batch_sequences import BatchSequences
 from .cast_weights import CastWeights
 from .checking import InterpreterChecker
+from .drop_neutral_terms import DropNeutralTerms
 from .eliminate_common_subexpressions import EliminateCommonSubexpressions
 from .eliminate_dead_code import EliminateDeadCode
 from .fix_length import FixLength
@@ -18,6 +19,7 @@ from .fuse_rope import FuseRope
 from .page_kv_cache import PageKVCache
 from .pipeline import Checker, PassRecord, PipelineOptions, PipelineResult, build_pipeline, run_passes
 from .quantize_weights import QuantizeWeights
+from .store_constants import StoreConstants
 from .tabulate_rope import TabulateRope
 from .topology import Topology, parse_topology, print_topology, read_topology
 
@@ -28,6 +30,7 @@ __all__ = [
     "BatchSequences",
     "CastWeights",
     "Checker",
+    "DropNeutralTerms",
     "EliminateCommonSubexpressions",
     "EliminateDeadCode",
     "FixLength",
@@ -46,6 +49,7 @@ __all__ = [
     "PipelineResult",
     "QuantScheme",
     "QuantizeWeights",
+    "StoreConstants",
     "TabulateRope",
     "Topology",
     "build_pipeline",

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir import Module, Operation
+from ..ir import Graph, Module, Operation
+from ..ir.errors import CompileError
 from .base import Pass, Rewritten
 from .rewriting import ModuleRewriter
 
@@ -20,7 +21,7 @@ class FixLength(Pass):
     """``sequence_length`` becomes the number ``max_seq_len``: sequences are computed as the longest may be.
 
     A key lies in its page long before anybody knows how long its sequence will be, so what a token computes
-    must not depend on that.
+    must not depend on that. Raises :class:`CompileError` where the model has a table of fewer positions.
     """
 
     max_seq_len: int
@@ -35,6 +36,7 @@ class FixLength(Pass):
 
     def rewrite(self, module: Module) -> Rewritten:
         """See the class."""
+        self._check_tables(module.forward)
         lengths = [op for op in module.forward.operations if op.operator == "sequence_length"]
         if not lengths:
             return Rewritten(module)
@@ -46,3 +48,16 @@ class FixLength(Pass):
 
         rewriter.forward.apply({operation: partial(fix, operation) for operation in lengths})
         return Rewritten(rewriter.finish())
+
+    def _check_tables(self, graph: Graph) -> None:
+        for operation in graph.operations:
+            if operation.operator not in ("embedding", "gather_rows"):
+                continue
+            table, numbers = operation.operands
+            if numbers.name == "positions" and numbers in graph.inputs:
+                rows = table.type.shape[0]
+                if isinstance(rows, int) and rows < self.max_seq_len:
+                    raise CompileError(
+                        f"{self.name}: {self.max_seq_len} tokens are asked for, and %{table.name} "
+                        f"is a table of {rows} positions: max_seq_len is {rows} at most"
+                    )

@@ -38,9 +38,11 @@ _SCORES = apply("matmul", _heads_first("q"), apply("transpose", _for_each_head("
 _SCALED = apply("mul", _SCORES, Wildcard("scale"))
 _CAPPED = apply("mul", apply("tanh", apply("div", _SCALED, Wildcard("cap"))), Wildcard("full"))
 _SEEN = apply("add", OneOf((_CAPPED, _SCALED, _SCORES)), OneOf((_MASK, apply("reshape", _MASK))))
+_SCALED_LAST = apply("mul", apply("add", _SCORES, OneOf((_MASK, apply("reshape", _MASK)))), Wildcard("scale"))
 _WEIGHTS = OneOf(
     (
         apply("softmax", _SEEN, axis=2),
+        apply("softmax", _SCALED_LAST, axis=2),
         apply("softmax", _SEEN, Wildcard("sinks"), axis=2),
         apply("softmax", OneOf((_SCALED, _SCORES)), axis=2),
     )
@@ -109,7 +111,7 @@ def _is_attention(attention: Match, positions: Value | None) -> bool:
     heads, kv_heads = q.shape[1], k.shape[1]
     return (
         (not attention.has("mask") or attention["positions"] is positions)
-        and (not attention.has("scale") or attention.is_number("scale"))
+        and (not attention.has("scale") or (attention.is_number("scale") and attention.number("scale") > 0))
         and v == k.with_shape(*k.shape[:2], v.shape[2])
         and q == TensorType((k.shape[0], heads, k.shape[2]), k.element)
         and isinstance(heads, int)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from ..ir import Graph, Module, Operation, ScalarType, TensorType
+import numpy as np
+
+from ..ir import Dim, Graph, Module, Operation, ScalarType, TensorType, Value
 from .base import Pass, Rewritten
 from .patterns import Match, Pattern, Wildcard, apply, match
 from .rewriting import ModuleRewriter
@@ -16,18 +18,26 @@ __all__ = ["FuseNorms"]
 
 
 def _normed(x: Pattern) -> Pattern:
-    """``x`` over the root of its mean square, times a weight."""
+    """``x`` over the root of its mean square."""
     mean_square = apply("mean", apply("square", x), name="mean square")
-    inverse = apply("rsqrt", apply("add", mean_square, Wildcard("epsilon")))
-    return apply("mul", apply("mul", x, inverse), Wildcard("weight"))
+    return apply("mul", x, apply("rsqrt", apply("add", mean_square, Wildcard("epsilon"))))
+
+
+def _weighted(normed: Pattern) -> Pattern:
+    return apply("mul", normed, Wildcard("weight"))
 
 
 _X = Wildcard("x")
-_RMS_NORM = _normed(_X)
-_LAYER_NORM = _normed(apply("sub", _X, apply("mean", _X, name="mean"), name="distance"))
+_RMS_NORMED = _normed(_X)
+_LAYER_NORMED = _normed(apply("sub", _X, apply("mean", _X, name="mean"), name="distance"))
 _NORMS: Mapping[str, tuple[tuple[str, Pattern], ...]] = {
-    "mul": (("layer_norm", _LAYER_NORM), ("rms_norm", _RMS_NORM)),
-    "add": (("layer_norm", apply("add", _LAYER_NORM, Wildcard("bias"))),),
+    "mul": (
+        ("layer_norm", _weighted(_LAYER_NORMED)),
+        ("rms_norm", _weighted(_RMS_NORMED)),
+        ("layer_norm", _LAYER_NORMED),
+        ("rms_norm", _RMS_NORMED),
+    ),
+    "add": (("layer_norm", apply("add", _weighted(_LAYER_NORMED), Wildcard("bias"))),),
 }
 """Norms by the operator that is their last."""
 
@@ -36,8 +46,9 @@ _NORMS: Mapping[str, tuple[tuple[str, Pattern], ...]] = {
 class FuseNorms(Pass):
     """``x * rsqrt(mean(square(x)) + epsilon) * weight`` becomes ``rms_norm``, after a sum ``add_rms_norm``.
 
-    Where ``x`` is the distance from a mean it becomes ``layer_norm``, and takes in a bias that is added. The
-    sum is the residual stream: both terms have its shape. It stays a result of its own.
+    Where ``x`` is the distance from a mean it becomes ``layer_norm``, and takes in a bias that is added. A
+    norm without a weight gets one of ones. The sum is the residual stream: both terms have its shape. It
+    stays a result of its own.
     """
 
     name: ClassVar[str] = "fuse_norms"
@@ -59,9 +70,19 @@ def _fuse_norms(module: Module) -> Module:
     if not found:
         return module
     rewriter = ModuleRewriter(module)
+    ones: dict[Dim, Value] = {}
+
+    def weight_of(norm: Match) -> Value:
+        if norm.has("weight"):
+            return norm["weight"]
+        width = norm["x"].type.shape[-1]
+        if width not in ones:
+            array = np.ones(int(width), np.float32)
+            ones[width] = rewriter.add_parameter(rewriter.compute("constant", name="ones", value=array))
+        return ones[width]
 
     def fuse(operation: Operation, operator: str, norm: Match) -> None:
-        operands = [norm[name] for name in ("x", "weight", "bias") if norm.has(name)]
+        operands = [norm["x"], weight_of(norm), *([norm["bias"]] if norm.has("bias") else [])]
         epsilon = norm.number("epsilon")
         rewriter.forward.emit(operator, *operands, replaces=operation.result, epsilon=epsilon)
 

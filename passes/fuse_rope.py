@@ -27,10 +27,10 @@ Numbers = npt.NDArray[np.int64]
 class FuseRope(Pass):
     """What turns pairs of each head's elements by angles that follow from the position becomes ``rope``.
 
-    It is recognised by what each element of the result is (:mod:`.row_elements`), not by how that is written:
-    ``x * cos + rotate_half(x) * sin``, neighbours as pairs, parts joined again, the first part of each head
-    alone, tables that hold each angle once or twice. Cosines and sines are parts of tables that the graph has,
-    each angle once; where pairs turn the other way, sines are negated.
+    It is recognised by what each element of the result is (:mod:`.row_elements`), not by how that is
+    written: ``x * cos + rotate_half(x) * sin``, neighbours as pairs, parts joined again, the first part of
+    each head alone, tables that hold each angle once or twice. Cosines and sines are parts of tables that the
+    graph has, each angle once; where pairs turn the other way, sines are negated.
     """
 
     name: ClassVar[str] = "fuse_rope"
@@ -177,7 +177,7 @@ class _Tables:
         return self._places[numbers]
 
     def _search(self, numbers: tuple[int, ...], user: Operation) -> _Place | None:
-        places = []
+        places: list[tuple[int, int, int, _Place]] = []
         for operation in self._graph.operations:
             if operation is user:
                 break

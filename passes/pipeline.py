@@ -14,6 +14,7 @@ from .assignment import Assignment
 from .base import Pass
 from .batch_sequences import BatchSequences
 from .cast_weights import CastWeights
+from .drop_neutral_terms import DropNeutralTerms
 from .eliminate_common_subexpressions import EliminateCommonSubexpressions
 from .eliminate_dead_code import EliminateDeadCode
 from .fix_length import FixLength
@@ -25,6 +26,7 @@ from .fuse_qkv import FuseQKV
 from .fuse_rope import FuseRope
 from .page_kv_cache import PageKVCache
 from .quantize_weights import QuantizeWeights
+from .store_constants import StoreConstants
 from .tabulate_rope import TabulateRope
 
 __all__ = ["Checker", "PassRecord", "PipelineOptions", "PipelineResult", "build_pipeline", "run_passes"]
@@ -52,6 +54,7 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
     return (
         # What the model's authors wrote, without repetition.
         FixLength(options.max_seq_len),
+        DropNeutralTerms(),
         FoldConstants(),
         EliminateCommonSubexpressions(),
         EliminateDeadCode(),
@@ -71,6 +74,7 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         PageKVCache(options.page_size, options.kv_dtype) if options.generates else BatchSequences(),
         # What all this left behind.
         FoldConstants(),
+        StoreConstants(),
         EliminateCommonSubexpressions(),
         EliminateDeadCode(),
     )

@@ -268,4 +268,3 @@ def _move(operation: Operation) -> Callable[..., Numbers] | None:
         case "concat" if axis >= 0:
             return lambda *rows: np.concatenate(rows, axis=axis)
     return None
-

@@ -16,7 +16,7 @@ _ELEMENTWISE = frozenset(
     {"neg", "exp", "cos", "sin", "rsqrt", "square", "cast"}
     | {"add", "sub", "mul", "div", "pow", "maximum", "minimum"}
 )
-_REPLAYED = _ELEMENTWISE | {"reshape", "concat", "slice", "repeat"}
+_REPLAYED = _ELEMENTWISE | {"reshape", "concat", "slice", "repeat", "gather_rows"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def _goes_by_rows(operation: Operation, found: set[Value]) -> bool:
         return all(operand.type.rank == rank for operand in operation.operands if operand in found)
     if operation.operator == "reshape":
         return True
+    if operation.operator == "gather_rows":
+        return operation.operands[0] not in found
     return operation.attributes["axis"] != 0 and all(operand in found for operand in operation.operands)
 
 

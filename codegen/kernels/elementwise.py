@@ -3,84 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from tvm import tirx
 
-from .isa import Isa, fma, intrinsic
-from .rows import Rows, columns, exponential, hyperbolic_tangent, load_rows
-from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol, vector_type
+from .functions import BINARY, UNARY
+from .isa import Isa
+from .rows import Rows, columns, load_rows
+from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
-__all__ = ["BINARY", "UNARY", "Argument", "Expression", "elementwise", "gate"]
-
-Unary = Callable[[Isa, int, tirx.Expr], tirx.Expr]
-
-
-def _constant(value: float, lanes: int) -> tirx.Expr:
-    return broadcast(T.float32(value), lanes)
-
-
-def _sigmoid(isa: Isa, lanes: int, x: tirx.Expr) -> tirx.Expr:
-    one = _constant(1, lanes)
-    return one / (one + exponential(isa, lanes, _constant(0, lanes) - x))
-
-
-def _silu(isa: Isa, lanes: int, x: tirx.Expr) -> tirx.Expr:
-    return x / (_constant(1, lanes) + exponential(isa, lanes, _constant(0, lanes) - x))
-
-
-def _gelu_tanh(isa: Isa, lanes: int, x: tirx.Expr) -> tirx.Expr:
-    """``x`` times the sigmoid of twice what the tanh is of, which is exact far from zero too."""
-    factor = -2 * math.sqrt(2 / math.pi)
-    inner = x * fma(lanes, x * x, _constant(factor * 0.044715, lanes), _constant(factor, lanes))
-    return x / (_constant(1, lanes) + exponential(isa, lanes, inner))
-
-
-_TAIL = (
-    *(-0.058891423, 0.28370503, -0.4853898, 0.27598482, -0.025182033),
-    *(0.20207156, 0.2432606, 0.28235355, 0.28208768),
-)
-"""``erfc(z) * exp(z * z) / t`` as a polynomial in ``t = 1 / (1 + z / 2)``, fitted here over z up to 9.5."""
-
-
-def _gelu(isa: Isa, lanes: int, x: tirx.Expr) -> tirx.Expr:
-    """``x`` times the normal distribution function, by the tail beyond ``|x|``: to about 1e-6 relative."""
-    vector, suffix = vector_type("float32", lanes), "f32" if lanes == 1 else f"v{lanes}f32"
-    size, t, tail = (Vector("float32", lanes) for _ in range(3))
-    size.set(intrinsic(vector, f"llvm.fabs.{suffix}", x) * _constant(math.sqrt(0.5), lanes))
-    t.set(_constant(1, lanes) / fma(lanes, size.value, _constant(0.5, lanes), _constant(1, lanes)))
-    tail.set(_constant(_TAIL[0], lanes))
-    for coefficient in _TAIL[1:]:
-        tail.set(fma(lanes, tail.value, t.value, _constant(coefficient, lanes)))
-    below = exponential(isa, lanes, _constant(0, lanes) - size.value * size.value)
-    share = _constant(0.5, lanes) * tail.value * t.value * below
-    return x * tirx.Select(x < _constant(0, lanes), share, _constant(1, lanes) - share)
-
-
-UNARY: Mapping[str, Unary] = {
-    "neg": lambda isa, lanes, x: _constant(0, lanes) - x,
-    "exp": exponential,
-    "rsqrt": lambda isa, lanes, x: _constant(1, lanes) / tirx.sqrt(x),
-    "square": lambda isa, lanes, x: x * x,
-    "tanh": hyperbolic_tangent,
-    "sigmoid": _sigmoid,
-    "silu": _silu,
-    "gelu": _gelu,
-    "gelu_tanh": _gelu_tanh,
-}
-"""Functions of one element, by their operator's name."""
-
-BINARY: Mapping[str, Callable[[tirx.Expr, tirx.Expr], tirx.Expr]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "maximum": tirx.max,
-    "minimum": tirx.min,
-}
-"""Functions of two elements, by their operator's name."""
+__all__ = ["Argument", "Expression", "elementwise", "gate"]
 
 Expression: TypeAlias = "float | int | tuple[str, *tuple[Expression, ...]]"
 """A float is itself, an int the argument of this number, a tuple an operator's name and its operands."""
@@ -88,68 +21,88 @@ Expression: TypeAlias = "float | int | tuple[str, *tuple[Expression, ...]]"
 
 @dataclass(frozen=True)
 class Argument:
-    """What an expression is over: ``rows``, of the result's width or of one column for all.
+    """What an expression is over: ``rows``, walked by ``steps`` along each dimension of the result's row.
 
-    With ``in_every_row`` the argument is one vector of ``rows.width``, the same for each row and repeated
-    along it.
+    The last step is 1, or 0 where one element serves for all. One ``in_every_row`` is an array of that shape,
+    which is the same for each row. One that ``is_integer`` has one int32 for each row.
     """
 
     rows: Rows
-    in_every_row: bool = False
+    steps: tuple[int, ...] = (1,)
+    in_every_row: tuple[int, ...] = ()
+    is_integer: bool = False
+
+    def type_of(self, num_rows: Expr) -> tuple[tuple[Expr, ...], str]:
+        """Shape and dtype of its buffer."""
+        if self.is_integer:
+            return (num_rows,), "int32"
+        return self.in_every_row or (num_rows, self.rows.stride), "float32"
+
+    def load(self, source: Buffer, row: Expr, indices: tuple[Expr, ...], lanes: int) -> tirx.Expr:
+        """Elements at ``indices`` of a row, and of the last dimension as many as ``lanes``."""
+        if self.is_integer:
+            return broadcast(cast("float32", 1, load(source, (row,))), lanes)
+        place: Expr = 0
+        for index, step in zip(indices, self.steps, strict=True):
+            place = place + index * step
+        count = lanes if self.steps[-1] else 1
+        # An array lies without gaps: its last index may run on over all of it.
+        value = (
+            load(source, (*[0] * (len(self.in_every_row) - 1), place), count)
+            if self.in_every_row
+            else load_rows(source, self.rows, row, place, count)
+        )
+        return value if count == lanes else broadcast(value, lanes)
 
 
 def elementwise(
-    isa: Isa, name: str, expression: Expression, arguments: tuple[Argument, ...], width: int
+    isa: Isa, name: str, expression: Expression, arguments: tuple[Argument, ...], shape: tuple[int, ...]
 ) -> tirx.PrimFunc:
-    """``expression`` of each element.
+    """``expression`` of each element of rows that hold ``shape``.
 
-    Arguments: float32 ``[m, rows.stride]`` for each that differs by row, ``[rows.width]`` for the others; the
-    result ``[m, width]``.
+    Arguments: float32 ``[m, rows.stride]`` for each that differs by row, arrays for the others, int32 ``[m]``
+    for integers; the result ``[m, width]``.
     """
-    period = min((a.rows.width for a in arguments if a.in_every_row), default=width)
 
     def body(*buffers: Buffer) -> None:
         *sources, out = buffers
-        m = next(s.shape[0] for s, a in zip(sources, arguments, strict=True) if not a.in_every_row)
 
-        def operand(index: int, row: Expr, start: Expr, column: Expr, lanes: int) -> tirx.Expr:
-            argument, source = arguments[index], sources[index]
-            if argument.in_every_row:
-                return load(source, (column if argument.rows.width == period else start + column,), lanes)
-            if argument.rows.width == 1 and width > 1:
-                return broadcast(load_rows(source, argument.rows, row, 0), lanes)
-            return load_rows(source, argument.rows, row, start + column, lanes)
+        def value(term: Expression, row: Expr, indices: tuple[Expr, ...], lanes: int) -> tirx.Expr:
+            """``term``, in a variable: what applies it may take it more than once."""
+            if isinstance(term, float):
+                return broadcast(T.float32(term), lanes)
+            result = Vector("float32", lanes)
+            if isinstance(term, int):
+                result.set(arguments[term].load(sources[term], row, indices, lanes))
+                return result.value
+            operator, *terms = term
+            operands = [value(t, row, indices, lanes) for t in terms]
+            if operator in UNARY:
+                result.set(UNARY[operator](isa, lanes, *operands))
+            else:
+                result.set(BINARY[operator](*operands))
+            return result.value
 
-        with T.parallel(m) as row, T.serial(width // period) as part:
-            start = part * period
+        def walk(row: Expr, outer: tuple[Expr, ...], start: Expr) -> None:
+            size = shape[len(outer)]
+            if len(outer) < len(shape) - 1:
+                with T.serial(size) as index:
+                    walk(row, (*outer, index), (start + index) * shape[len(outer) + 1])
+                return
+            columns(
+                isa,
+                size,
+                lambda column, lanes: store(
+                    out, (row, start + column), value(expression, row, (*outer, column), lanes), lanes
+                ),
+            )
 
-            def compute(column: Expr, lanes: int) -> None:
-                def value(term: Expression) -> tirx.Expr:
-                    """``term``, in a variable: what applies it may take it more than once."""
-                    if isinstance(term, float):
-                        return _constant(term, lanes)
-                    result = Vector("float32", lanes)
-                    if isinstance(term, int):
-                        result.set(operand(term, row, start, column, lanes))
-                        return result.value
-                    operator, *terms = term
-                    operands = [value(t) for t in terms]
-                    if operator in UNARY:
-                        result.set(UNARY[operator](isa, lanes, *operands))
-                    else:
-                        result.set(BINARY[operator](*operands))
-                    return result.value
-
-                store(out, (row, start + column), value(expression), lanes)
-
-            columns(isa, period, compute)
+        with T.parallel(out.shape[0]) as row:
+            walk(row, (), 0)
 
     m = symbol("m")
-    types: list[tuple[str, tuple[Expr, ...], str]] = [
-        (f"x{index}", (a.rows.width,) if a.in_every_row else (m, a.rows.stride), "float32")
-        for index, a in enumerate(arguments)
-    ]
-    return kernel(name, [*types, ("out", (m, width), "float32")], body)
+    types = [(f"x{index}", *argument.type_of(m)) for index, argument in enumerate(arguments)]
+    return kernel(name, [*types, ("out", (m, math.prod(shape)), "float32")], body)
 
 
 def gate(isa: Isa, name: str, x: Rows, activation: str) -> tirx.PrimFunc:

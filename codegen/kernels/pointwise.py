@@ -11,7 +11,7 @@ from .layout import BLOCK, num_blocks
 from .rows import Rows, columns, load_float, load_rows, reduce_add
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
-__all__ = ["append_kv", "embedding", "gather_rows", "layer_norm", "rms_norm", "rope"]
+__all__ = ["append_kv", "embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
 
 
 def rms_norm(isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: Rows | None) -> tirx.PrimFunc:
@@ -129,6 +129,31 @@ def layer_norm(
     if residual is not None:
         arguments.append(("total", (m, x.width), "float32"))
     return kernel(name, [*arguments, ("out", (m, x.width), "float32")], body)
+
+
+def mean(isa: Isa, name: str, x: Rows, size: int) -> tirx.PrimFunc:
+    """The mean of each ``size`` columns of a row.
+
+    Arguments: ``x`` float32 ``[m, x.stride]``; the result ``[m, width / size]``.
+    """
+    lanes = isa.lanes
+
+    def body(rows: Buffer, out: Buffer) -> None:
+        with T.parallel(rows.shape[0]) as row, T.serial(x.width // size) as part:
+            sums, tail = Vector("float32", lanes), Vector("float32", 1)
+            sums.fill(T.float32(0))
+            tail.set(T.float32(0))
+
+            def accumulate(column: Expr, width: int) -> None:
+                into = sums if width > 1 else tail
+                into.set(into.value + load_rows(rows, x, row, part * size + column, width))
+
+            columns(isa, size, accumulate)
+            store(out, (row, part), (reduce_add(lanes, sums.value) + tail.value) / T.float32(size))
+
+    m = symbol("m")
+    arguments = [("x", (m, x.stride), "float32"), ("out", (m, x.width // size), "float32")]
+    return kernel(name, arguments, body)
 
 
 def rope(isa: Isa, name: str, x: Rows, head_dim: int, num_pairs: int, interleaved: bool) -> tirx.PrimFunc:

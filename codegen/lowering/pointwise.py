@@ -8,15 +8,18 @@ from typing import cast
 
 import numpy as np
 
-from ...ir import Operation, Value
+from ...ir import Operation, ScalarType, Value
 from ...ir.errors import CompileError
-from ..kernels.elementwise import BINARY, UNARY, Argument, Expression, elementwise, gate
-from ..kernels.pointwise import layer_norm, rms_norm, rope
+from ..kernels.elementwise import Argument, Expression, elementwise, gate
+from ..kernels.functions import BINARY, UNARY
+from ..kernels.pointwise import layer_norm, mean, rms_norm, rope
 from ..kernels.pooling import l2_normalize, pool
 from ..kernels.rows import Rows
-from .step import Rule, Step, width_of
+from .step import Rule, Step, columns_of
 
 __all__ = ["RULES"]
+
+_ELEMENTWISE = (*UNARY, *BINARY, "cast", "pow")
 
 
 def _rms_norm(step: Step, operation: Operation) -> None:
@@ -52,7 +55,7 @@ def _elementwise(step: Step, operation: Operation) -> None:
     users = step.graph.users.get(operation.result, ())
     if (
         len(users) == 1
-        and users[0].operator in (*UNARY, *BINARY)
+        and users[0].operator in _ELEMENTWISE
         and users[0].result.type == operation.result.type
         and operation.result not in step.graph.outputs
     ):
@@ -60,10 +63,10 @@ def _elementwise(step: Step, operation: Operation) -> None:
         return
     sources: dict[Value, int] = {}
     expression = _expression(step, operation, sources)
-    arguments = tuple(_argument_of(step, source, operation) for source in sources)
-    key = (expression, arguments, width_of(operation.result.type, len(step.rows_of(operation))))
-    buffers = [step.region(source).buffer for source in sources]
-    step.emit_rows(operation, elementwise, key, buffers)
+    rows = step.rows_of(operation)
+    arguments, shape = _walks(step, operation, tuple(sources), len(rows))
+    buffers = [step.plain[s] if s in step.plain else step.region(s).buffer for s in sources]
+    step.emit_rows(operation, elementwise, (expression, arguments, shape), buffers)
 
 
 def _expression(step: Step, operation: Operation, sources: dict[Value, int]) -> Expression:
@@ -76,21 +79,94 @@ def _expression(step: Step, operation: Operation, sources: dict[Value, int]) -> 
             return _expression(step, step.inlined[value], sources)
         return sources.setdefault(value, len(sources))
 
-    return (operation.operator, *map(term, operation.operands))
+    terms = [term(operand) for operand in operation.operands]
+    match operation.operator:
+        case "cast":
+            if operation.result.type.element is not ScalarType.FLOAT32:
+                to, result = operation.attributes["to"], operation.result.name
+                raise CompileError(f"a cast to {to} (%{result}) has no kernel on CPU")
+            return terms[0]  # all is float32 as soon as it is loaded
+        case "pow":
+            return _power(operation, *terms)
+    return (operation.operator, *terms)
 
 
-def _argument_of(step: Step, value: Value, operation: Operation) -> Argument:
-    view, result = step.region(value).view, operation.result.type
-    shape = value.type.shape
-    if shape == result.shape or (shape[:1] == result.shape[:1] and view.width == 1):
-        return Argument(view)
-    vector = tuple(dim for index, dim in enumerate(shape) if dim != 1 or any(d != 1 for d in shape[:index]))
-    if value in step.stored and vector and vector == result.shape[len(result.shape) - len(vector) :]:
-        return Argument(Rows.dense(math.prod(int(dim) for dim in vector)), in_every_row=True)
-    raise CompileError(
-        f"{operation.operator} (%{operation.result.name}) of {value.type} that gives {result} "
-        "has no kernel on CPU"
-    )
+def _power(operation: Operation, base: Expression, exponent: Expression) -> Expression:
+    """A power whose exponent is a number that needs no logarithm of a negative base."""
+    powers: Mapping[object, Expression] = {
+        2.0: ("square", base),
+        3.0: ("mul", ("square", base), base),
+        0.5: ("sqrt", base),
+        -0.5: ("rsqrt", base),
+        -1.0: ("div", 1.0, base),
+    }
+    if exponent not in powers:
+        raise CompileError(
+            f"pow (%{operation.result.name}) has a kernel for the exponents "
+            f"{', '.join(map(str, powers))} on CPU, and no others"
+        )
+    return powers[exponent]
+
+
+def _walks(
+    step: Step, operation: Operation, sources: tuple[Value, ...], lead: int
+) -> tuple[tuple[Argument, ...], tuple[int, ...]]:
+    """How each source is walked to broadcast to the operation's result, and the dimensions of the walk."""
+    result = operation.result.type
+    shape = columns_of(result, lead)
+    steps = [_steps(step, source, operation, lead) for source in sources]
+    merged = _merged(shape, steps)
+    arguments = []
+    for source, walk in zip(sources, merged[1:], strict=True):
+        if source in step.plain:
+            arguments.append(Argument(Rows.dense(1), tuple(walk), is_integer=True))
+            continue
+        stored = tuple(int(dim) for dim in source.type.shape) if source in step.stored else ()
+        arguments.append(Argument(step.region(source).view, tuple(walk), stored))
+    return tuple(arguments), tuple(merged[0])
+
+
+def _steps(step: Step, source: Value, operation: Operation, lead: int) -> list[int]:
+    """From one element of a source to the next along each dimension of the result's rows, 0 to stay."""
+    result, own = operation.result.type, source.type
+    columns = result.shape[lead:]
+    shape = (1,) * (result.rank - own.rank) + own.shape
+    if source in step.stored:
+        fits = all(dim == 1 for dim in shape[:lead])
+    elif source in step.plain:
+        fits = own.rank == 1 and shape[:lead] == result.shape[:lead]
+    else:
+        fits = own.rank == result.rank and step.region(source).rows == result.shape[:lead]
+    if not fits or any(dim not in (1, wide) for dim, wide in zip(shape[lead:], columns, strict=True)):
+        raise CompileError(
+            f"{operation.operator} (%{operation.result.name}) of {own} that gives {result} "
+            "has no kernel on CPU"
+        )
+    sizes = [int(dim) for dim in shape[lead:]]
+    return [0 if size == 1 else math.prod(sizes[index + 1 :]) for index, size in enumerate(sizes)]
+
+
+def _merged(shape: tuple[int, ...], steps: list[list[int]]) -> list[list[int]]:
+    """``shape`` and each of ``steps`` with as few dimensions as it takes, one at least."""
+    merged: list[list[int]] = []  # from the last: a dimension, and the steps along it
+    for column in reversed(list(zip(shape, *steps, strict=True))):
+        size, *walk = column
+        if size == 1:
+            continue
+        if merged and walk == [merged[-1][0] * inner for inner in merged[-1][1:]]:
+            merged[-1][0] *= size
+        else:
+            merged.append([size, *walk])
+    merged = merged[::-1] or [[1, *[0] * len(steps)]]
+    return [list(column) for column in zip(*merged, strict=True)]
+
+
+def _mean(step: Step, operation: Operation) -> None:
+    (source,) = operation.operands
+    if operation.attributes["axis"] != source.type.rank - 1:
+        raise CompileError(f"mean (%{operation.result.name}) has a kernel along the last axis only on CPU")
+    region = step.region(source)
+    step.emit_rows(operation, mean, (region.view, int(source.type.shape[-1])), [region.buffer])
 
 
 def _rope(step: Step, operation: Operation) -> None:
@@ -121,7 +197,7 @@ def _l2_normalize(step: Step, operation: Operation) -> None:
 
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys((*UNARY, *BINARY), _elementwise),
+    **dict.fromkeys(_ELEMENTWISE, _elementwise),
     "add_layer_norm": _layer_norm,
     "add_rms_norm": _rms_norm,
     "constant": _constant,
@@ -129,6 +205,7 @@ RULES: Mapping[str, Rule] = {
     "gelu_tanh_mul": _gate,
     "l2_normalize": _l2_normalize,
     "layer_norm": _layer_norm,
+    "mean": _mean,
     "pool": _pool,
     "rms_norm": _rms_norm,
     "rope": _rope,

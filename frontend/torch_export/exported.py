@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ...ir.errors import CompileError, ConfigError
-from ...ir.graph import Module, Value
+from ...ir.graph import Graph, Module, Value
 from ...ir.types import ScalarType
 from ..configs import TracedConfig
 from ..models.builder import ModelBuilder, identity
@@ -63,7 +64,7 @@ def export(folder: Path, weights: WeightSource, name: str) -> Exported:
         model_type=config.model_type,
         vocab_size=int(logits.type.shape[1]),
         num_layers=int(text.num_hidden_layers),
-        max_position_embeddings=int(longest),
+        max_position_embeddings=min([int(longest), *_table_lengths(forward, positions)]),
         eos_token_ids=_token_ids(
             getattr(config, "eos_token_id", None) or getattr(text, "eos_token_id", None)
         ),
@@ -94,6 +95,13 @@ def _expected(model: PreTrainedModel, matched: Matched) -> list[str]:
     patterns = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
     named = (name for name in matched.unused if any(pattern.search(name) for pattern in patterns))
     return [*matched.tensors.values(), *converted, *named]
+
+
+def _table_lengths(forward: Graph, positions: Value) -> Iterator[int]:
+    """How many positions each table that is looked up by position has."""
+    for operation in forward.operations:
+        if operation.operator in ("embedding", "gather_rows") and operation.operands[1] is positions:
+            yield int(operation.operands[0].type.shape[0])
 
 
 def _token_ids(value: int | list[int] | None) -> tuple[int, ...]:

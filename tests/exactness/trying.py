@@ -108,7 +108,7 @@ def _run(folder: Path, token_ids: Any) -> Any:
     from ingot.runtime.execution.tvm_executor import TvmExecutor
     from ingot.runtime.scheduling.step import LogitRows, SequenceChunk, Step
 
-    compile_model(folder, folder / "x.ingot", frontend="export", max_seq_len=128)
+    compile_model(folder, folder / "x.ingot", frontend="export")
     executor = TvmExecutor(
         open_artifact(folder / "x.ingot"), kv_memory=None, max_num_seqs=2, max_num_batched_tokens=64
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from ingot.codegen.kernels.elementwise import Argument, elementwise, gate
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, rms_norm, rope
+from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, mean, rms_norm, rope
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import Array, Attribute, find_format, find_operator, quantize
 
@@ -88,7 +88,7 @@ def test_layer_norm(machine: Machine, heads: int, has_bias: bool, residual: Rows
 @pytest.mark.parametrize("operator", ["add", "sub", "mul", "div", "maximum", "minimum"])
 def test_binary(machine: Machine, operator: str) -> None:
     arguments = Argument(VIEWS[1]), Argument(Rows.dense(42))
-    kernel = machine.build(elementwise(machine.isa, "kernel", (operator, 0, 1), arguments, 42))
+    kernel = machine.build(elementwise(machine.isa, "kernel", (operator, 0, 1), arguments, (42,)))
     (buffer, rows), (other, _) = random_rows(VIEWS[1]), random_rows(Rows.dense(42), 1)
     out = filled((NUM_ROWS, 42), "float32")
     kernel(buffer, other, out)
@@ -96,13 +96,13 @@ def test_binary(machine: Machine, operator: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "operator", ["neg", "exp", "rsqrt", "square", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"]
+    "operator", ["neg", "exp", "log", "rsqrt", "square", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"]
 )
 @pytest.mark.parametrize("scale", [0.1, 3.0, 20.0])
 def test_unary(machine: Machine, operator: str, scale: float) -> None:
-    kernel = machine.build(elementwise(machine.isa, "kernel", (operator, 0), (Argument(VIEWS[0]),), 64))
+    kernel = machine.build(elementwise(machine.isa, "kernel", (operator, 0), (Argument(VIEWS[0]),), (64,)))
     buffer, rows = random_rows(VIEWS[0], scale=scale)
-    if operator == "rsqrt":
+    if operator in ("log", "rsqrt"):
         np.abs(rows, out=rows)
     out = filled(rows.shape, "float32")
     kernel(buffer, out)
@@ -111,22 +111,47 @@ def test_unary(machine: Machine, operator: str, scale: float) -> None:
 
 
 def test_an_expression_is_one_kernel(machine: Machine) -> None:
-    """Of numbers, rows, one column for whole rows, and vectors for parts of rows and for all of them."""
-    expression = ("add", ("mul", ("tanh", ("div", 0, 3.0)), 3.0), ("mul", ("mul", 1, 2), ("sub", 3, 0)))
-    arguments = (
-        Argument(VIEWS[1]),
-        Argument(Rows(1, 5, 2)),
-        Argument(Rows.dense(21), in_every_row=True),
-        Argument(Rows.dense(42), in_every_row=True),
+    """Of numbers, rows, an element for parts of rows, and vectors for parts of rows and for all of them."""
+    expression = (
+        "add",
+        ("mul", ("tanh", ("div", 0, 3.0)), 3.0),
+        ("mul", ("mul", 1, 2), ("sub", 3, ("mul", 0, 4))),
     )
-    kernel = machine.build(elementwise(machine.isa, "kernel", expression, arguments, 42))
-    (buffer, rows), (column_buffer, column) = random_rows(VIEWS[1]), random_rows(Rows(1, 5, 2), 1)
+    arguments = (
+        Argument(VIEWS[1], (21, 1)),
+        Argument(Rows(2, 5, 2), (1, 0)),
+        Argument(Rows.dense(21), (0, 1), in_every_row=(21,)),
+        Argument(Rows.dense(42), (21, 1), in_every_row=(1, 2, 21)),
+        Argument(Rows.dense(1), (0, 0), is_integer=True),
+    )
+    kernel = machine.build(elementwise(machine.isa, "kernel", expression, arguments, (2, 21)))
+    (buffer, rows), (column_buffer, column) = random_rows(VIEWS[1]), random_rows(Rows(2, 5, 2), 1)
     random = np.random.default_rng(2)
     half, whole = (random.standard_normal(size, np.float32) for size in (21, 42))
+    positions = np.arange(NUM_ROWS, dtype=np.int32)
     out = filled((NUM_ROWS, 42), "float32")
-    kernel(buffer, column_buffer, half, whole, out)
-    expected = np.tanh(rows / 3) * 3 + column * np.tile(half, 2) * (whole - rows)
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    kernel(buffer, column_buffer, half, whole.reshape(1, 2, 21), positions, out)
+    scaled = np.repeat(column, 21, axis=1) * np.tile(half, 2) * (whole - rows * positions[:, None])
+    np.testing.assert_allclose(out, np.tanh(rows / 3) * 3 + scaled, rtol=1e-5, atol=1e-5)
+
+
+def test_logarithms_have_their_limits(machine: Machine) -> None:
+    kernel = machine.build(elementwise(machine.isa, "kernel", ("log", 0), (Argument(Rows.dense(20)),), (20,)))
+    given = np.geomspace(1e-37, 1e37, 20, dtype=np.float32)[None]
+    given[0, 3], given[0, 17] = 0, -1
+    out = filled(given.shape, "float32")
+    kernel(given, out)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.testing.assert_allclose(out, np.log(given), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("view", "size"), [(VIEWS[0], 64), (VIEWS[1], 21), (VIEWS[2], 2)])
+def test_mean(machine: Machine, view: Rows, size: int) -> None:
+    kernel = machine.build(mean(machine.isa, "kernel", view, size))
+    buffer, rows = random_rows(view)
+    out = filled((NUM_ROWS, view.width // size), "float32")
+    kernel(buffer, out)
+    np.testing.assert_allclose(out, rows.reshape(NUM_ROWS, -1, size).mean(axis=-1), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
