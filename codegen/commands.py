@@ -9,7 +9,7 @@ import click
 from ..frontend import FRONTENDS
 from ..ir import ScalarType
 from ..ir.errors import CompileError
-from ..passes import SCHEMES, find_assignment
+from ..passes import SCHEMES, CacheType, find_assignment
 from ..targets import CPUS, detect_host, parse_target, supported_targets
 
 __all__ = ["compile_command", "targets_command"]
@@ -95,6 +95,13 @@ def _check_quant(context: click.Context, parameter: click.Parameter, value: str)
     type=click.Choice(_PAGE_SIZES),
     help="Tokens in a page of the KV cache; 16 unless given, more for layers whose state is large.",
 )
+@click.option(
+    "--kv-cache",
+    type=click.Choice(["auto", *(kind.value for kind in CacheType)]),
+    default="auto",
+    show_default=True,
+    help="What keys and values are kept as; auto: float32 beside weights of float32, else float16.",
+)
 @click.option("--verify", is_flag=True, help="Measure on the reference interpreter what each pass changes.")
 @click.option(
     "--dump-ir",
@@ -115,6 +122,7 @@ def compile_command(
     frontend: str,
     max_seq_len: int | None,
     page_size: str | None,
+    kv_cache: str,
     verify: bool,
     dump_ir: Path | None,
     force: bool,
@@ -144,6 +152,7 @@ def compile_command(
             frontend=frontend,
             max_seq_len=max_seq_len,
             page_size=None if page_size is None else int(page_size),
+            kv_cache=kv_cache,
             verify=verify,
             dump_ir=dump_ir,
             force=force,

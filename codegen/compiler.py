@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from ..frontend import EncoderConfig, Model, VectorConfig, load_model
 from ..ir import Module, ScalarType, print_module
 from ..ir.errors import CompileError
-from ..passes import InterpreterChecker, PipelineOptions, build_pipeline, run_passes
+from ..passes import CacheType, InterpreterChecker, PipelineOptions, build_pipeline, run_passes
 from ..passes import PassRecord as PassRun
 from ..targets import Manifest, Target, read_manifest, write_manifest
 from ..targets.manifest import (
@@ -83,6 +83,7 @@ def compile_model(
     frontend: str = "auto",
     max_seq_len: int | None = None,
     page_size: int | None = None,
+    kv_cache: str = "auto",
     verify: bool = False,
     dump_ir: Path | None = None,
     force: bool = False,
@@ -99,8 +100,7 @@ def compile_model(
         quant: a scheme of :data:`ingot.passes.SCHEMES`, a format for all weights, or ``none``.
         topology: a file that says which weights are kept in which format (:mod:`ingot.passes.topology`); of
             what it says nothing, ``quant`` does.
-        dtype: of unquantized weights; ``auto`` keeps the checkpoint's. Where weights are float32 the KV cache
-            is too, otherwise it is float16.
+        dtype: of unquantized weights; ``auto`` keeps the checkpoint's.
         backend: ``tvm``.
         frontend: ``native`` takes only families that are defined here, ``export`` traces what transformers
             builds, ``auto`` traces where no family is defined.
@@ -108,6 +108,8 @@ def compile_model(
             gives vectors computes each sequence in one step, so this is also what its steps can hold.
         page_size: tokens a page of the KV cache holds, a power of two from 16 to 1024; 16 unless given, or
             more where layers keep a state that is large beside their keys and values.
+        kv_cache: ``float32``, ``float16``, ``int8`` or ``int4``, the last two in groups with scales;
+            ``auto`` is float32 where weights are float32, otherwise float16.
         verify: run the reference interpreter around each pass and record the largest difference.
         dump_ir: a folder to write the module after each pass to.
         force: replace ``output`` if it is an artifact.
@@ -126,6 +128,7 @@ def compile_model(
         backend=backend,
         max_seq_len=max_seq_len,
         page_size=page_size,
+        kv_cache=kv_cache,
         verify=verify,
         dump_ir=dump_ir,
     )
@@ -143,6 +146,7 @@ def compile_model(
             "frontend": frontend,
             "max_seq_len": max_seq_len,
             "page_size": page_size,
+            "kv_cache": kv_cache,
             "verify": verify,
             "dump_ir": None if dump_ir is None else str(dump_ir),
             "force": force,
@@ -210,7 +214,11 @@ def _write_artifact(
         sources=tuple(SourceRecord(f.name, f.num_bytes, f.sha256) for f in provenance.result()),
         passes=tuple(PassRecord(run.name, run.modified, run.largest_difference) for run in runs),
         inputs=tuple(InputRecord(v.name, v.type.shape, v.type.scalar.value) for v in module.forward.inputs),
-        states=tuple(StateRecord(s.name, s.shape, s.dtype) for s in state_layouts(module.forward)),
+        states=tuple(
+            StateRecord(array.name, array.shape, array.dtype)
+            for arrays in state_layouts(module.forward).values()
+            for array in arrays
+        ),
         parameters=parameters,
         libraries=tuple(_library_record(target) for target in options.targets),
         memory=plan_memory(module.forward, weight_bytes=weight_bytes, max_step_tokens=step_tokens),
@@ -253,11 +261,13 @@ def _vector_record(vectors: VectorConfig, module: Module) -> VectorRecord:
     )
 
 
-def _kv_type(model: Model, options: CompileOptions) -> ScalarType:
-    """float32 where matrices are, so that nothing is rounded that was not before; else float16."""
-    matrices = (value.type.scalar for value in model.module.forward.parameters if value.type.rank == 2)
+def _kv_cache(model: Model, options: CompileOptions) -> CacheType:
+    """As asked for; or float32 where matrices are, so that nothing is rounded that was not; else float16."""
+    if options.kv_cache is not None:
+        return options.kv_cache
+    matrices = (value.type.element for value in model.module.forward.parameters if value.type.rank == 2)
     kinds = {options.weight_type} if options.weight_type is not None else set(matrices)
-    return ScalarType.FLOAT32 if ScalarType.FLOAT32 in kinds else ScalarType.FLOAT16
+    return CacheType.FLOAT32 if ScalarType.FLOAT32 in kinds else CacheType.FLOAT16
 
 
 def _run_pipeline(
@@ -271,7 +281,7 @@ def _run_pipeline(
             assignment=options.assignment,
             dtype=options.weight_type,
             page_size=options.page_size,
-            kv_dtype=_kv_type(model, options),
+            kv_cache=_kv_cache(model, options),
             generates=model.vectors is None,
         )
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..ir import ScalarType
 from ..ir.errors import CompileError
-from ..passes import Assignment, find_assignment, read_topology
+from ..passes import Assignment, CacheType, find_assignment, read_topology
 from ..targets import Target, parse_target
 
 __all__ = ["CompileOptions"]
@@ -22,8 +22,8 @@ class CompileOptions:
     """The options of :func:`.compiler.compile_model`, made sense of.
 
     ``assignment`` None quantizes nothing, ``weight_type`` None keeps the checkpoint's, ``max_seq_len`` None
-    is what the model was made for, ``page_size`` None what its layers want; ``dtype`` and ``quant`` are
-    words for the manifest.
+    is what the model was made for, ``page_size`` None what its layers want, ``kv_cache`` None what goes with
+    the weights; ``dtype`` and ``quant`` are words for the manifest.
     """
 
     targets: tuple[Target, ...]
@@ -33,6 +33,7 @@ class CompileOptions:
     weight_type: ScalarType | None
     max_seq_len: int | None
     page_size: int | None
+    kv_cache: CacheType | None
     verify: bool
     dump_ir: Path | None
 
@@ -47,6 +48,7 @@ class CompileOptions:
         backend: str,
         max_seq_len: int | None,
         page_size: int | None,
+        kv_cache: str,
         verify: bool,
         dump_ir: Path | None,
     ) -> CompileOptions:
@@ -71,6 +73,7 @@ class CompileOptions:
             weight_type=_parse_dtype(dtype),
             max_seq_len=max_seq_len,
             page_size=page_size,
+            kv_cache=_parse_kv_cache(kv_cache),
             verify=verify,
             dump_ir=dump_ir,
         )
@@ -80,6 +83,13 @@ def _choose_formats(quant: str, topology: Path | None) -> Assignment | None:
     if topology is not None:
         return read_topology(topology, default=quant)
     return find_assignment(quant)
+
+
+def _parse_kv_cache(text: str) -> CacheType | None:
+    choices = {kind.value: kind for kind in CacheType}
+    if text != "auto" and text not in choices:
+        raise CompileError(f"no KV cache of '{text}'; there are auto, {', '.join(choices)}")
+    return choices.get(text)
 
 
 def _parse_dtype(dtype: str) -> ScalarType | None:

@@ -2,9 +2,9 @@
 
 from .errors import IngotError, IRError, ParseError, VerificationError
 from .graph import Graph, GraphBuilder, Module, Operation, Value
-from .interpreter import bind_symbols, evaluate
+from .interpreter import bind_symbols, evaluate, filled
 from .operator import OPERATORS, Array, Attribute, Operator, find_operator
-from .paging import page_bytes_of, page_size_of
+from .paging import page_bytes_of, page_size_of, row_bytes_of
 from .parser import parse_module
 from .printer import print_graph, print_module
 from .quantization import (
@@ -49,6 +49,7 @@ __all__ = [
     "bind_symbols",
     "dequantize",
     "evaluate",
+    "filled",
     "find_format",
     "find_operator",
     "find_stage",
@@ -61,6 +62,7 @@ __all__ = [
     "print_graph",
     "print_module",
     "quantize",
+    "row_bytes_of",
     "unpack_blocks",
     "verify",
 ]

@@ -130,7 +130,7 @@ class GraphBuilder:
         self._inputs.append(value)
         return value
 
-    def state(self, name: str, shape: Sequence[Dim], element: ScalarType) -> Value:
+    def state(self, name: str, shape: Sequence[Dim], element: Element) -> Value:
         """A new state."""
         value = Value(self._name(name), TensorType(tuple(shape), element))
         self._states.append(value)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from .errors import IRError
 from .graph import Graph
 from .operator import Array, find_operator
 from .quantization import QuantizedArray
-from .types import TensorType
+from .types import ScalarType, TensorType, bind_shape
 
-__all__ = ["bind_symbols", "evaluate"]
+__all__ = ["bind_symbols", "evaluate", "filled"]
+
+
+def filled(type_: TensorType, symbols: Mapping[str, int], number: float) -> Array:
+    """An array of ``type_`` that is ``number`` throughout; in a quantization format 0, or NaN for NaN."""
+    shape = bind_shape(type_.shape, symbols)
+    if isinstance(type_.element, ScalarType):
+        return np.full(shape, number, type_.element.numpy)
+    arrays = {}
+    for component in type_.element.components:
+        width = 1 if component.size is None else shape[-1] // component.size
+        content = number if component.dtype.kind == "f" else 0
+        arrays[component.name] = np.full((*shape[:-1], width), content, component.dtype)
+    return QuantizedArray(type_.element, **arrays)
 
 
 def bind_symbols(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:

@@ -6,8 +6,10 @@ import math
 from typing import cast
 
 from .graph import Graph
+from .quantization import QuantFormat
+from .types import TensorType
 
-__all__ = ["page_bytes_of", "page_size_of"]
+__all__ = ["page_bytes_of", "page_size_of", "row_bytes_of"]
 
 
 def page_size_of(graph: Graph) -> int:
@@ -23,6 +25,16 @@ def page_size_of(graph: Graph) -> int:
 def page_bytes_of(graph: Graph) -> int:
     """Bytes of a page over all layers: keys, values, and slots of recurrent states."""
     return sum(
-        math.prod(int(dim) for dim in state.type.shape[1:]) * state.type.scalar.num_bytes
+        math.prod(int(dim) for dim in state.type.shape[1:-1]) * row_bytes_of(state.type)
         for state in graph.states
     )
+
+
+def row_bytes_of(type_: TensorType) -> int:
+    """Bytes of the elements along the last dimension, with their scales and offsets, if they have any."""
+    width = int(type_.shape[-1])
+    if not isinstance(type_.element, QuantFormat):
+        return width * type_.element.num_bytes
+    _, *factors = type_.element.components
+    groups = (factor.dtype.itemsize * (width // (factor.size or width)) for factor in factors)
+    return -(-width * type_.element.bits // 8) + sum(groups)

@@ -4,6 +4,7 @@ from .absorb_latents import AbsorbLatents
 from .assignment import SCHEMES, Assignment, QuantScheme, find_assignment
 from .base import Pass, PassResult
 from .batch_sequences import BatchSequences
+from .cache_types import CacheType
 from .cast_weights import CastWeights
 from .checking import InterpreterChecker
 from .drop_neutral_terms import DropNeutralTerms
@@ -28,6 +29,7 @@ __all__ = [
     "AbsorbLatents",
     "Assignment",
     "BatchSequences",
+    "CacheType",
     "CastWeights",
     "Checker",
     "DropNeutralTerms",

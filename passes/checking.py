@@ -15,8 +15,8 @@ from ..ir import (
     Module,
     QuantizedArray,
     Value,
-    bind_shape,
     evaluate,
+    filled,
     find_operator,
     page_size_of,
 )
@@ -165,10 +165,7 @@ def _in_steps(forward: Graph, parameters: Mapping[str, Array], sequences: Sequen
     table = _page_table([long, short], page_size)
     symbols = {"pages": table.size}
     # Whatever reads a slot before it is written shows up as NaN.
-    states: list[Array] = [
-        np.full(bind_shape(state.type.shape, symbols), np.nan, state.type.scalar.numpy)
-        for state in forward.states
-    ]
+    states = [filled(state.type, symbols, np.nan) for state in forward.states]
     rows: list[list[Logits]] = [[], []]
     for chunks in steps:
         batch = _batch(chunks, sequences, table, page_size)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from ..ir import Dim, Graph, GraphBuilder, Module, Operation, ScalarType, Value
 from ..ir.errors import CompileError
 from .base import Pass, Rewritten
+from .cache_types import CacheType
 from .rewriting import ModuleRewriter
 
 __all__ = ["LARGEST_PAGE", "SMALLEST_PAGE", "PageKVCache"]
@@ -25,9 +26,9 @@ class PageKVCache(Pass):
     """From a model over one whole sequence to one step over a ragged batch.
 
     Each ``attention`` becomes ``append_kv`` to its own states ``kv.N.keys`` and ``kv.N.values``
-    ``[pages, kv_heads, page_size, head_dim]`` of ``kv_dtype``, and ``paged_attention`` over them. Each
-    ``latent_attention`` becomes ``append_latents`` to its own ``kv.N.latents`` ``[pages, 1, page_size, n]``,
-    and ``paged_latent_attention``. Each ``causal_conv`` becomes ``paged_conv`` and each ``selective_scan``
+    ``[pages, kv_heads, page_size, head_dim]`` of what ``kv_cache`` says, and ``paged_attention`` over them.
+    Each ``latent_attention`` becomes ``append_latents`` to its own ``kv.N.latents``
+    ``[pages, 1, page_size, n]``, and ``paged_latent_attention``. Each ``causal_conv`` becomes ``paged_conv`` and each ``selective_scan``
     ``paged_scan``, with a slot of state in float32 for each page (see :mod:`ingot.ir.operators.recurrent`):
     ``conv.N.slots`` ``[pages, taps - 1, channels]``, ``scan.N.slots`` ``[pages, heads, state, head_dim]``.
     Forward takes the batch's description (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens
@@ -41,7 +42,7 @@ class PageKVCache(Pass):
     """
 
     page_size: int | None
-    kv_dtype: ScalarType
+    kv_cache: CacheType
 
     name: ClassVar[str] = "page_kv_cache"
     requires: ClassVar[tuple[str, ...]] = ("fused", "quantized", "paged")
@@ -50,7 +51,7 @@ class PageKVCache(Pass):
     @property
     def preserves_values(self) -> bool:
         """Only with a cache of float32."""
-        return self.kv_dtype is ScalarType.FLOAT32
+        return self.kv_cache is CacheType.FLOAT32
 
     def rewrite(self, module: Module) -> Rewritten:
         """See the class."""
@@ -67,7 +68,7 @@ class PageKVCache(Pass):
                 value = operation.result.name
                 raise CompileError(f"{self.name}: {operation.operator} (%{value}) is part of no attention")
         path = _path_of_logits(graph)
-        page_size = self.page_size or _fitting_page_size(graph, self.kv_dtype)
+        page_size = self.page_size or _fitting_page_size(graph, self.kv_cache)
         rewriter = ModuleRewriter(module)
         builder = rewriter.forward.builder
         batch = _Batch.declare(builder)
@@ -97,16 +98,18 @@ class PageKVCache(Pass):
     def _declare_caches(
         self, builder: GraphBuilder, page_size: int, layer: int, keys: Value, values: Value
     ) -> tuple[Value, Value]:
+        element = self.kv_cache.element([int(rows.type.shape[2]) for rows in (keys, values)])
+
         def declare(kind: str, rows: Value) -> Value:
             _, kv_heads, head_dim = rows.type.shape
-            shape = ("pages", kv_heads, page_size, head_dim)
-            return builder.state(f"kv.{layer}.{kind}", shape, self.kv_dtype)
+            return builder.state(f"kv.{layer}.{kind}", ("pages", kv_heads, page_size, head_dim), element)
 
         return declare("keys", keys), declare("values", values)
 
     def _declare_latents(self, builder: GraphBuilder, page_size: int, layer: int, latents: Value) -> Value:
-        shape = ("pages", 1, page_size, latents.type.shape[1])
-        return builder.state(f"kv.{layer}.latents", shape, self.kv_dtype)
+        width = int(latents.type.shape[1])
+        element = self.kv_cache.element([width])
+        return builder.state(f"kv.{layer}.latents", ("pages", 1, page_size, width), element)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ def _keep_state(
     written.append(results[0])
 
 
-def _fitting_page_size(graph: Graph, kv_dtype: ScalarType) -> int:
+def _fitting_page_size(graph: Graph, kv_cache: CacheType) -> int:
     """The least size of page whose keys and values take no less than its slots of state."""
     slot_bytes, kv_bytes = 0, 0
     for operation in graph.operations:
@@ -223,7 +226,7 @@ def _fitting_page_size(graph: Graph, kv_dtype: ScalarType) -> int:
             slot_bytes += math.prod(map(int, shape)) * ScalarType.FLOAT32.num_bytes
         elif operation.operator == "attention":
             rows = (value.type.shape[1:] for value in operation.operands[1:3])
-            kv_bytes += sum(math.prod(map(int, shape)) for shape in rows) * kv_dtype.num_bytes
+            kv_bytes += sum(math.prod(map(int, shape)) for shape in rows) * kv_cache.bits // 8
     size = SMALLEST_PAGE
     while size < LARGEST_PAGE and size * kv_bytes < slot_bytes:
         size *= 2

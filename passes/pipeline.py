@@ -13,6 +13,7 @@ from .absorb_latents import AbsorbLatents
 from .assignment import Assignment
 from .base import Pass
 from .batch_sequences import BatchSequences
+from .cache_types import CacheType
 from .cast_weights import CastWeights
 from .drop_neutral_terms import DropNeutralTerms
 from .eliminate_common_subexpressions import EliminateCommonSubexpressions
@@ -37,7 +38,7 @@ class PipelineOptions:
     """What a user chooses. ``assignment`` None quantizes nothing; ``dtype`` None keeps the checkpoint's type.
 
     ``max_seq_len`` is the longest sequence in tokens, ``page_size`` a page's length in tokens (None: as
-    :class:`PageKVCache` chooses), and ``kv_dtype`` the cache's element type. A model that does not generate,
+    :class:`PageKVCache` chooses), and ``kv_cache`` what the cache is made of. A model that does not generate,
     but gives a vector of a whole sequence, has no cache.
     """
 
@@ -45,7 +46,7 @@ class PipelineOptions:
     assignment: Assignment | None = None
     dtype: ScalarType | None = None
     page_size: int | None = None
-    kv_dtype: ScalarType = ScalarType.FLOAT16
+    kv_cache: CacheType = CacheType.FLOAT16
     generates: bool = True
 
 
@@ -71,7 +72,7 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         FuseGateUp(),
         CastWeights(options.dtype),
         # The batch, and the cache.
-        PageKVCache(options.page_size, options.kv_dtype) if options.generates else BatchSequences(),
+        PageKVCache(options.page_size, options.kv_cache) if options.generates else BatchSequences(),
         # What all this left behind.
         FoldConstants(),
         StoreConstants(),

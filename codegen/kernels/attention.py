@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from .cache import CachedHeads, CodedElement, FloatElement
 from .isa import Isa
-from .online_softmax import KEYS, OnlineSoftmax, vectors
-from .rows import Rows, load_float
-from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, prefetch, store, symbol
+from .online_softmax import KEYS, OnlineSoftmax
+from .rows import Rows
+from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
 __all__ = ["KEYS", "AttentionShape", "paged_attention"]
 
@@ -40,7 +41,7 @@ class AttentionShape:
     kv_heads: int
     head_dim: int
     page_size: int
-    dtype: str
+    element: FloatElement | CodedElement
     scale: float
     window: int
     value_dim: int
@@ -52,6 +53,16 @@ class AttentionShape:
     def group(self) -> int:
         """Query heads that share a KV head."""
         return self.heads // self.kv_heads
+
+    @property
+    def keys(self) -> CachedHeads:
+        """How keys lie."""
+        return CachedHeads(self.element, self.kv_heads, self.head_dim, self.page_size, by_column=True)
+
+    @property
+    def values(self) -> CachedHeads:
+        """How values lie that have a cache."""
+        return CachedHeads(self.element, self.kv_heads, self.value_dim, self.page_size, by_column=False)
 
     @property
     def heads_at_once(self) -> int:
@@ -67,7 +78,7 @@ class AttentionShape:
 def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx.PrimFunc:
     """Attention of each sequence's newest tokens over its pages.
 
-    Arguments: q float32 ``[m, q.stride]``; the caches as :func:`.pointwise.append_kv` lays them;
+    Arguments: q float32 ``[m, q.stride]``; the arrays of both caches as :mod:`.cache` lays them;
     ``sequence_starts`` int32 ``[sequences + 1]``, ``context_lengths`` int32 ``[sequences]``, ``page_table``
     int32 ``[sequences, pages_per_sequence]``; sinks float32 ``[heads]`` if there are any; the result
     ``[m, heads * value_dim]``.
@@ -76,13 +87,12 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
     lanes = isa.lanes
     stretch = min(KEYS, shape.page_size)  # neighbouring keys of a block that are in one page
 
-    def body(
-        rows: Buffer,
-        keys: Buffer,
-        *rest: Buffer,
-    ) -> None:
-        values, *others = (keys, *rest) if shape.values_of_keys else rest
-        sequence_starts, context_lengths, page_table, *sinks, out = others
+    caches = [shape.keys] if shape.values_of_keys else [shape.keys, shape.values]
+    num_key_arrays, num_arrays = len(shape.keys.parts), sum(len(cache.parts) for cache in caches)
+
+    def body(rows: Buffer, *rest: Buffer) -> None:
+        keys, values = rest[:num_key_arrays], rest[num_key_arrays:num_arrays]
+        sequence_starts, context_lengths, page_table, *sinks, out = rest[num_arrays:]
         num_rows, num_sequences = rows.shape[0], context_lengths.shape[0]
         num_chunks = (num_rows + (CHUNK_ROWS - 1)) // CHUNK_ROWS
         with T.parallel(num_chunks * (shape.heads // heads)) as item:
@@ -116,27 +126,27 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                     upcoming.set(load(page_table, (sequence, following)))
                     ahead.set(tirx.floormod(first_key + KEYS, shape.page_size))
                     key_lanes = min(lanes, stretch)
-                    with T.serial(dim) as column:
-                        prefetch(keys, (upcoming.value, kv_head, column, ahead.value))
-                        for part in range(stretch // key_lanes):
-                            source = (page.value, kv_head, column, inside.value + part * key_lanes)
-                            value = load_float(keys, source, key_lanes, shape.dtype)
-                            place = (column, index * stretch + part * key_lanes)
-                            store(state.keys, place, value, key_lanes)
+                    offsets = [inside.value + part for part in range(0, stretch, key_lanes)]
+
+                    def take_keys(column: Expr, part: int, value: tirx.Expr) -> None:
+                        store(state.keys, (column, index * stretch + part * key_lanes), value, key_lanes)
+
+                    ahead_of_keys = upcoming.value, ahead.value
+                    shape.keys.read_keys(
+                        keys, page.value, kv_head, offsets, key_lanes, ahead_of_keys, take_keys
+                    )
                     if shape.values_of_keys:
                         with T.serial(stretch) as offset, T.serial(value_dim) as column:
                             key = index * stretch + offset
                             store(state.values, (key, column), load(state.keys, (column, key)))
                         return
                     with T.serial(stretch) as offset:
-                        prefetch(values, (upcoming.value, kv_head, ahead.value + offset, 0))
-                        if value_dim * 2 > 64:
-                            half = value_dim // 2
-                            prefetch(values, (upcoming.value, kv_head, ahead.value + offset, half))
-                        for column, width in vectors(value_dim, lanes):
-                            source = (page.value, kv_head, inside.value + offset, column)
-                            value = load_float(values, source, width, shape.dtype)
+
+                        def take_values(column: int, width: int, value: tirx.Expr) -> None:
                             store(state.values, (index * stretch + offset, column), value, width)
+
+                        own, later = inside.value + offset, (upcoming.value, ahead.value + offset)
+                        shape.values.read_values(isa, values, page.value, kv_head, own, later, take_values)
 
             def seen(start: Expr, own: Expr) -> tirx.Expr:
                 """Which of ``lanes`` keys from ``start`` a query at position ``own`` attends to."""
@@ -177,11 +187,13 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
     m, pages, sequences, bounds, width = (
         symbol(s) for s in ("m", "pages", "sequences", "bounds", "table_width")
     )
-    value_shape = (pages, shape.kv_heads, shape.page_size, value_dim)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("q", (m, q.stride), "float32"),
-        ("keys", (pages, shape.kv_heads, dim, shape.page_size), shape.dtype),
-        *([] if shape.values_of_keys else [("values", value_shape, shape.dtype)]),
+        *(
+            (name + part.suffix.replace(".", "_"), (pages, *part.shape), part.dtype)
+            for name, cache in zip(("keys", "values"), caches, strict=False)
+            for part in cache.parts
+        ),
         ("sequence_starts", (bounds,), "int32"),
         ("context_lengths", (sequences,), "int32"),
         ("page_table", (sequences, width), "int32"),

@@ -1,4 +1,4 @@
-"""Multi-head latent attention beside its attention: the heads' own matrices, and writing to the cache."""
+"""Multi-head latent attention beside its attention: the heads' own matrices."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .isa import Isa
 from .layout import BLOCK, num_blocks
 from .linear import CodedMatrix, FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
 from .rows import Rows, load_rows
-from .script import Buffer, Expr, T, Vector, cast, kernel, load, store, symbol
+from .script import Buffer, Expr, T, Vector, kernel, symbol
 
-__all__ = ["append_latents", "head_linear_float", "head_linear_quantized"]
+__all__ = ["head_linear_float", "head_linear_quantized"]
 
 
 def head_linear_float(isa: Isa, name: str, heads: int, matrix: FloatMatrix, x: Rows) -> tirx.PrimFunc:
@@ -84,28 +84,5 @@ def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) 
         ("codes", (heads * blocks, matrix.block_bytes), "uint8"),
         ("scales", (heads * blocks, matrix.groups, BLOCK), matrix.scale_type),
         ("out", (m, heads * outputs), "float32"),
-    ]
-    return kernel(name, arguments, body)
-
-
-def append_latents(isa: Isa, name: str, x: Rows, page_size: int, dtype: str) -> tirx.PrimFunc:
-    """Write each row into its slot (``page * page_size + offset``).
-
-    Arguments: the cache ``dtype`` ``[pages, 1, width, page_size]``, laid as that of keys; ``x`` float32
-    ``[m, x.stride]``; slots int32 ``[m]``.
-    """
-
-    def body(cache: Buffer, rows: Buffer, slots: Buffer) -> None:
-        with T.parallel(slots.shape[0]) as row:
-            page = load(slots, (row,)) // page_size
-            offset = tirx.floormod(load(slots, (row,)), page_size)
-            with T.serial(x.width) as column:
-                store(cache, (page, 0, column, offset), cast(dtype, 1, load_rows(rows, x, row, column)))
-
-    m, pages = symbol("m"), symbol("pages")
-    arguments = [
-        ("cache", (pages, 1, x.width, page_size), dtype),
-        ("x", (m, x.stride), "float32"),
-        ("slots", (m,), "int32"),
     ]
     return kernel(name, arguments, body)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from tvm import tirx
 
 from .isa import Isa, fma
-from .rows import Rows, exponential, hyperbolic_tangent, load_rows, reduce_add, reduce_max
+from .rows import Rows, exponential, hyperbolic_tangent, load_rows, reduce_add, reduce_max, vectors
 from .script import Buffer, Expr, T, Vector, broadcast, load, store
 
-__all__ = ["KEYS", "OnlineSoftmax", "vectors"]
+__all__ = ["KEYS", "OnlineSoftmax"]
 
 KEYS = 64
 """Keys in a block."""
@@ -191,9 +191,3 @@ class OnlineSoftmax:
             for row in range(height):
                 for (column, width), part in zip(strip, parts[row], strict=True):
                     store(self._totals, (top + row, column), part.value, width)
-
-
-def vectors(width: int, lanes: int) -> list[tuple[int, int]]:
-    """Columns and widths of the vectors that cover ``width`` elements; single elements at the end."""
-    whole = width // lanes * lanes
-    return [(c, lanes) for c in range(0, whole, lanes)] + [(c, 1) for c in range(whole, width)]

@@ -11,7 +11,7 @@ from .layout import BLOCK, num_blocks
 from .rows import Rows, columns, load_float, load_rows, reduce_add
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
-__all__ = ["append_kv", "embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
+__all__ = ["embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
 
 
 def rms_norm(isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: Rows | None) -> tirx.PrimFunc:
@@ -272,43 +272,3 @@ def embedding(
         ]
         body = look_up_codes
     return kernel(name, [*arguments, ("token_ids", (m,), "int32"), ("out", (m, width), "float32")], body)
-
-
-def append_kv(
-    isa: Isa, name: str, k: Rows, v: Rows, kv_heads: int, page_size: int, dtype: str
-) -> tirx.PrimFunc:
-    """Write each row's keys and values into its slot (``page * page_size + offset``).
-
-    Arguments: the caches, ``dtype`` ``[pages, kv_heads, head_dim, page_size]`` for keys (so that
-    neighbouring keys fill a vector) and ``[pages, kv_heads, page_size, value_dim]`` for values; ``k`` and
-    ``v`` float32 ``[m, stride]``; slots int32 ``[m]``.
-    """
-    head_dim, value_dim = k.width // kv_heads, v.width // kv_heads
-
-    def body(keys: Buffer, values: Buffer, k_rows: Buffer, v_rows: Buffer, slots: Buffer) -> None:
-        with T.parallel(slots.shape[0]) as row, T.serial(kv_heads) as head:
-            page = load(slots, (row,)) // page_size
-            offset = tirx.floormod(load(slots, (row,)), page_size)
-            with T.serial(head_dim) as column:
-                key = load_rows(k_rows, k, row, head * head_dim + column)
-                store(keys, (page, head, column, offset), cast(dtype, 1, key))
-            columns(
-                isa,
-                value_dim,
-                lambda column, width: store(
-                    values,
-                    (page, head, offset, column),
-                    cast(dtype, width, load_rows(v_rows, v, row, head * value_dim + column, width)),
-                    width,
-                ),
-            )
-
-    m, pages = symbol("m"), symbol("pages")
-    arguments = [
-        ("keys", (pages, kv_heads, head_dim, page_size), dtype),
-        ("values", (pages, kv_heads, page_size, value_dim), dtype),
-        ("k", (m, k.stride), "float32"),
-        ("v", (m, v.stride), "float32"),
-        ("slots", (m,), "int32"),
-    ]
-    return kernel(name, arguments, body)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from .isa import Isa
-from .online_softmax import KEYS, OnlineSoftmax, vectors
-from .rows import Rows, load_rows
+from .online_softmax import KEYS, OnlineSoftmax
+from .rows import Rows, load_rows, vectors
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
 __all__ = ["RaggedShape", "ragged_attention"]

@@ -19,6 +19,7 @@ __all__ = [
     "load_rows",
     "reduce_add",
     "reduce_max",
+    "vectors",
 ]
 
 
@@ -46,6 +47,12 @@ def columns(isa: Isa, width: int, emit: Callable[[Expr, int], None]) -> None:
             emit(index * isa.lanes, isa.lanes)
     for column in range(width // isa.lanes * isa.lanes, width):
         emit(column, 1)
+
+
+def vectors(width: int, lanes: int) -> list[tuple[int, int]]:
+    """Columns and widths of the vectors that cover ``width`` elements; single elements at the end."""
+    whole = width // lanes * lanes
+    return [(c, lanes) for c in range(0, whole, lanes)] + [(c, 1) for c in range(whole, width)]
 
 
 def load_rows(buffer: Buffer, view: Rows, row: Expr, column: Expr, lanes: int = 1) -> tirx.Expr:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
-from ...ir import Graph, Value
+from ...ir import Graph, QuantFormat, TensorType, Value
 from ...ir.errors import CompileError
+from ..kernels.cache import CachedHeads, CodedElement, FloatElement
 from ..kernels.layout import Layout
 
-__all__ = ["StateLayout", "parameter_layouts", "state_layouts"]
+__all__ = ["StateLayout", "cached_heads", "parameter_layouts", "state_layouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,6 @@ class StateLayout:
     name: str
     shape: tuple[int | str, ...]
     dtype: str
-
-
-class _StateRole(Enum):
-    KEYS = "keys"
-    VALUES = "values"
 
 
 def parameter_layouts(graph: Graph) -> dict[Value, Layout]:
@@ -57,24 +52,35 @@ def parameter_layouts(graph: Graph) -> dict[Value, Layout]:
     return layouts
 
 
-def state_layouts(graph: Graph) -> tuple[StateLayout, ...]:
-    """How each state of a step is laid out: keys by column, so that neighbouring keys fill a vector.
+def state_layouts(graph: Graph) -> dict[Value, tuple[StateLayout, ...]]:
+    """The arrays of each state of a step, in order.
 
-    Slots of recurrent state lie as their types have it.
+    Caches lie as :mod:`..kernels.cache` says, slots of recurrent state as their types have it.
     """
-    roles: dict[Value, _StateRole] = {}
+    by_column: dict[Value, bool] = {}
     for operation in graph.operations:
+        if operation.operator in ("append_kv", "append_latents"):
+            by_column[operation.operands[0]] = True
         if operation.operator == "append_kv":
-            roles[operation.operands[0]] = _StateRole.KEYS
-            roles[operation.operands[1]] = _StateRole.VALUES
-        elif operation.operator == "append_latents":
-            roles[operation.operands[0]] = _StateRole.KEYS
-    layouts = []
+            by_column[operation.operands[1]] = False
+    layouts: dict[Value, tuple[StateLayout, ...]] = {}
     for state in graph.states:
-        if state not in roles:
-            layouts.append(StateLayout(state.name, state.type.shape, state.type.scalar.value))
+        if state not in by_column:
+            layouts[state] = (StateLayout(state.name, state.type.shape, state.type.scalar.value),)
             continue
-        pages, kv_heads, page_size, head_dim = state.type.shape
-        inner = (head_dim, page_size) if roles[state] is _StateRole.KEYS else (page_size, head_dim)
-        layouts.append(StateLayout(state.name, (pages, kv_heads, *inner), state.type.scalar.value))
-    return tuple(layouts)
+        pages, heads = state.type.shape[0], cached_heads(state.type, by_column=by_column[state])
+        layouts[state] = tuple(
+            StateLayout(state.name + part.suffix, (pages, *part.shape), part.dtype) for part in heads.parts
+        )
+    return layouts
+
+
+def cached_heads(cache: TensorType, *, by_column: bool) -> CachedHeads:
+    """How a cache of keys (``by_column``) or values ``[pages, kv_heads, page_size, dim]`` lies."""
+    kv_heads, page_size, dim = (int(size) for size in cache.shape[1:])
+    element: FloatElement | CodedElement
+    if isinstance(cache.element, QuantFormat):
+        element = CodedElement(cache.element.bits, cache.element.group_size or dim, cache.element.scale.type)
+    else:
+        element = FloatElement(cache.element.value)
+    return CachedHeads(element, kv_heads, dim, page_size, by_column)

@@ -7,13 +7,13 @@ from typing import cast
 
 from tvm import relax, tirx
 
-from ...ir import Operation
+from ...ir import Operation, Value
+from ..kernels.append import append_to_pages
 from ..kernels.attention import AttentionShape, paged_attention
-from ..kernels.latent import append_latents
-from ..kernels.pointwise import append_kv
 from ..kernels.ragged_attention import RaggedShape, ragged_attention
 from ..kernels.recurrent import ScanShape, paged_conv, paged_scan
 from ..kernels.rows import Rows
+from .layouts import cached_heads
 from .step import Region, Rule, Step, width_of
 
 __all__ = ["RULES"]
@@ -21,63 +21,69 @@ __all__ = ["RULES"]
 
 def _append_kv(step: Step, operation: Operation) -> None:
     keys, values, k, v, slots = operation.operands
-    _, kv_heads, page_size, _ = (dim if isinstance(dim, int) else 0 for dim in keys.type.shape)
-    k_rows, v_rows = step.region(k), step.region(v)
-    dtype = keys.type.scalar.value
-    key = (k_rows.view, v_rows.view, kv_heads, page_size, dtype)
-    caches = [step.plain[keys], step.plain[values]]
-    arguments = [*caches, k_rows.buffer, v_rows.buffer, step.plain[slots]]
-    written = step.call_in_place(append_kv, key, arguments, (0, 1))
-    for index, result in enumerate(operation.results):
-        step.plain[result] = step.builder.emit(relax.TupleGetItem(written, index))
+    _append(step, operation, {keys: k, values: v}, slots)
+
+
+def _append_latents(step: Step, operation: Operation) -> None:
+    cache, latents, slots = operation.operands
+    _append(step, operation, {cache: latents}, slots)
+
+
+def _append(step: Step, operation: Operation, rows: Mapping[Value, Value], slots: Value) -> None:
+    """Write ``rows`` of each cache, the first of which lies by column, to their slots."""
+    regions = [step.region(value) for value in rows.values()]
+    heads = [cached_heads(cache.type, by_column=index == 0) for index, cache in enumerate(rows)]
+    arrays = [array for cache in rows for array in step.states[cache]]
+    key = tuple((cache, region.view) for cache, region in zip(heads, regions, strict=True))
+    arguments = [*arrays, *(region.buffer for region in regions), step.plain[slots]]
+    written = step.call_in_place(append_to_pages, key, arguments, tuple(range(len(arrays))))
+    if len(arrays) == 1:
+        step.states[operation.result] = (written,)
+        return
+    parts = [step.builder.emit(relax.TupleGetItem(written, index)) for index in range(len(arrays))]
+    for result, cache in zip(operation.results, heads, strict=True):
+        step.states[result] = tuple(parts[: len(cache.parts)])
+        del parts[: len(cache.parts)]
 
 
 def _paged_attention(step: Step, operation: Operation) -> None:
     q, keys, values, *batch = operation.operands[:6]
     sinks = [step.region(value).buffer for value in operation.operands[6:]]
     region = step.region(q)
-    _, heads, head_dim = q.type.shape
-    _, kv_heads, page_size, _ = keys.type.shape
+    cache = cached_heads(keys.type, by_column=True)
     shape = AttentionShape(
-        int(heads),
-        int(kv_heads),
-        int(head_dim),
-        int(page_size),
-        keys.type.scalar.value,
+        int(q.type.shape[1]),
+        cache.kv_heads,
+        cache.dim,
+        cache.page_size,
+        cache.element,
         cast(float, operation.attributes["scale"]),
         cast(int, operation.attributes["window"]),
         int(values.type.shape[3]),
         cast(float, operation.attributes["soft_cap"]),
         bool(sinks),
     )
-    arguments = [region.buffer, *(step.plain[value] for value in (keys, values, *batch)), *sinks]
+    caches = [*step.states[keys], *step.states[values]]
+    arguments = [region.buffer, *caches, *(step.plain[value] for value in batch), *sinks]
     step.emit_rows(operation, paged_attention, (shape, region.view), arguments)
 
 
-def _append_latents(step: Step, operation: Operation) -> None:
-    cache, latents, slots = operation.operands
-    region = step.region(latents)
-    key = (region.view, int(cache.type.shape[2]), cache.type.scalar.value)
-    arguments = [step.plain[cache], region.buffer, step.plain[slots]]
-    step.plain[operation.result] = step.call_in_place(append_latents, key, arguments, (0,))
-
-
 def _paged_latent_attention(step: Step, operation: Operation) -> None:
-    q, cache, *batch = operation.operands
+    q, latents, *batch = operation.operands
     region = step.region(q)
-    _, heads, head_dim = q.type.shape
+    cache = cached_heads(latents.type, by_column=True)
     shape = AttentionShape(
-        int(heads),
-        1,
-        int(head_dim),
-        int(cache.type.shape[2]),
-        cache.type.scalar.value,
+        int(q.type.shape[1]),
+        cache.kv_heads,
+        cache.dim,
+        cache.page_size,
+        cache.element,
         cast(float, operation.attributes["scale"]),
         window=0,
         value_dim=cast(int, operation.attributes["value_dim"]),
         values_of_keys=True,
     )
-    arguments = [region.buffer, *(step.plain[value] for value in (cache, *batch))]
+    arguments = [region.buffer, *step.states[latents], *(step.plain[value] for value in batch)]
     step.emit_rows(operation, paged_attention, (shape, region.view), arguments)
 
 
@@ -103,7 +109,7 @@ def _paged_conv(step: Step, operation: Operation) -> None:
     region = step.region(x)
     taps, page_size = int(weight.type.shape[0]), cast(int, operation.attributes["page_size"])
     arguments = [
-        *(step.plain[slots], region.buffer, step.region(weight).buffer),
+        *(step.states[slots][0], region.buffer, step.region(weight).buffer),
         *(step.plain[value] for value in batch),
         *(step.region(value).buffer for value in bias),
     ]
@@ -117,7 +123,7 @@ def _paged_scan(step: Step, operation: Operation) -> None:
     heads, state, head_dim = (int(dim) for dim in slots.type.shape[1:])
     groups, page_size = int(operands[2].type.shape[1]), cast(int, operation.attributes["page_size"])
     arguments = [
-        step.plain[slots],
+        step.states[slots][0],
         *(region.buffer for region in regions),
         *(step.plain[value] for value in operands[7:]),
     ]
@@ -139,7 +145,7 @@ def _emit_recurrent(
     types = [arguments[0].ty, step.tensor((rows.type.shape[0], width), "float32")]
     kernel = step.kernel(make, key)
     called = step.builder.emit(relax.op.call_tir_inplace(kernel, arguments, [0, -1], types))
-    step.plain[written] = step.builder.emit(relax.TupleGetItem(called, 0))
+    step.states[written] = (step.builder.emit(relax.TupleGetItem(called, 0)),)
     buffer = step.builder.emit(relax.TupleGetItem(called, 1))
     step.regions[rows] = Region(buffer, rows.type.shape[:1], Rows.dense(width))
 

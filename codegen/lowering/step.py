@@ -84,10 +84,10 @@ def columns_of(type_: TensorType, lead: int) -> tuple[int, ...]:
 class Step:
     """Walks a graph once, emitting kernel calls by ``rules``, one an operator.
 
-    What rules share: ``regions``, the activations; ``plain``, inputs, states and other values that are read
-    as they lie; ``stored``, parameters with their components. ``numbers`` and ``inlined`` are what becomes
-    part of an elementwise kernel; ``rounded``, ``codes`` and ``groupings`` belong to quantized rows and
-    experts.
+    What rules share: ``regions``, the activations; ``plain``, inputs and other values that are read as they
+    lie; ``states``, the arrays of each state; ``stored``, parameters with their components. ``numbers`` and
+    ``inlined`` are what becomes part of an elementwise kernel; ``rounded``, ``codes`` and ``groupings``
+    belong to quantized rows and experts.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Step:
         self.codes: dict[tuple[Value, Value | None], Codes] = {}
         self.groupings: dict[Value, Grouping] = {}
         self.plain: dict[Value, relax.Expr] = {}
+        self.states: dict[Value, tuple[relax.Expr, ...]] = {}
         self.numbers: dict[Value, float] = {}
         self.inlined: dict[Value, Operation] = {}
         self.stored: dict[Value, tuple[tuple[Component, ...], tuple[relax.Var, ...]]] = {}
@@ -118,8 +119,10 @@ class Step:
                 arguments, value.name, value.type.shape, value.type.scalar.value
             )
         self._logits = self._argument(arguments, "logits", graph.outputs[0].type.shape, "float32")
-        for state, stored in zip(graph.states, state_layouts(graph), strict=True):
-            self.plain[state] = self._argument(arguments, stored.name, stored.shape, stored.dtype)
+        for state, layouts in state_layouts(graph).items():
+            self.states[state] = tuple(
+                self._argument(arguments, array.name, array.shape, array.dtype) for array in layouts
+            )
         for parameter, layout in parameter_layouts(graph).items():
             parts = components(parameter.type, layout)
             variables = tuple(

@@ -15,17 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..operator import Array, Attribute, operator
+from ..quantization import Integers, QuantizedArray, quantize
 from ..types import ScalarType, TensorType
 from ._infer import FloatArray, as_float32, plain, require
 from .fused import attend, require_sinks
 
-__all__ = ["attend_pages", "require_batch", "write_slots"]
+__all__ = ["attend_pages", "can_be_cached", "require_batch", "write_slots"]
 
 
 def _check_cache(cache: TensorType, rows: TensorType) -> None:
     fits = cache.rank == 4 and rows.rank == 3 and cache.shape[3] == rows.shape[2]
     require(fits, f"cache {cache} does not hold heads of {rows}")
-    require(cache.scalar.is_float, f"a cache is of floats, not {cache}")
+    require(can_be_cached(cache), f"a cache is of floats, or of whole numbers with scales, not {cache}")
 
 
 def _are_of_one_cache(k_cache: TensorType, v_cache: TensorType) -> bool:
@@ -54,7 +55,16 @@ def _append(
 ) -> tuple[Array, ...]:
     """Write each token's keys and values ``[tokens, kv_heads, head_dim]`` into its slot."""
     k_cache, v_cache, k, v, slots = operands
-    return write_slots(plain(k_cache), k, slots), write_slots(plain(v_cache), v, slots)
+    return write_slots(k_cache, k, slots), write_slots(v_cache, v, slots)
+
+
+def can_be_cached(cache: TensorType) -> bool:
+    """Whether a cache can be of such elements: floats, or signed codes with a scale in floats a group."""
+    if isinstance(cache.element, ScalarType):
+        return cache.element.is_float
+    codes, scale = cache.element.codes, cache.element.scale
+    signed = isinstance(codes, Integers) and codes.signed and codes.bits in (4, 8)
+    return signed and cache.element.offset is None and scale.of is None and scale.integer_bits is None
 
 
 def require_batch(starts: TensorType, lengths: TensorType, table: TensorType) -> None:
@@ -109,9 +119,21 @@ def attend_pages(
     return result
 
 
-def write_slots(cache: npt.NDArray[np.generic], rows: Array, slots: Array) -> npt.NDArray[np.generic]:
-    """``cache`` with ``rows`` ``[tokens, kv_heads, head_dim]`` in their slots."""
+def write_slots(cache: Array, rows: Array, slots: Array) -> Array:
+    """``cache`` with ``rows`` ``[tokens, kv_heads, head_dim]`` in their slots, rounded to its element."""
+    if isinstance(cache, QuantizedArray):
+        rounded = quantize(as_float32(rows), cache.format)
+        written = {
+            name: _written(array, rounded.components[name], slots) for name, array in cache.components.items()
+        }
+        return QuantizedArray(cache.format, **written)
+    return _written(cache, plain(rows), slots)
+
+
+def _written(
+    cache: npt.NDArray[np.generic], rows: npt.NDArray[np.generic], slots: Array
+) -> npt.NDArray[np.generic]:
     written = cache.copy()
     pages, offsets = np.divmod(plain(slots).astype(np.int64), cache.shape[2])
-    written[pages, :, offsets] = plain(rows).astype(cache.dtype)
+    written[pages, :, offsets] = rows.astype(cache.dtype)
     return written

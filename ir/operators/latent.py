@@ -15,7 +15,7 @@ import numpy as np
 from ..operator import Array, Attribute, operator
 from ..types import ScalarType, TensorType
 from ._infer import as_float32, plain, require, whole
-from .cache import attend_pages, require_batch, write_slots
+from .cache import attend_pages, can_be_cached, require_batch, write_slots
 from .fused import attend
 from .linear import product, require_rows
 
@@ -80,8 +80,11 @@ def _plain_attention(attributes: Mapping[str, Attribute]) -> Mapping[str, Attrib
 
 
 def _require_cache(cache: TensorType) -> None:
-    fits = cache.rank == 4 and cache.shape[1] == 1 and cache.scalar.is_float
-    require(fits, f"latents are kept as floats in [pages, 1, page_size, n], not {cache}")
+    fits = cache.rank == 4 and cache.shape[1] == 1 and can_be_cached(cache)
+    require(
+        fits,
+        f"latents are kept as floats, or whole numbers with scales, in [pages, 1, page_size, n], not {cache}",
+    )
 
 
 def _infer_append(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
@@ -99,7 +102,7 @@ def _append(
 ) -> tuple[Array, ...]:
     """Write each token's latents ``[tokens, n]`` into its slot of pages ``[pages, 1, page_size, n]``."""
     cache, latents, slots = operands
-    return (write_slots(plain(cache), plain(latents)[:, None], slots),)
+    return (write_slots(cache, plain(latents)[:, None], slots),)
 
 
 def _infer_paged(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:

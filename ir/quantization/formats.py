@@ -92,11 +92,12 @@ FAMILIES = {
     "_fz with zero points that are floats; scales float16, or _bf16, _f32",
     "fp8": "fp8_e4m3_g128: e4m3 or e5m2; groups or _row; scales float32, or _bf16, _f16, _e8m0",
     "nf4": "nf4_g64: groups; scales float32, or _bf16, _f16",
+    "dynamic_int": "dynamic_int8_row: as int, but rounded while the model runs; scales float32, or _f16",
 }
 """Formats whose names say what they are, by an example."""
 
 _FAMILY = re.compile(
-    r"(?:int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2)|(?P<nf4>nf4))"
+    r"(?:(?P<dynamic>dynamic_)?int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2)|(?P<nf4>nf4))"
     r"_(?:g(?P<size>[1-9][0-9]*)|row)(?P<zero>_z|_fz)?(?:_(?P<scale>f16|bf16|f32|e8m0))?",
     re.ASCII,
 )
@@ -124,8 +125,8 @@ def find_format(name: str) -> QuantFormat:
 
 def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
     """The format that the parts of a name describe, None where they do not fit."""
-    default = "f16" if match["bits"] else "f32"
-    if match["scale"] == default or (match["zero"] and not match["bits"]):
+    default = "f16" if match["bits"] and not match["dynamic"] else "f32"
+    if match["scale"] == default or (match["zero"] and (match["dynamic"] or not match["bits"])):
         return None
     if match["scale"] == "e8m0" and not match["float8"]:
         return None
@@ -137,6 +138,7 @@ def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
         return QuantFormat(name, CodeBook(_NF4), scale, rounding=Rounding.NEAREST)
     bits = int(match["bits"])
     if not match["zero"]:
-        return QuantFormat(name, Integers(bits), scale)
+        rounding = Rounding.NEAREST if match["dynamic"] else Rounding.SEARCHED
+        return QuantFormat(name, Integers(bits), scale, rounding=rounding)
     zeros = Factor("uint8", size) if match["zero"] == "_z" else scale
     return QuantFormat(name, Integers(bits, signed=False), scale, Offset(OffsetRole.ZERO_POINT, zeros))

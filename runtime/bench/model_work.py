@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from ...ir import Graph, QuantFormat, TensorType, parse_module
+from ...ir import Graph, QuantFormat, TensorType, parse_module, row_bytes_of
 from ...ir.errors import ArtifactError
 from ...targets import Manifest
 from ..execution.artifact import Artifact
@@ -137,5 +137,4 @@ def _count(graph: Graph, parameter_bytes: dict[str, int]) -> ModelWork:
 
 
 def _bytes_per_position(cache: TensorType) -> int:
-    _, kv_heads, _, head_dim = cache.shape
-    return int(kv_heads) * int(head_dim) * cache.scalar.num_bytes
+    return int(cache.shape[1]) * row_bytes_of(cache)

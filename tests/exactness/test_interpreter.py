@@ -15,12 +15,11 @@ pytest.importorskip("transformers")
 
 from ingot.frontend import WeightSource, load_model
 from ingot.ir import (
-    Array,
     Module,
     QuantizedArray,
-    bind_shape,
     dequantize,
     evaluate,
+    filled,
     page_size_of,
     parse_module,
 )
@@ -44,10 +43,7 @@ def interpreted(artifact: Path) -> list[Logits]:
     module = paged_module(artifact)
     parameters = unpack_parameters(artifact, module.forward.parameters)
     page_size = page_size_of(module.forward)
-    states: list[Array] = [
-        np.zeros(bind_shape(state.type.shape, {"pages": 20}), state.type.scalar.numpy)
-        for state in module.forward.states
-    ]
+    states = [filled(state.type, {"pages": 20}, 0.0) for state in module.forward.states]
     rows: list[list[Logits]] = [[], []]
     for step in steps_of(SEQUENCES, STEPS, page_size=page_size, num_pages=20):
         by_name = dict(zip((state.name for state in module.forward.states), states, strict=True))
@@ -78,6 +74,10 @@ FLOATS = [
     ("qwen2", {"dtype": "float16"}, 2e-4, 1e-2),
     ("mistral", {"dtype": "bfloat16"}, 2e-4, 1e-2),
     ("mixtral", {"dtype": "bfloat16"}, 2e-4, 1e-2),
+    # ... or to codes.
+    ("llama", {"dtype": "float32", "kv_cache": "int8"}, 2e-3, 5e-2),
+    ("gpt_oss", {"dtype": "float32", "kv_cache": "int4"}, 2e-2, 4e-1),
+    ("deepseek_v3", {"dtype": "float32", "kv_cache": "int8"}, 2e-3, 5e-2),
 ]
 # So may activations, to 8 bits.
 CODES = [

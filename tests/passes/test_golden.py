@@ -29,7 +29,7 @@ from ingot.ir import (
     print_module,
     verify,
 )
-from ingot.passes import Pass, find_assignment
+from ingot.passes import CacheType, Pass, find_assignment
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(GOLDEN.glob("*/*.ir"))
@@ -58,7 +58,7 @@ class Case:
         path.write_text(f"{self.comment}\noptions {self.options}\n----\n{self.given}\n----\n{self.expected}")
 
     def make_pass(self, name: str) -> Pass:
-        readers = {"assignment": find_assignment, "dtype": ScalarType, "kv_dtype": ScalarType}
+        readers = {"assignment": find_assignment, "dtype": ScalarType, "kv_cache": CacheType}
         options = {key: readers.get(key, int)(value) for key, value in json.loads(self.options).items()}
         return PASSES[name](**options)
 

@@ -26,6 +26,7 @@ from ingot.ir import (
 )
 from ingot.ir.errors import CompileError
 from ingot.passes import (
+    CacheType,
     EliminateDeadCode,
     FuseGateUp,
     FuseNorms,
@@ -49,7 +50,7 @@ MODELS = {
     ),
     "dynamic_rope_equal_heads": PlainLlama(dynamic_rope=True, heads=2, weight_type=ScalarType.FLOAT32),
 }
-EXACT = PipelineOptions(max_seq_len=64, page_size=4, kv_dtype=ScalarType.FLOAT32)
+EXACT = PipelineOptions(max_seq_len=64, page_size=4, kv_cache=CacheType.FLOAT32)
 PAGED_OPERATORS = {
     *("embedding", "rms_norm", "add_rms_norm", "linear", "slice", "reshape", "rope"),
     *("append_kv", "paged_attention", "silu_mul", "gather_rows"),
@@ -325,7 +326,7 @@ def test_pages_are_so_large_that_slots_of_state_take_no_more_than_keys_and_value
     recurrent = parse_module(case.read_text().split("\n----\n")[1])
     llama = MODELS["llama"].module()
     # The slots take 840 bytes, a token's keys and values 96, or 48 in float16.
-    assert page_size_of(PageKVCache(None, ScalarType.FLOAT32).run(recurrent).module.forward) == 16
-    assert page_size_of(PageKVCache(None, ScalarType.FLOAT16).run(recurrent).module.forward) == 32
+    assert page_size_of(PageKVCache(None, CacheType.FLOAT32).run(recurrent).module.forward) == 16
+    assert page_size_of(PageKVCache(None, CacheType.FLOAT16).run(recurrent).module.forward) == 32
     options = PipelineOptions(max_seq_len=64)
     assert page_size_of(run_passes(llama, build_pipeline(options)).module.forward) == 16

@@ -3,12 +3,11 @@
 import ingot.passes
 
 NAMES = """
-SCHEMES Assignment AbsorbLatents BatchSequences CastWeights Checker DropNeutralTerms
-EliminateCommonSubexpressions
-EliminateDeadCode FixLength FoldConstants FuseAttention FuseGateUp FuseNorms FuseQKV FuseRope
-InterpreterChecker PageKVCache Pass PassRecord PassResult PipelineOptions PipelineResult
-QuantScheme QuantizeWeights StoreConstants TabulateRope
-Topology build_pipeline find_assignment parse_topology print_topology read_topology run_passes
+SCHEMES Assignment AbsorbLatents BatchSequences CacheType CastWeights Checker DropNeutralTerms
+EliminateCommonSubexpressions EliminateDeadCode FixLength FoldConstants FuseAttention FuseGateUp FuseNorms
+FuseQKV FuseRope InterpreterChecker PageKVCache Pass PassRecord PassResult PipelineOptions PipelineResult
+QuantScheme QuantizeWeights StoreConstants TabulateRope Topology build_pipeline find_assignment
+parse_topology print_topology read_topology run_passes
 """
 
 

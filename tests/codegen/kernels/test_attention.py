@@ -9,37 +9,46 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ingot.codegen.kernels.append import append_to_pages
 from ingot.codegen.kernels.attention import AttentionShape, paged_attention
-from ingot.codegen.kernels.pointwise import append_kv
+from ingot.codegen.kernels.cache import CachedHeads, CodedElement, FloatElement
 from ingot.codegen.kernels.rows import Rows
-from ingot.ir import find_operator
+from ingot.ir import Array, QuantizedArray, find_format, find_operator, quantize
 
 from .machines import Kernel, Machine, filled
 
+FLOAT32, FLOAT16 = FloatElement("float32"), FloatElement("float16")
+INT8, INT4 = CodedElement(8, 32, "float16"), CodedElement(4, 32, "float16")
+
 PLAIN = AttentionShape(
-    heads=6, kv_heads=2, head_dim=10, page_size=16, dtype="float32", scale=0.3, window=0, value_dim=10
+    heads=6, kv_heads=2, head_dim=10, page_size=16, element=FLOAT32, scale=0.3, window=0, value_dim=10
 )
 LATENTS = replace(PLAIN, heads=6, kv_heads=1, head_dim=27, value_dim=20, values_of_keys=True)
 SHAPES = {
     "plain": PLAIN,
-    "float16, whole vectors": replace(PLAIN, head_dim=64, value_dim=64, dtype="float16", scale=0.125),
+    "float16, whole vectors": replace(PLAIN, head_dim=64, value_dim=64, element=FLOAT16, scale=0.125),
     "one query head a KV head": replace(
-        PLAIN, heads=3, kv_heads=3, head_dim=17, value_dim=17, dtype="float16"
+        PLAIN, heads=3, kv_heads=3, head_dim=17, value_dim=17, element=FLOAT16
     ),
     "four query heads a KV head": replace(
         PLAIN, heads=4, kv_heads=1, head_dim=80, value_dim=80, page_size=32
     ),
-    "window": replace(PLAIN, heads=5, kv_heads=5, window=7, page_size=64, dtype="float16"),
+    "window": replace(PLAIN, heads=5, kv_heads=5, window=7, page_size=64, element=FLOAT16),
     "window of blocks": replace(PLAIN, head_dim=20, value_dim=20, window=100, page_size=32),
     "pages of several blocks": replace(PLAIN, head_dim=20, value_dim=20, page_size=128),
-    "soft cap": replace(PLAIN, head_dim=20, value_dim=20, soft_cap=1.5, dtype="float16"),
+    "soft cap": replace(PLAIN, head_dim=20, value_dim=20, soft_cap=1.5, element=FLOAT16),
     "sinks": replace(PLAIN, has_sinks=True),
     "soft cap, sinks and a window": replace(PLAIN, soft_cap=0.7, has_sinks=True, window=70),
     "wide keys": replace(PLAIN, head_dim=21, value_dim=16),
-    "wide values, sinks": replace(PLAIN, value_dim=37, has_sinks=True, window=70, dtype="float16"),
-    "many query heads a KV head": replace(PLAIN, heads=40, kv_heads=2, dtype="float16"),
-    "latents": replace(LATENTS, dtype="float16"),
+    "wide values, sinks": replace(PLAIN, value_dim=37, has_sinks=True, window=70, element=FLOAT16),
+    "many query heads a KV head": replace(PLAIN, heads=40, kv_heads=2, element=FLOAT16),
+    "latents": replace(LATENTS, element=FLOAT16),
     "latents of many heads": replace(LATENTS, heads=33, page_size=128),
+    "int8": replace(PLAIN, head_dim=64, value_dim=64, element=INT8),
+    "int8, a scale a head": replace(PLAIN, element=CodedElement(8, 10, "float16"), window=70),
+    "int4": replace(PLAIN, head_dim=64, value_dim=128, element=INT4, page_size=32),
+    "int4, a scale a head": replace(PLAIN, element=CodedElement(4, 10, "float16"), page_size=128),
+    "latents in int4": replace(LATENTS, head_dim=64, value_dim=32, element=INT4),
     "window of itself": replace(PLAIN, heads=2, kv_heads=1, head_dim=4, value_dim=4, window=1),
 }
 MIXED = [(1, 1), (5, 5), (1, 200), (23, 87), (1, 64), (9, 137), (1, 65), (2, 2), (64, 64), (3, 300)]
@@ -54,8 +63,8 @@ class Batch:
     """Rows of queries, caches whose pages are in no order, and the batch's description."""
 
     q: Floats
-    keys: np.ndarray
-    values: np.ndarray
+    keys: Array
+    values: Array
     starts: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int32]
     table: npt.NDArray[np.int32]
@@ -76,7 +85,7 @@ class Batch:
 
 
 def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch:
-    """What no token has written is NaN."""
+    """What no token has written is NaN, or has a scale that is."""
     random = np.random.default_rng(len(sequences))
     counts, lengths = (np.array(column, np.int32) for column in zip(*sequences, strict=True))
     widths = -(-lengths // shape.page_size)
@@ -84,7 +93,7 @@ def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch
     numbers = iter(random.permutation(pages).tolist())
     table = np.zeros((len(sequences), int(widths.max()) + 1), np.int32)
     keys, values = (
-        np.full((pages, shape.kv_heads, shape.page_size, dim), np.nan, shape.dtype)
+        np.full((pages, shape.kv_heads, shape.page_size, dim), np.nan, np.float32)
         for dim in (shape.head_dim, shape.value_dim)
     )
     for row, (length, width) in enumerate(zip(lengths, widths, strict=True)):
@@ -96,7 +105,31 @@ def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch
     q = random.standard_normal((int(counts.sum()), shape.heads, shape.head_dim)).astype(np.float32)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     sinks = (random.standard_normal(shape.heads, np.float32) * 3,) if shape.has_sinks else ()
-    return Batch(q, keys, values, starts, lengths, table, sinks)
+    kept = (made_of(shape.element, cache) for cache in (keys, values))
+    return Batch(q, *kept, starts, lengths, table, sinks)
+
+
+def made_of(element: FloatElement | CodedElement, cache: Floats) -> Array:
+    """A cache of floats as one of ``element``, as the interpreter has it."""
+    if isinstance(element, FloatElement):
+        return cache.astype(element.dtype)
+    group = "row" if element.group_size == cache.shape[3] else f"g{element.group_size}"
+    known = np.nan_to_num(cache)
+    kept = quantize(known, find_format(f"dynamic_int{element.bits}_{group}_f16"))
+    kept.scales[np.isnan(cache[..., 0])] = np.nan
+    return kept
+
+
+def as_stored(cache: Array, heads: CachedHeads) -> list[np.ndarray]:
+    """The arrays of a cache, as kernels have them."""
+    if not isinstance(cache, QuantizedArray):
+        arrays = [cache]
+    elif heads.element.bits == 8:
+        arrays = [cache.codes, cache.scales]
+    else:
+        low, high = np.split((cache.codes + 8).astype(np.uint8), 2, axis=-1)
+        arrays = [low | high << 4, cache.scales]
+    return [np.ascontiguousarray(a.transpose(0, 1, 3, 2)) if heads.by_column else a.copy() for a in arrays]
 
 
 def meaning(shape: AttentionShape, batch: Batch) -> Floats:
@@ -120,9 +153,9 @@ def run(kernel: Kernel, shape: AttentionShape, batch: Batch) -> Floats:
     q = np.full((len(batch.q), width + STRIDE_MORE), np.nan, np.float32)
     q[:, OFFSET : OFFSET + width] = batch.q.reshape(len(q), -1)
     out = filled((len(q), shape.heads * shape.value_dim), "float32")
-    keys = np.ascontiguousarray(batch.keys.transpose(0, 1, 3, 2))
-    values = () if shape.values_of_keys else (batch.values,)
-    kernel(q, keys, *values, batch.starts, batch.lengths, batch.table, *batch.sinks, out)
+    keys = as_stored(batch.keys, shape.keys)
+    values = () if shape.values_of_keys else as_stored(batch.values, shape.values)
+    kernel(q, *keys, *values, batch.starts, batch.lengths, batch.table, *batch.sinks, out)
     return out.reshape(len(q), shape.heads, shape.value_dim)
 
 
@@ -188,29 +221,45 @@ def test_any_batch(kernel: Kernel, shape: AttentionShape, sequences: list[tuple[
     np.testing.assert_array_equal(alone, together[batch.starts[last] :])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("element", [FLOAT32, FLOAT16, INT8, INT4, None], ids=str)
 @pytest.mark.parametrize(
     ("kv_heads", "head_dim", "value_dim", "page_size"),
-    [(2, 10, 10, 16), (3, 32, 32, 32), (1, 19, 19, 64), (2, 10, 17, 16)],
+    [(2, 10, 10, 16), (3, 64, 64, 32), (1, 19, 19, 64), (2, 10, 128, 16)],
 )
 def test_keys_and_values_reach_their_slots(
-    machine: Machine, dtype: str, kv_heads: int, head_dim: int, value_dim: int, page_size: int
+    machine: Machine,
+    element: FloatElement | CodedElement | None,
+    kv_heads: int,
+    head_dim: int,
+    value_dim: int,
+    page_size: int,
 ) -> None:
     pages, num_rows = 4, 9
     dims = head_dim, value_dim
+    if isinstance(element, CodedElement) and any(dim % 64 for dim in dims):
+        return  # groups do not fit
     widths = [kv_heads * dim for dim in dims]
     views = Rows(widths[0], 3 * widths[0], widths[0]), Rows(widths[1], widths[1] + 1, 1)
-    kernel = machine.build(append_kv(machine.isa, "kernel", *views, kv_heads, page_size, dtype))
+    elements = [element or CodedElement(8, dim, "float16") for dim in dims]
+    heads = [
+        CachedHeads(own, kv_heads, dim, page_size, by_column=index == 0)
+        for index, (own, dim) in enumerate(zip(elements, dims, strict=True))
+    ]
+    kernel = machine.build(append_to_pages(machine.isa, "kernel", *zip(heads, views, strict=True)))
     random = np.random.default_rng(3)
     rows = [random.standard_normal((num_rows, view.stride), np.float32) for view in views]
     slots = random.permutation(pages * page_size)[:num_rows].astype(np.int32)
-    caches = [random.standard_normal((pages, kv_heads, page_size, dim)).astype(dtype) for dim in dims]
+    caches = [
+        made_of(own, random.standard_normal((pages, kv_heads, page_size, dim)).astype(np.float32))
+        for own, dim in zip(elements, dims, strict=True)
+    ]
     k, v = (
         row[:, view.offset : view.offset + view.width].reshape(num_rows, kv_heads, -1)
         for row, view in zip(rows, views, strict=True)
     )
     expected = find_operator("append_kv").evaluate([*caches, k, v, slots], {}, {})
-    keys, values = np.ascontiguousarray(caches[0].transpose(0, 1, 3, 2)), caches[1].copy()
-    kernel(keys, values, *rows, slots)
-    np.testing.assert_array_equal(keys.transpose(0, 1, 3, 2), expected[0])
-    np.testing.assert_array_equal(values, expected[1])
+    stored = [as_stored(cache, own) for cache, own in zip(caches, heads, strict=True)]
+    kernel(*stored[0], *stored[1], *rows, slots)
+    for arrays, cache, own in zip(stored, expected, heads, strict=True):
+        for array, wanted in zip(arrays, as_stored(cache, own), strict=True):
+            np.testing.assert_array_equal(array, wanted)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ingot.codegen.kernels.latent import append_latents, head_linear_float, head_linear_quantized
+from ingot.codegen.kernels.append import append_to_pages
+from ingot.codegen.kernels.cache import CachedHeads, FloatElement
+from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
 from ingot.codegen.kernels.layout import Layout, pack
 from ingot.codegen.kernels.linear import CodedMatrix, FloatMatrix
 from ingot.codegen.kernels.quantize import quantize_rows
@@ -75,7 +77,8 @@ def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_latents_reach_their_slots(machine: Machine, dtype: str) -> None:
     pages, page_size, view = 4, 16, Rows(27, 31, 2)
-    kernel = machine.build(append_latents(machine.isa, "kernel", view, page_size, dtype))
+    heads = CachedHeads(FloatElement(dtype), 1, view.width, page_size, by_column=True)
+    kernel = machine.build(append_to_pages(machine.isa, "kernel", (heads, view)))
     random = np.random.default_rng(3)
     rows = random.standard_normal((9, view.stride), np.float32)
     slots = random.permutation(pages * page_size)[:9].astype(np.int32)

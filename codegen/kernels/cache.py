@@ -1,0 +1,253 @@
+"""How a layer's keys, values or latents lie in pages, as floats or as codes; writing and reading them.
+
+Keys lie by column, ``[pages, kv_heads, head_dim, page_size]``, so that neighbouring keys fill a vector;
+values by position, ``[pages, kv_heads, page_size, head_dim]``. Codes of four bits share a byte with those of
+the other half of the head, the low ones first, so that no two positions share one. Their scales lie alike:
+``[pages, kv_heads, groups, page_size]`` for keys and ``[pages, kv_heads, page_size, groups]`` for values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from .isa import Isa, intrinsic
+from .rows import Rows, load_float, load_rows, vectors
+from .script import Buffer, Expr, T, Vector, broadcast, cast, load, prefetch, store
+
+__all__ = ["CachedHeads", "CodedElement", "FloatElement", "Part"]
+
+
+CACHE_LINE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class FloatElement:
+    """Floats of a numpy dtype."""
+
+    dtype: str
+
+
+@dataclass(frozen=True)
+class CodedElement:
+    """Signed codes of 8 or 4 bits, in groups along the head with a scale each."""
+
+    bits: int
+    group_size: int
+    scale_type: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One array of a cache: what its name ends with, its dimensions after ``pages``, its numpy dtype."""
+
+    suffix: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class CachedHeads:
+    """One layer's keys (``by_column``) or values: ``kv_heads`` of ``dim`` in pages of ``page_size``."""
+
+    element: FloatElement | CodedElement
+    kv_heads: int
+    dim: int
+    page_size: int
+    by_column: bool
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The arrays that hold them: floats, or codes and scales."""
+        if isinstance(self.element, FloatElement):
+            return (Part("", self._shape(self.dim), self.element.dtype),)
+        dtype = "int8" if self.element.bits == 8 else "uint8"
+        return (
+            Part(".codes", self._shape(self._stored_dim), dtype),
+            Part(".scales", self._shape(self.dim // self.element.group_size), self.element.scale_type),
+        )
+
+    @property
+    def _halves(self) -> int:
+        """Codes that share a byte."""
+        return 1 if isinstance(self.element, FloatElement) else 8 // self.element.bits
+
+    @property
+    def _stored_dim(self) -> int:
+        return self.dim // self._halves
+
+    @property
+    def _group_size(self) -> int:
+        """Elements of a head that have the same scale and the same place in their bytes."""
+        if isinstance(self.element, FloatElement):
+            return self.dim
+        return min(self.element.group_size, self._stored_dim)
+
+    def _shape(self, dim: int) -> tuple[int, ...]:
+        inner = (dim, self.page_size) if self.by_column else (self.page_size, dim)
+        return (self.kv_heads, *inner)
+
+    def _place(self, page: Expr, head: Expr, column: Expr, offset: Expr) -> tuple[Expr, ...]:
+        return (page, head, column, offset) if self.by_column else (page, head, offset, column)
+
+    def read_keys(
+        self,
+        arrays: Sequence[Buffer],
+        page: Expr,
+        head: Expr,
+        offsets: Sequence[Expr],
+        lanes: int,
+        ahead: tuple[Expr, Expr],
+        emit: Callable[[Expr, int, tirx.Expr], None],
+    ) -> None:
+        """Emit ``emit(column, n, values)`` for ``lanes`` keys from the n-th of ``offsets``, all columns.
+
+        Those at ``ahead``, page and offset, are asked for meanwhile.
+        """
+        size = self._group_size
+        for half in range(self._halves):
+            first = half * self._stored_dim
+            with T.serial(self._stored_dim // size) as group:
+                scales = [self._scale(arrays, page, head, first + group * size, at, lanes) for at in offsets]
+                if isinstance(self.element, CodedElement):
+                    place = (first + group * size) // self.element.group_size
+                    prefetch(arrays[1], self._place(ahead[0], head, place, ahead[1]))
+                with T.serial(size) as within:
+                    column = group * size + within
+                    if half == 0:
+                        prefetch(arrays[0], self._place(ahead[0], head, column, ahead[1]))
+                    for index, offset in enumerate(offsets):
+                        stored = load(arrays[0], self._place(page, head, column, offset), lanes)
+                        emit(first + column, index, self._value(stored, half, scales[index], lanes))
+
+    def read_values(
+        self,
+        isa: Isa,
+        arrays: Sequence[Buffer],
+        page: Expr,
+        head: Expr,
+        offset: Expr,
+        ahead: tuple[Expr, Expr],
+        emit: Callable[[int, int, tirx.Expr], None],
+    ) -> None:
+        """Emit ``emit(column, width, values)`` for all of one position's columns.
+
+        Those at ``ahead``, page and offset, are asked for meanwhile.
+        """
+        for array, part in zip(arrays, self.parts, strict=True):
+            for column in range(0, part.shape[2], CACHE_LINE_BYTES // _ITEM_BYTES[part.dtype]):
+                prefetch(array, self._place(ahead[0], head, column, ahead[1]))
+        size = self._group_size
+        for first in range(0, self.dim, size):
+            scale = self._scale(arrays, page, head, first, offset, 1)
+            half, stored_first = divmod(first, self._stored_dim)
+            for column, width in vectors(size, isa.lanes):
+                stored = load(arrays[0], self._place(page, head, stored_first + column, offset), width)
+                emit(first + column, width, self._value(stored, half, scale, width))
+
+    def _scale(
+        self, arrays: Sequence[Buffer], page: Expr, head: Expr, column: Expr, offset: Expr, lanes: int
+    ) -> Vector | None:
+        """The scales of ``lanes`` keys from ``offset``; None where there are none."""
+        if isinstance(self.element, FloatElement):
+            return None
+        scale = Vector("float32", lanes)
+        place = self._place(page, head, column // self.element.group_size, offset)
+        scale.set(load_float(arrays[1], place, lanes, self.element.scale_type))
+        return scale
+
+    def _value(self, stored: tirx.Expr, half: int, scale: Vector | None, lanes: int) -> tirx.Expr:
+        """Floats of what is stored; a scale of one lane serves all."""
+        if isinstance(self.element, FloatElement) or scale is None:
+            return stored if self.element == FloatElement("float32") else cast("float32", lanes, stored)
+        factors = scale.value if scale.lanes == lanes else broadcast(scale.value, lanes)
+        code = cast("int32", lanes, stored)
+        if self.element.bits == 4:
+            code = T.bitwise_and(
+                T.shift_right(code, broadcast(T.int32(4 * half), lanes)), broadcast(T.int32(15), lanes)
+            ) - broadcast(T.int32(8), lanes)
+        return cast("float32", lanes, code) * factors
+
+    def write(
+        self, isa: Isa, arrays: Sequence[Buffer], rows: Buffer, x: Rows, row: Expr, page: Expr, offset: Expr
+    ) -> None:
+        """Emit what writes a row's heads to ``offset`` of ``page``."""
+        with T.serial(self.kv_heads) as head:
+            if isinstance(self.element, FloatElement):
+                self._write_floats(isa, arrays[0], rows, x, row, head, page, offset)
+            else:
+                self._write_codes(isa, self.element, arrays, rows, x, row, head, page, offset)
+
+    def _write_floats(
+        self,
+        isa: Isa,
+        array: Buffer,
+        rows: Buffer,
+        x: Rows,
+        row: Expr,
+        head: Expr,
+        page: Expr,
+        offset: Expr,
+    ) -> None:
+        dtype = self.parts[0].dtype
+        if self.by_column:
+            with T.serial(self.dim) as column:
+                value = load_rows(rows, x, row, head * self.dim + column)
+                store(array, self._place(page, head, column, offset), cast(dtype, 1, value))
+            return
+        for column, width in vectors(self.dim, isa.lanes):
+            value = load_rows(rows, x, row, head * self.dim + column, width)
+            store(array, self._place(page, head, column, offset), cast(dtype, width, value), width)
+
+    def _write_codes(
+        self,
+        isa: Isa,
+        element: CodedElement,
+        arrays: Sequence[Buffer],
+        rows: Buffer,
+        x: Rows,
+        row: Expr,
+        head: Expr,
+        page: Expr,
+        offset: Expr,
+    ) -> None:
+        """Round each group to the nearest codes; a NaN makes the scale NaN, so that it is not lost."""
+        codes = T.alloc_buffer((self.dim,), "int32")
+        size, largest = element.group_size, (1 << (element.bits - 1)) - 1
+        with T.serial(self.dim // size) as group:
+            peak, scale, inverse = (Vector("float32", 1) for _ in range(3))
+            peak.set(T.float32(0))
+            with T.serial(size) as column:
+                value = load_rows(rows, x, row, head * self.dim + group * size + column)
+                magnitude = intrinsic("float32", "llvm.fabs.f32", value)
+                peak.set(intrinsic("float32", "llvm.maximum.f32", peak.value, magnitude))
+            stored = cast(element.scale_type, 1, peak.value / T.float32(largest))
+            scale.set(cast("float32", 1, stored))
+            store(
+                arrays[1],
+                self._place(page, head, group, offset),
+                cast(element.scale_type, 1, scale.value),
+            )
+            inverse.set(tirx.Select(scale.value > T.float32(0), T.float32(1) / scale.value, T.float32(0)))
+            for column, width in vectors(size, isa.lanes):
+                value = load_rows(rows, x, row, head * self.dim + group * size + column, width)
+                suffix = "f32" if width == 1 else f"v{width}f32"
+                kind = "float32" if width == 1 else f"float32x{width}"
+                nearest = intrinsic(kind, f"llvm.rint.{suffix}", value * broadcast(inverse.value, width))
+                bounded = tirx.max(
+                    tirx.min(nearest, broadcast(T.float32(largest), width)),
+                    broadcast(T.float32(-largest - 1), width),
+                )
+                store(codes, group * size + column, cast("int32", width, bounded), width)
+        with T.serial(self._stored_dim) as column:
+            code = load(codes, column)
+            if element.bits == 4:
+                other = load(codes, column + self._stored_dim)
+                code = T.bitwise_or(code + T.int32(8), T.shift_left(other + T.int32(8), T.int32(4)))
+            place = self._place(page, head, column, offset)
+            store(arrays[0], place, cast(self.parts[0].dtype, 1, code))
+
+
+_ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "int8": 1, "uint8": 1}
