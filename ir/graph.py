@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .errors import IRError
 from .operator import Attribute, find_operator
-from .types import Dim, Element, ScalarType, TensorType
+from .types import Dim, Element, TensorType
 
 __all__ = ["Graph", "GraphBuilder", "Module", "Operation", "Value"]
 

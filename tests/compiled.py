@@ -52,6 +52,7 @@ def compile_tiny(
     quant: str = "none",
     dtype: str = "float32",
     page_size: int = 16,
+    kv_cache: str = "auto",
     max_seq_len: int | None = None,
     targets: Sequence[str] = ("cpu",),
     stored: str = "float32",
@@ -64,13 +65,14 @@ def compile_tiny(
         architecture: one of :data:`.tiny_models.ARCHITECTURES`.
         parent: where folders are made, such as ``tmp_path_factory.getbasetemp()`` for one a session.
         quant: as :func:`ingot.codegen.compile_model` takes it, and so are ``dtype``, ``page_size``,
-            ``max_seq_len`` and ``targets``.
+            ``kv_cache``, ``max_seq_len`` and ``targets``.
         stored: dtype of the checkpoint on disk.
         frontend: as the other options; ``export`` traces the model.
         model: further arguments of :func:`.tiny_models.make_tiny`.
     """
     folder = make_tiny(architecture, parent, dtype=stored, **model)
-    described = json.dumps([folder.name, quant, dtype, page_size, max_seq_len, list(targets), frontend])
+    options = [quant, dtype, page_size, kv_cache, max_seq_len, list(targets), frontend]
+    described = json.dumps([folder.name, *options])
     output = parent / f"{folder.name}-{hashlib.sha256(described.encode()).hexdigest()[:10]}.ingot"
     if not output.exists():
         compile_model(
@@ -79,6 +81,7 @@ def compile_tiny(
             quant=quant,
             dtype=dtype,
             page_size=page_size,
+            kv_cache=kv_cache,
             max_seq_len=max_seq_len,
             targets=targets,
             frontend=frontend,

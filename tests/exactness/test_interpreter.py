@@ -75,9 +75,9 @@ FLOATS = [
     ("mistral", {"dtype": "bfloat16"}, 2e-4, 1e-2),
     ("mixtral", {"dtype": "bfloat16"}, 2e-4, 1e-2),
     # ... or to codes.
-    ("llama", {"dtype": "float32", "kv_cache": "int8"}, 2e-3, 5e-2),
-    ("gpt_oss", {"dtype": "float32", "kv_cache": "int4"}, 2e-2, 4e-1),
-    ("deepseek_v3", {"dtype": "float32", "kv_cache": "int8"}, 2e-3, 5e-2),
+    ("llama", {"dtype": "float32", "kv_cache": "int8"}, 2e-5, 2e-2),
+    ("gemma2", {"dtype": "float32", "kv_cache": "int4"}, 1e-4, 2e-1),
+    ("deepseek_v3", {"dtype": "float32", "kv_cache": "int8"}, 1e-4, 5e-2),
 ]
 # So may activations, to 8 bits.
 CODES = [
