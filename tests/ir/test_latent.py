@@ -58,7 +58,12 @@ def test_each_head_has_its_matrix() -> None:
         ("head_linear", [("t", 3, 5), (4, 7, 5)], {}, "takes [tokens, heads, n] and [heads, m, n]"),
         ("latent_attention", [("t", 3, 5), ("t", 6)], {"scale": 1.0, "value_dim": 4}, "do not fit"),
         ("latent_attention", [("t", 3, 5), ("t", 5)], {"scale": 1.0, "value_dim": 6}, "has no 6 values"),
-        ("append_latents", [("pages", 2, 4, 5), ("t", 5), ("t",)], {}, "kept as floats in [pages, 1"),
+        (
+            "append_latents",
+            [("pages", 2, 4, 5), ("t", 5), ("t",)],
+            {},
+            "kept as floats, or whole numbers with scales, in [pages, 1",
+        ),
         ("append_latents", [("pages", 1, 4, 5), ("t", 6), ("t",)], {}, "does not take"),
     ],
 )

@@ -221,7 +221,7 @@ def test_a_pass_names_the_stage_it_needs() -> None:
 def test_paging_refuses_what_mixes_tokens() -> None:
     module = FuseNorms().run(MODELS["llama"].module()).module
     with pytest.raises(CompileError, match=r"causal_mask .* is part of no attention"):
-        PageKVCache(16, ScalarType.FLOAT32).run(module)
+        PageKVCache(16, CacheType.FLOAT32).run(module)
 
 
 def test_paging_refuses_logits_of_no_linear() -> None:
@@ -231,7 +231,7 @@ def test_paging_refuses_logits_of_no_linear() -> None:
         "none", "fused", GraphBuilder().build(), builder.build(builder.emit("cast", ids, to="float32"))
     )
     with pytest.raises(CompileError, match="no linear makes the logits"):
-        PageKVCache(16, ScalarType.FLOAT32).run(module)
+        PageKVCache(16, CacheType.FLOAT32).run(module)
 
 
 def test_paging_refuses_logits_that_are_used_again() -> None:
@@ -243,7 +243,7 @@ def test_paging_refuses_logits_that_are_used_again() -> None:
     prepare = GraphBuilder()
     module = Module("m", "fused", prepare.build(prepare.input("w", (8, 4), ScalarType.FLOAT32)), forward)
     with pytest.raises(CompileError, match=r"%raw, on the way to the logits, has other uses"):
-        PageKVCache(16, ScalarType.FLOAT32).run(module)
+        PageKVCache(16, CacheType.FLOAT32).run(module)
 
 
 def test_what_no_rule_touches_stays_the_same_object() -> None:
@@ -315,7 +315,7 @@ def test_recurrent_layers_keep_their_values_in_pages() -> None:
         return (generator.standard_normal(shapes[name]) / np.sqrt(shapes[name][-1])).astype(np.float32)
 
     check = InterpreterChecker(weights, vocab_size=40, num_tokens=40)
-    paged = PageKVCache(4, ScalarType.FLOAT32).run(module).module
+    paged = PageKVCache(4, CacheType.FLOAT32).run(module).module
     spread = check.logits(module).std()
     assert spread > 1e-3
     assert check.largest_difference(module, paged) < 1e-4 * spread
