@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ..frontend import Model, SourceFile, WeightSource
-from ..ir import Array, TensorType
+from ..frontend import Model, WeightSource
+from ..ir import Array
 from ..ir.errors import CompileError
 from ..passes import PipelineOptions, calibrated_name, fusing_passes, run_passes
 from ..passes.calibration import METHODS, WorkFolder, calibrate
-from .options import CompileOptions
 from .progress import CompileProgress
+from .quantize_options import QuantizeOptions
 
-__all__ = ["CalibratedWeights", "calibrate_model", "hash_text", "read_windows"]
+__all__ = ["CalibratedWeights", "calibrate_model", "read_windows"]
 
 _WINDOW_TOKENS = 512
 """Tokens of a sequence that layers are calibrated on, where the context is not shorter."""
@@ -28,27 +26,12 @@ Tokens = npt.NDArray[np.int32]
 
 
 class CalibratedWeights:
-    """A checkpoint's tensors, and those that a calibration found: a :class:`WeightSource`."""
+    """A checkpoint's tensors, and those that a calibration found."""
 
     def __init__(self, weights: WeightSource, work: WorkFolder) -> None:
         self._weights, self._work = weights, work
-        found = work.types
-        self._parameters = {calibrated_name(name, type_): name for name, type_ in found.items()}
-        self.names: Sequence[str] = [*weights.names, *self._parameters]
-        self.types: Mapping[str, TensorType] = {
-            **weights.types,
-            **{tensor: found[parameter] for tensor, parameter in self._parameters.items()},
-        }
-        self.files = weights.files
-        self.num_bytes = weights.num_bytes
-
-    def describe(self, name: str) -> str:
-        """Type and shape of a tensor, for messages."""
-        return str(self.types[name]) if name in self._parameters else self._weights.describe(name)
-
-    def locate(self, name: str) -> Path:
-        """The file a tensor is in."""
-        return self._work.path if name in self._parameters else self._weights.locate(name)
+        self._parameters = {calibrated_name(name, type_): name for name, type_ in work.types.items()}
+        self.names: Sequence[str] = (*weights.names, *self._parameters)
 
     def read(self, name: str) -> Array:
         """A tensor's values."""
@@ -59,16 +42,16 @@ class CalibratedWeights:
 
 def calibrate_model(
     model: Model,
-    options: CompileOptions,
+    options: QuantizeOptions,
     pipeline: PipelineOptions,
     *,
     tokenizer: Path,
     folder: Path,
     progress: CompileProgress,
-) -> tuple[Model, PipelineOptions, WorkFolder]:
-    """Calibrate ``model`` as ``options`` say: with its weights, and the pipeline that takes them.
+) -> WorkFolder:
+    """Calibrate ``model`` as ``options`` say; what is found is kept in ``folder``.
 
-    ``tokenizer`` is the folder of tokenizer.json; results are kept in ``folder`` while there are some missing.
+    ``tokenizer`` is the folder of tokenizer.json, ``pipeline`` what the passes are to do.
     """
     assert options.assignment is not None
     sequences: list[Tokens] = []
@@ -83,7 +66,7 @@ def calibrate_model(
         )
     fused = run_passes(model.module, fusing_passes(pipeline)).module
     title = f"Calibrating ({options.method})"
-    work = calibrate(
+    return calibrate(
         fused,
         model.weights.read,
         assignment=options.assignment,
@@ -93,13 +76,9 @@ def calibrate_model(
         begin=lambda count: progress.stage(title, count),
         advance=progress.advance,
     )
-    weights = CalibratedWeights(model.weights, work)
-    return replace(model, weights=weights), replace(pipeline, calibrated=work.types), work
 
 
-def read_windows(
-    text_file: Path, tokenizer: Path, *, window_tokens: int, most_tokens: int
-) -> list[Tokens]:
+def read_windows(text_file: Path, tokenizer: Path, *, window_tokens: int, most_tokens: int) -> list[Tokens]:
     """A text's tokens in windows of equal length, from all over it where it has more than are wanted.
 
     Raises :class:`CompileError` where the file cannot be read or has less than two tokens.
@@ -120,9 +99,3 @@ def read_windows(
     if len(windows) <= wanted:
         return windows
     return [windows[index * len(windows) // wanted] for index in range(wanted)]
-
-
-def hash_text(path: Path) -> SourceFile:
-    """The record of a text that an artifact depends on."""
-    data = path.read_bytes()
-    return SourceFile(path.name, len(data), hashlib.sha256(data).hexdigest())

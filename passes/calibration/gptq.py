@@ -100,7 +100,7 @@ def inverse_factor(gram: FloatArray) -> npt.NDArray[np.floating[Any]]:
     diagonal[dead] = 1
     mean = diagonal[~dead].mean() if not dead.all() else 1
     np.fill_diagonal(damped, diagonal + _DAMPING * mean)
-    turned: npt.NDArray[np.floating[Any]] = np.linalg.cholesky(damped[::-1, ::-1])  # type: ignore[arg-type]
+    turned: npt.NDArray[np.floating[Any]] = np.linalg.cholesky(damped[::-1, ::-1])
     return _inverse_of_upper(np.ascontiguousarray(turned[::-1, ::-1]))
 
 
