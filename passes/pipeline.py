@@ -76,6 +76,7 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         PageKVCache(options.page_size, options.kv_cache) if options.generates else BatchSequences(),
         # What all this left behind.
         FoldConstants(),
+        StoreConstants(),
         EliminateCommonSubexpressions(),
         EliminateDeadCode(),
     )

@@ -75,7 +75,9 @@ def _of(
     parameters: tuple[Value, ...], owner: Operation, graph: Graph, ties: npt.NDArray[np.int64] | None = None
 ) -> Fold | None:
     """A fold into parameters that nothing but ``owner`` uses."""
-    owned = all(value in graph.parameters and graph.users[value] == (owner,) for value in parameters)
+    owned = bool(parameters) and all(
+        value in graph.parameters and graph.users[value] == (owner,) for value in parameters
+    )
     return Fold(tuple(value.name for value in parameters), ties) if owned else None
 
 
