@@ -143,7 +143,8 @@ _PLAIN = (
     | _EXPERTS
     | _RECURRENT
     | _OF_VECTORS
-    | {"softmax", "linear", "embedding", "causal_mask", "bidirectional_mask", "sequence_length"}
+    | {"softmax", "linear", "embedding", "permute_columns"}
+    | {"causal_mask", "bidirectional_mask", "sequence_length"}
 )
 _FUSED = (
     _PLAIN

@@ -13,9 +13,9 @@ from tvm import tirx
 
 from .isa import Isa
 from .rows import Rows, columns, load_rows
-from .script import Buffer, Expr, T, kernel, store, symbol
+from .script import Buffer, Expr, T, kernel, load, store, symbol
 
-__all__ = ["Part", "copy_parts", "joined", "repeated", "sliced", "transposed"]
+__all__ = ["Part", "copy_parts", "joined", "permute_columns", "repeated", "sliced", "transposed"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,26 @@ def copy_parts(
         (f"source_{index}", (m, view.stride), "float32") for index, view in enumerate(sources)
     ]
     return kernel(name, [*arguments, ("out", (m, width), "float32")], body)
+
+
+def permute_columns(isa: Isa, name: str, x: Rows) -> tirx.PrimFunc:
+    """Rows with their elements in another order.
+
+    Arguments: the source float32 ``[m, stride]``; which element each place has, int32 ``[width]``; the result
+    ``[m, width]``.
+    """
+
+    def body(source: Buffer, order: Buffer, out: Buffer) -> None:
+        with T.parallel(out.shape[0]) as row, T.serial(x.width) as place:
+            store(out, (row, place), load_rows(source, x, row, load(order, (place,))))
+
+    m = symbol("m")
+    arguments: list[tuple[str, tuple[Expr, ...], str]] = [
+        ("source", (m, x.stride), "float32"),
+        ("order", (x.width,), "int32"),
+        ("out", (m, x.width), "float32"),
+    ]
+    return kernel(name, arguments, body)
 
 
 def _copy(

@@ -8,7 +8,15 @@ from typing import cast
 from ...ir import Operation, QuantFormat, ScalarType
 from ...ir.errors import CompileError
 from ..kernels.pointwise import embedding, gather_rows
-from ..kernels.rearrange import Part, copy_parts, joined, repeated, sliced, transposed
+from ..kernels.rearrange import (
+    Part,
+    copy_parts,
+    joined,
+    permute_columns,
+    repeated,
+    sliced,
+    transposed,
+)
 from ..kernels.rows import Rows
 from .step import Region, Rule, Step, columns_of, width_of
 
@@ -69,6 +77,17 @@ def _transpose(step: Step, operation: Operation) -> None:
     _copy(step, operation, (transposed(columns_of(source.type, lead), order),))
 
 
+def _permute(step: Step, operation: Operation) -> None:
+    source, order = operation.operands
+    region = step.region(source)
+    if len(region.rows) != source.type.rank - 1 or order not in step.stored:
+        raise CompileError(
+            f"permute_columns (%{operation.result.name}) needs rows, and a parameter for the order"
+        )
+    _, (stored,) = step.stored[order]
+    step.emit_rows(operation, permute_columns, (region.view,), [region.buffer, stored])
+
+
 def _concat(step: Step, operation: Operation) -> None:
     lead = len(step.region(operation.operands[0]).rows)
     axis = cast(int, operation.attributes["axis"]) - lead
@@ -104,6 +123,7 @@ RULES: Mapping[str, Rule] = {
     "concat": _concat,
     "embedding": _embedding,
     "gather_rows": _gather_rows,
+    "permute_columns": _permute,
     "repeat": _repeat,
     "reshape": _reshape,
     "slice": _slice,

@@ -153,6 +153,24 @@ def _gather(
     return (table[rows.astype(np.int64)],)
 
 
+def _infer_permute(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
+    x, order = types
+    fits = x.rank >= 1 and order == TensorType(x.shape[-1:], ScalarType.INT32)
+    require(fits, f"the order of the columns of {x} must be int32 with one for each, not {order}")
+    return (x.with_element(x.scalar),)
+
+
+@operator("permute_columns", _infer_permute, operands=2)
+def _permute(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Rows ``[..., n]`` with their elements in another order; int32 ``[n]`` says where each is from."""
+    x, order = map(plain, operands)
+    return (x[..., order.astype(np.int64)],)
+
+
 def _infer_mask(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
     (positions,) = types
     require(

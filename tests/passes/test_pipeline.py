@@ -84,6 +84,7 @@ def test_records_are_truthful() -> None:
         "fix_length": False,
         "drop_neutral_terms": False,
         "absorb_latents": False,
+        "round_rows": False,
         "eliminate_dead_code": False,
         "cast_weights": False,
     }
@@ -176,7 +177,7 @@ def test_dump_and_progress_see_each_pass() -> None:
     assert progressed == [step.name for step in passes]
     assert list(dumped) == sorted(dumped)
     assert list(dumped)[:2] == ["00_input", "01_fix_length"]
-    assert (dumped["00_input"], dumped["06_fuse_rope"], dumped["14_page_kv_cache"]) == (
+    assert (dumped["00_input"], dumped["06_fuse_rope"], dumped["15_page_kv_cache"]) == (
         "plain",
         "fused",
         "paged",

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ingot.codegen.kernels.rearrange import Part, copy_parts, joined, repeated, sliced, transposed
+from ingot.codegen.kernels.rearrange import (
+    Part,
+    copy_parts,
+    joined,
+    permute_columns,
+    repeated,
+    sliced,
+    transposed,
+)
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_operator
 
@@ -57,6 +65,16 @@ def test_parts_of_rows(
     kernel = machine.build(copy_parts(machine.isa, "kernel", views, parts, expected.shape[1]))
     out = filled(expected.shape, "float32")
     kernel(*buffers, out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_columns_in_another_order(machine: Machine) -> None:
+    random = np.random.default_rng(4)
+    x, order = random.standard_normal((NUM_ROWS, 43), np.float32), random.permutation(21).astype(np.int32)
+    (expected,) = find_operator("permute_columns").evaluate([x[:, 9:30], order], {}, {})
+    kernel = machine.build(permute_columns(machine.isa, "kernel", Rows(21, 43, 9)))
+    out = filled((NUM_ROWS, 21), "float32")
+    kernel(x, order, out)
     np.testing.assert_array_equal(out, expected)
 
 
