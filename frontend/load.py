@@ -13,6 +13,8 @@ import numpy as np
 
 from ..ir.errors import CompileError, ConfigError, ModelError
 from ..ir.graph import Module
+from ..ir.operator import Array
+from ..ir.quantization import QuantizedArray
 from .configs import DecoderConfig, EncoderConfig, Fields, TracedConfig, VectorConfig
 from .gguf import open_gguf
 from .json_file import read_json
@@ -23,7 +25,15 @@ from .progress import DownloadProgress
 from .registry import find_family, is_registered
 from .sentence_transformers import read_modules
 from .torch_export import can_trace, export_model, require_transformers
-from .weights import Fitting, SourceFile, WeightSource, hash_files, open_weights
+from .weights import (
+    Fitting,
+    QuantizedWeights,
+    SourceFile,
+    WeightSource,
+    hash_files,
+    open_quantized,
+    open_weights,
+)
 
 __all__ = ["FRONTENDS", "Model", "load_model"]
 
@@ -185,7 +195,7 @@ def _load_decoder(folder: Path, name: str, fields: Mapping[str, object], family:
     config = family.from_hf(fields)
     generation = Fields(_read_json(folder / "generation_config.json") or {}, "generation_config.json")
     eos_token_ids = generation.token_ids("eos_token_id") or config.eos_token_ids
-    weights = open_weights(folder)
+    weights = open_quantized(fields, open_weights(folder))
     config = _check_tie(replace(config, eos_token_ids=eos_token_ids), family, weights)
     return Model(name, config, _build(family, config, weights, name), weights, folder)
 
@@ -194,11 +204,12 @@ def _build(
     family: Family, config: DecoderConfig, weights: WeightSource, name: str, said_by: str = "config.json"
 ) -> Module:
     """The graph, of weights that are just those it needs."""
+    orders = weights.orders if isinstance(weights, QuantizedWeights) else {}
     fitting = Fitting(weights, said_by)
-    module = family.build(ModelBuilder(fitting.declare, fitting.holds), config, name)
+    module = family.build(ModelBuilder(fitting.declare, fitting.holds, orders), config, name)
     drafting = tuple(f"model.layers.{config.num_layers + n}." for n in range(config.num_draft_layers))
     tied = [family.head] if config.tie_word_embeddings else []
-    fitting.finish(ignored=tied, ignored_below=drafting)
+    fitting.finish(ignored=[*tied, *orders.values()], ignored_below=drafting)
     return module
 
 
@@ -257,14 +268,20 @@ def _check_tie(config: DecoderConfig, family: Family, weights: WeightSource) -> 
         or family.embedding not in weights.types
     ):
         return config
-    if weights.types[family.head] == weights.types[family.embedding]:
-        head, embedding = weights.read(family.head), weights.read(family.embedding)
-        blocks = range(0, len(head), _COMPARED_ROWS)
-        if all(
-            np.array_equal(head[i : i + _COMPARED_ROWS], embedding[i : i + _COMPARED_ROWS]) for i in blocks
-        ):
-            return config
+    if weights.types[family.head] == weights.types[family.embedding] and _alike(
+        weights.read(family.head), weights.read(family.embedding)
+    ):
+        return config
     _LOG.warning(
         "%s differs from %s, so they are not tied as config.json has it", family.head, family.embedding
     )
     return replace(config, tie_word_embeddings=False)
+
+
+def _alike(first: Array, second: Array) -> bool:
+    """Whether two tensors of one type are the same; rows are compared by blocks."""
+    if isinstance(first, QuantizedArray) and isinstance(second, QuantizedArray):
+        return all(map(_alike, first.components.values(), second.components.values()))
+    rows, others = np.asarray(first), np.asarray(second)
+    starts = range(0, len(rows), _COMPARED_ROWS)
+    return all(np.array_equal(rows[i : i + _COMPARED_ROWS], others[i : i + _COMPARED_ROWS]) for i in starts)

@@ -43,6 +43,8 @@ def load_sentence_transformer(
         ConfigError: the transformer's configuration is malformed or not supported.
         WeightError: tensors are missing, extra, mis-shaped or mis-typed.
     """
+    if (fields := Fields(config)).object("quantization_config") is not None:
+        raise fields.refuse("quantization_config: give the unquantized checkpoint of this model")
     family = find_encoder(config)
     weights = dict(_transformer_weights(open_weights(found.transformer), family))
     for layer, folder in found.dense_folders.items():

@@ -15,7 +15,7 @@ from typing import Any
 from ingot.codegen import compile_model
 from ingot.codegen.tvm_compiler import prepare_compiler
 
-from .tiny_models import make_tiny
+from .tiny_models import WHOLE_GROUPS, make_tiny
 
 prepare_compiler()
 import tvm  # noqa: E402, F401
@@ -23,16 +23,6 @@ import tvm  # noqa: E402, F401
 __all__ = ["WHOLE_GROUPS", "WHOLE_GROUPS_OF_LATENTS", "compile_tiny", "compile_tinychat"]
 
 _TINYCHAT = Path(__file__).parents[1] / "examples" / "tinychat" / "model"
-
-WHOLE_GROUPS: dict[str, Any] = {
-    "hidden_size": 96,
-    "intermediate_size": 160,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-}
-"""Overrides with which every matrix divides into groups of 32 and so is quantized; all differ here too."""
-
 
 WHOLE_GROUPS_OF_LATENTS: dict[str, Any] = {
     "num_key_value_heads": 6,

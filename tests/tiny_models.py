@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ARCHITECTURES", "make_tiny", "reference_log_probs", "write_tokenizer"]
+__all__ = ["ARCHITECTURES", "WHOLE_GROUPS", "make_tiny", "reference_log_probs", "write_tokenizer"]
 
 ARCHITECTURES = (
     *("deepseek_v2", "deepseek_v3"),
@@ -44,6 +44,15 @@ _SIZES: dict[str, Any] = {
     "pad_token_id": 302,
     "tie_word_embeddings": False,
 }
+
+WHOLE_GROUPS: dict[str, Any] = {
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+}
+"""Overrides with which every matrix divides into groups of 32 and so is quantized; all differ here too."""
 
 _MIXTURE: dict[str, Any] = {
     "num_experts": 7,

@@ -245,11 +245,6 @@ def _check_ropes(fields: Fields, ropes: tuple[Rope | None, ...], rotary_dim: int
 
 def _refuse_unsupported(fields: Fields, takes_both_ways: bool) -> None:
     """Raise for what would change the result and is not built in."""
-    if quantization := fields.object("quantization_config"):
-        method = quantization.text("quant_method", "an unnamed method")
-        raise fields.refuse(
-            f"weights quantized with {method} are not supported; give the unquantized checkpoint"
-        )
     both_ways = fields.flag("use_bidirectional_attention", False) and not takes_both_ways
     if not fields.flag("is_causal", True) or both_ways:
         raise fields.refuse("attention that is not causal is not supported")

@@ -59,7 +59,8 @@ class Linear:
 
     def __call__(self, builder: ModelBuilder, x: Value) -> Value:
         """``[..., in_features]`` to ``[..., out_features]``."""
-        operands = [x, builder.weight(f"{self.name}.weight", self.out_features, self.in_features)]
+        name = f"{self.name}.weight"
+        operands = [builder.arranged(x, name), builder.weight(name, self.out_features, self.in_features)]
         if self.bias:
             operands.append(builder.float32_weight(f"{self.name}.bias", self.out_features))
         return builder.emit("linear", *operands)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
+from ...ir.errors import WeightError
 from ...ir.graph import Graph, GraphBuilder, Value
 from ...ir.types import ScalarType, TensorType
 
@@ -21,25 +23,46 @@ class ModelBuilder(GraphBuilder):
     """Makes a graph whose parameters are the tensors of a checkpoint.
 
     ``declare_parameter(name, shape)`` gives a tensor's type and takes note of what is asked for;
-    ``holds(name)`` says whether there is such a tensor.
+    ``holds(name)`` says whether there is such a tensor. ``orders`` has, by the names of weights whose columns
+    are kept in another order than that of the inputs, the name of the tensor that says in which.
     """
 
     def __init__(
         self,
         declare_parameter: Callable[[str, tuple[int, ...]], TensorType],
         holds: Callable[[str], bool] = lambda name: False,
+        orders: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self._declare_parameter = declare_parameter
         self._holds = holds
+        self._orders = orders
+        self._arranged: set[str] = set()
 
     def holds(self, name: str) -> bool:
         """Whether the checkpoint has a tensor ``name``, for what can be stored in more than one way."""
         return self._holds(name)
 
     def weight(self, name: str, *shape: int) -> Value:
-        """The parameter ``name`` of this shape, in the checkpoint's type."""
+        """The parameter ``name`` of this shape, in the checkpoint's type.
+
+        Raises:
+            WeightError: its columns are in another order than the inputs, and rows were not :meth:`arranged`.
+        """
+        if name in self._orders and name not in self._arranged:
+            raise WeightError(
+                f"the columns of '{name}' are in an order of their own (act-order), which is supported for "
+                "linear layers, and not for experts or what else reads a weight"
+            )
         return self.parameter(name, self._declare_parameter(name, shape))
+
+    def arranged(self, x: Value, name: str) -> Value:
+        """Rows ``x`` in the order that the columns of the weight ``name`` are in."""
+        if name not in self._orders:
+            return x
+        self._arranged.add(name)
+        type_ = TensorType(x.type.shape[-1:], ScalarType.INT32)
+        return self.emit("permute_columns", x, self.parameter(self._orders[name], type_))
 
     def float32_weight(self, name: str, *shape: int) -> Value:
         """The parameter ``name`` of this shape, cast to float32 where it is of another type."""

@@ -114,7 +114,7 @@ class MixtureOfExperts:
     def _biased_weights(self, builder: ModelBuilder) -> tuple[tuple[Value, Value], ...]:
         """Gate, up and down of all experts, ``[experts, outputs, inputs]``, each with its bias.
 
-        Where gate and up are stored together, they alternate and weights are ``[experts, inputs, outputs]``.
+        Where gate and up are stored together, they alternate.
         """
         names, hidden, wide = self.names, self.hidden_size, self.config.intermediate_size
         count = self.config.num_experts
@@ -131,20 +131,24 @@ class MixtureOfExperts:
                 (builder.weight(self._name(names.down), count, hidden, wide), bias(names.down, hidden)),
             )
         both, biases = (
-            builder.weight(self._name(names.gate_up), count, hidden, 2 * wide),
+            self._outputs_first(builder, names.gate_up, 2 * wide, hidden),
             bias(names.gate_up, 2 * wide),
         )
-        down = builder.weight(self._name(names.down), count, wide, hidden)
         return (
             *(
-                (
-                    builder.emit("transpose", _every_second(builder, both, first), axes=(0, 2, 1)),
-                    _every_second(builder, biases, first),
-                )
+                (_every_second(builder, both, first), _every_second(builder, biases, first))
                 for first in (0, 1)
             ),
-            (builder.emit("transpose", down, axes=(0, 2, 1)), bias(names.down, hidden)),
+            (self._outputs_first(builder, names.down, hidden, wide), bias(names.down, hidden)),
         )
+
+    def _outputs_first(self, builder: ModelBuilder, name: str, outputs: int, inputs: int) -> Value:
+        """Weights ``[experts, outputs, inputs]``: so are those in blocks (MXFP4), others are transposed."""
+        count, blocks = self.config.num_experts, self._name(f"{name}_blocks")
+        if builder.holds(blocks):
+            return builder.weight(blocks, count, outputs, inputs)
+        weight = builder.weight(self._name(name), count, inputs, outputs)
+        return builder.emit("transpose", weight, axes=(0, 2, 1))
 
     def _weights(self, builder: ModelBuilder) -> tuple[Value, Value, Value]:
         """Gate, up and down of all experts, ``[experts, outputs, inputs]``."""
@@ -185,8 +189,8 @@ class MixtureOfExperts:
 
 
 def _every_second(builder: ModelBuilder, x: Value, first: int) -> Value:
-    """Elements ``first``, ``first + 2``, ... of the last dimension."""
-    *lead, width = x.type.shape
-    pairs = builder.emit("reshape", x, shape=(*lead, int(width) // 2, 2))
-    part = builder.emit("slice", pairs, axis=len(lead) + 1, start=first, stop=first + 1)
-    return builder.emit("reshape", part, shape=(*lead, int(width) // 2))
+    """What ``first``, ``first + 2``, ... have of the second dimension."""
+    count, size, *rest = x.type.shape
+    pairs = builder.emit("reshape", x, shape=(count, int(size) // 2, 2, *rest))
+    part = builder.emit("slice", pairs, axis=2, start=first, stop=first + 1)
+    return builder.emit("reshape", part, shape=(count, int(size) // 2, *rest))

@@ -3,17 +3,20 @@
 from .fitting import Fitting
 from .folder import open_weights
 from .provenance import SourceFile, hash_files
+from .quantized import QuantizedWeights, open_quantized
 from .safetensors_file import SafetensorsFile
 from .selected import SelectedWeights
 from .source import SafetensorsWeights, WeightSource
 
 __all__ = [
     "Fitting",
+    "QuantizedWeights",
     "SafetensorsFile",
     "SafetensorsWeights",
     "SelectedWeights",
     "SourceFile",
     "WeightSource",
     "hash_files",
+    "open_quantized",
     "open_weights",
 ]

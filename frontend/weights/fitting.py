@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 
 from ...ir.errors import WeightError
+from ...ir.quantization import QuantFormat
 from ...ir.types import ScalarType, TensorType
 from .source import WeightSource
 
@@ -32,14 +33,17 @@ class Fitting:
         self._misfits: list[str] = []
 
     def declare(self, name: str, shape: tuple[int, ...]) -> TensorType:
-        """Ask for a tensor of ``shape``; its type, which is made up where the checkpoint has no such."""
+        """Ask for a tensor of ``shape``, of floats or in a quantization format.
+
+        Returns its type, which is made up where the checkpoint has no such.
+        """
         made_up = TensorType(shape, ScalarType.FLOAT32)
         self._asked.add(name)
         if name not in self._names:
             self._missing.append(name)
             return made_up
         found = self._weights.types.get(name)
-        if found is None or not found.scalar.is_float:
+        if found is None or not (isinstance(found.element, QuantFormat) or found.element.is_float):
             self._misfit(name, "float32, float16 or bfloat16 is needed")
             return made_up
         if found.shape != shape:

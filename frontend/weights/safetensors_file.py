@@ -35,6 +35,9 @@ _BITS: Mapping[str, int] = {
     "F4": 4,
 }
 
+_NARROW_FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F8_E8M0"})
+"""Types that ingot has no scalar type for, but formats whose codes or scales they are."""
+
 _SCALARS: Mapping[str, ScalarType] = {
     "F32": ScalarType.FLOAT32,
     "F16": ScalarType.FLOAT16,
@@ -154,4 +157,14 @@ class SafetensorsFile:
         entry = self.entries[name]
         if entry.scalar is None:
             raise WeightError(f"{self.path}: tensor '{name}' is {entry.dtype}, which cannot be read")
-        return self._mapped[entry.start : entry.stop].view(entry.scalar.numpy).reshape(entry.shape)
+        return self._bytes(entry).view(entry.scalar.numpy).reshape(entry.shape)
+
+    def read_stored(self, name: str) -> npt.NDArray[np.generic]:
+        """The same, and floats of eight bits as the bytes they are; raises :class:`WeightError`."""
+        entry = self.entries[name]
+        if entry.dtype in _NARROW_FLOATS:
+            return self._bytes(entry).reshape(entry.shape)
+        return self.read(name)
+
+    def _bytes(self, entry: TensorEntry) -> npt.NDArray[np.uint8]:
+        return self._mapped[entry.start : entry.stop]

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-import numpy.typing as npt
-
+from ...ir.operator import Array
 from ...ir.types import TensorType
 from .source import WeightSource
 
@@ -42,7 +40,7 @@ class SelectedWeights:
         source, there = self._tensors[name]
         return source.locate(there)
 
-    def read(self, name: str) -> npt.NDArray[np.generic]:
+    def read(self, name: str) -> Array:
         """A tensor's values, as its source gives them."""
         source, there = self._tensors[name]
         return source.read(there)

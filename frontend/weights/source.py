@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import WeightError
+from ...ir.operator import Array
 from ...ir.types import TensorType
 from .safetensors_file import SafetensorsFile, TensorEntry
 
@@ -27,7 +28,7 @@ class WeightSource(Protocol):
 
     @property
     def types(self) -> Mapping[str, TensorType]:
-        """Types of those tensors whose elements ingot has a scalar type for."""
+        """Types of those tensors whose elements ingot has a scalar type or a format for."""
         ...
 
     @property
@@ -48,7 +49,7 @@ class WeightSource(Protocol):
         """The file a tensor is in."""
         ...
 
-    def read(self, name: str) -> npt.NDArray[np.generic]:
+    def read(self, name: str) -> Array:
         """A tensor's values, without a copy where the source allows; raises :class:`WeightError`."""
         ...
 
@@ -73,7 +74,7 @@ class SafetensorsWeights:
             {
                 name: TensorType(entry.shape, entry.scalar)
                 for name in self.names
-                if (entry := self._entry(name)).scalar is not None
+                if (entry := self.entry(name)).scalar is not None
             }
         )
 
@@ -83,12 +84,17 @@ class SafetensorsWeights:
         except KeyError:
             raise WeightError(f"there is no tensor '{name}' in {', '.join(map(str, self.files))}") from None
 
-    def _entry(self, name: str) -> TensorEntry:
+    def holds(self, name: str) -> bool:
+        """Whether there is a tensor ``name``."""
+        return name in self._owners
+
+    def entry(self, name: str) -> TensorEntry:
+        """What the file says of a tensor; raises :class:`WeightError` where there is none."""
         return self._owner(name).entries[name]
 
     def describe(self, name: str) -> str:
         """Type and shape of a tensor as the file has it, for messages."""
-        entry = self._entry(name)
+        entry = self.entry(name)
         element = entry.dtype if entry.scalar is None else entry.scalar.value
         return f"{element}[{', '.join(map(str, entry.shape))}]"
 
@@ -99,3 +105,7 @@ class SafetensorsWeights:
     def read(self, name: str) -> npt.NDArray[np.generic]:
         """A read-only view in the mapped file, not always aligned; raises :class:`WeightError`."""
         return self._owner(name).read(name)
+
+    def read_stored(self, name: str) -> npt.NDArray[np.generic]:
+        """The same, and floats of eight bits as the bytes they are; raises :class:`WeightError`."""
+        return self._owner(name).read_stored(name)

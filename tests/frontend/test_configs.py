@@ -208,7 +208,6 @@ def test_dtype(field: str) -> None:
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported; supported are silu, swish, gelu"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported: heads are rotated whole"),
         ({"hidden_act": 3}, "'hidden_act' must be a string, not 3"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "weights quantized with gptq are not supported"),
         ({"is_causal": False}, "attention that is not causal is not supported"),
         (
             {"architectures": ["GPT2LMHeadModel"]},
@@ -275,18 +274,12 @@ def test_every_architecture_has_its_family() -> None:
         ("DeepseekV2", {"num_key_value_heads": 2}, "num_key_value_heads 2 must be num_attention_heads 6"),
         ("DeepseekV3", {"moe_layer_freq": 2}, "moe_layer_freq 2 is not supported"),
         ("DeepseekV3", {"scoring_func": "softmax"}, "scoring_func .softmax. is not supported"),
-        (
-            "DeepseekV3",
-            {"quantization_config": {"quant_method": "fp8"}},
-            "weights quantized with fp8 are not",
-        ),
         ("DeepseekV3", {"qk_rope_head_dim": 7}, "qk_rope_head_dim must be even"),
         ("Mixtral", {"num_local_experts": 1}, "num_experts_per_tok 2 is more than 1 experts"),
         ("Glm4Moe", {"n_group": 3}, "1 of 3 groups cannot be kept of 128 experts"),
         ("Olmoe", {"clip_qkv": 8.0}, "clip_qkv is not supported"),
         ("Phimoe", {"num_experts_per_tok": 3}, "num_experts_per_tok must be 2 for a sparse mixer, not 3"),
         ("Qwen3Moe", {"mlp_only_layers": 1}, "'mlp_only_layers' must be a list of whole numbers"),
-        ("GptOss", {"quantization_config": {"quant_method": "mxfp4"}}, "weights quantized with mxfp4"),
         ("SmolLM3", {"no_rope_layers": [1, 0]}, "'no_rope_layers' must be a list of 3 numbers 0 or 1"),
     ],
 )
