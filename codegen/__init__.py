@@ -1,5 +1,6 @@
 """From modules to artifacts: lowering to TVM, kernels, linking, and the artifact's writer."""
 
-from .compiler import CompiledArtifact, CompileProgress, compile_model
+from .compiler import CompiledArtifact, compile_model
+from .progress import CompileProgress
 
 __all__ = ["CompileProgress", "CompiledArtifact", "compile_model"]

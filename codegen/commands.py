@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import click
 
 from ..frontend import FRONTENDS
 from ..ir import ScalarType
 from ..ir.errors import CompileError
-from ..passes import SCHEMES, CacheType, find_assignment
+from ..passes import CacheType
 from ..targets import CPUS, detect_host, parse_target, supported_targets
+from .quantize_command_options import QuantizeArguments, quantize_options
 
 __all__ = ["compile_command", "targets_command"]
 
@@ -31,15 +33,6 @@ def _check_targets(
     return values
 
 
-def _check_quant(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse a scheme or format that does not exist as wrong usage."""
-    try:
-        find_assignment(value)
-    except CompileError as error:
-        raise click.BadParameter(str(error), context, parameter) from None
-    return value
-
-
 @click.command("compile")
 @click.argument("model")
 @click.option(
@@ -55,20 +48,7 @@ def _check_quant(context: click.Context, parameter: click.Parameter, value: str)
     callback=_check_targets,
     help="What to build for, 'ingot targets' lists them; several give one artifact.",
 )
-@click.option(
-    "--quant",
-    metavar="Q",
-    default="none",
-    show_default=True,
-    callback=_check_quant,
-    help=f"What weights are kept in: none, {', '.join(SCHEMES)}, or one format for all.",
-)
-@click.option(
-    "--topology",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE.yaml",
-    help="Formats by layers and names of weights; --quant for the others.",
-)
+@quantize_options
 @click.option(
     "--dtype",
     type=click.Choice(_DTYPES),
@@ -115,8 +95,6 @@ def compile_command(
     model: str,
     output: Path | None,
     targets: tuple[str, ...],
-    quant: str,
-    topology: Path | None,
     dtype: str,
     backend: str,
     frontend: str,
@@ -127,6 +105,7 @@ def compile_command(
     dump_ir: Path | None,
     force: bool,
     as_json: bool,
+    **quantizing: Unpack[QuantizeArguments],
 ) -> None:
     """Compile MODEL into an artifact.
 
@@ -145,8 +124,6 @@ def compile_command(
             found.source,
             output,
             targets=targets,
-            quant=quant,
-            topology=topology,
             dtype=dtype,
             backend=backend,
             frontend=frontend,
@@ -157,6 +134,7 @@ def compile_command(
             dump_ir=dump_ir,
             force=force,
             progress=progress,
+            **quantizing,
         )
     if as_json:
         print_json(artifact)

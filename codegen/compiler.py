@@ -6,12 +6,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ..frontend import EncoderConfig, Model, VectorConfig, load_model
+from ..frontend import EncoderConfig, Model, VectorConfig, hash_files, load_model
 from ..ir import Module, ScalarType, print_module
 from ..ir.errors import CompileError
 from ..passes import CacheType, InterpreterChecker, PipelineOptions, build_pipeline, run_passes
@@ -30,21 +30,16 @@ from ..targets.manifest import (
 from .apart import Option, compile_apart
 from .artifact_writer import hash_tree, staged_folder, write_parameters, write_tokenizer
 from .options import CompileOptions
+from .progress import CompileProgress, SilentProgress
+from .quantize_options import CALIBRATION_TOKENS, QuantizeOptions
 from .tvm_compiler import prepare_compiler
 
-__all__ = ["CompileProgress", "CompiledArtifact", "compile_model"]
+if TYPE_CHECKING:  # TVM is behind it
+    from .preparing import Tensors
+
+__all__ = ["CompiledArtifact", "compile_model"]
 
 Item = TypeVar("Item")
-
-
-class CompileProgress(Protocol):
-    """Hears how far compiling has come."""
-
-    def stage(self, title: str, total: int | None) -> None:
-        """A new stage of ``total`` steps; None where that is not known."""
-
-    def advance(self, amount: int = 1) -> None:
-        """So many steps further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +56,6 @@ class CompiledArtifact:
         return str(self.path)
 
 
-class _Silent:
-    """Progress that nobody watches."""
-
-    def stage(self, title: str, total: int | None) -> None:
-        pass
-
-    def advance(self, amount: int = 1) -> None:
-        pass
-
-
 def compile_model(
     source: str | Path,
     output: str | Path | None = None,
@@ -78,6 +63,10 @@ def compile_model(
     targets: Sequence[str] = ("cpu",),
     quant: str = "none",
     topology: str | Path | None = None,
+    calibrate: str | Path | None = None,
+    method: str | None = None,
+    calibration_tokens: int = CALIBRATION_TOKENS,
+    work_dir: str | Path | None = None,
     dtype: str = "auto",
     backend: str = "tvm",
     frontend: str = "auto",
@@ -100,6 +89,12 @@ def compile_model(
         quant: a scheme of :data:`ingot.passes.SCHEMES`, a format for all weights, or ``none``.
         topology: a file that says which weights are kept in which format (:mod:`ingot.passes.topology`); of
             what it says nothing, ``quant`` does.
+        calibrate: a text that weights are quantized for.
+        method: how they are, one of :data:`ingot.passes.calibration.METHODS`; ``gptq`` unless given where
+            there is a text, ``rtn`` where there is none.
+        calibration_tokens: how much of the text is read at most.
+        work_dir: where a calibration keeps what it found, so that one that was interrupted goes on there;
+            unless given, a folder beside ``output``, which is gone when that is written.
         dtype: of unquantized weights; ``auto`` keeps the checkpoint's.
         backend: ``tvm``.
         frontend: ``native`` takes only families that are defined here, ``export`` traces what transformers
@@ -122,8 +117,14 @@ def compile_model(
     started = time.perf_counter()
     options = CompileOptions.parse(
         targets=targets,
-        quant=quant,
-        topology=None if topology is None else Path(topology),
+        quantizing=QuantizeOptions.parse(
+            quant=quant,
+            topology=_path(topology),
+            calibrate=_path(calibrate),
+            method=method,
+            calibration_tokens=calibration_tokens,
+            work_dir=_path(work_dir),
+        ),
         dtype=dtype,
         backend=backend,
         max_seq_len=max_seq_len,
@@ -132,7 +133,7 @@ def compile_model(
         verify=verify,
         dump_ir=dump_ir,
     )
-    watcher = progress or _Silent()
+    watcher = progress or SilentProgress()
     watcher.stage("Reading the model", None)
     model = load_model(source, frontend=frontend)
     _check_length(model, options)
@@ -141,7 +142,11 @@ def compile_model(
         again: dict[str, Option] = {
             "targets": [target.name for target in options.targets],
             "quant": quant,
-            "topology": None if topology is None else str(Path(topology).absolute()),
+            "topology": _text(topology),
+            "calibrate": _text(calibrate),
+            "method": method,
+            "calibration_tokens": calibration_tokens,
+            "work_dir": _text(work_dir),
             "dtype": dtype,
             "frontend": frontend,
             "max_seq_len": max_seq_len,
@@ -156,7 +161,8 @@ def compile_model(
             path, report.num_bytes, report.seconds, report.peak_memory_bytes, read_manifest(path)
         )
     with staged_folder(path, force=force) as folder:
-        manifest = _write_artifact(folder, model, options, watcher)
+        work_dir = options.quantizing.work_dir or path.with_name(f"{path.name}.calibration")
+        manifest = _write_artifact(folder, model, options, work_dir, watcher)
         write_manifest(folder, manifest)
     return CompiledArtifact(
         path=path,
@@ -167,13 +173,34 @@ def compile_model(
     )
 
 
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _text(given: str | Path | None) -> str | None:
+    """A path for another process."""
+    return None if given is None else str(Path(given).absolute())
+
+
 def _write_artifact(
-    folder: Path, model: Model, options: CompileOptions, progress: CompileProgress
+    folder: Path, model: Model, options: CompileOptions, work_dir: Path, progress: CompileProgress
 ) -> Manifest:
     """Everything but the manifest, which is returned."""
     write_tokenizer(model, folder)
     provenance = model.provenance_later()
-    module, runs = _run_pipeline(model, options, folder, progress)
+    pipeline = _pipeline_options(model, options)
+    quantizing, work = options.quantizing, None
+    tensors: Tensors = model.weights
+    if quantizing.method != "rtn":
+        from .calibrating import CalibratedWeights, calibrate_model
+
+        work = calibrate_model(
+            model, quantizing, pipeline, tokenizer=folder / "tokenizer", folder=work_dir, progress=progress
+        )
+        tensors = CalibratedWeights(model.weights, work)
+        pipeline = replace(pipeline, calibrated=work.types)
+    checker = _checker(model, tensors, pipeline.max_seq_len) if options.verify else None
+    module, runs = _run_pipeline(model, options, pipeline, folder, checker, progress)
 
     # TVM is behind these, and what is refused above is refused before it is loaded.
     from .library import build_library, toolchain
@@ -189,8 +216,10 @@ def _write_artifact(
         build_library(module, target, library, max_step_tokens=step_tokens)
         progress.advance()
     progress.stage("Packing weights", len(module.forward.parameters))
-    packed = _watched(pack_parameters(module, model.weights), progress.advance)
+    packed = _watched(pack_parameters(module, tensors), progress.advance)
     parameters, weights_file = write_parameters(folder, packed)
+    if work is not None and quantizing.work_dir is None:
+        work.remove()
 
     progress.stage("Hashing", None)
     weight_bytes = weights_file.num_bytes
@@ -210,8 +239,11 @@ def _write_artifact(
             vectors=None if model.vectors is None else _vector_record(model.vectors, module),
         ),
         dtype=options.dtype,
-        quant=options.quant,
-        sources=tuple(SourceRecord(f.name, f.num_bytes, f.sha256) for f in provenance.result()),
+        quant=quantizing.name,
+        sources=tuple(
+            SourceRecord(f.name, f.num_bytes, f.sha256)
+            for f in (*provenance.result(), *hash_files(quantizing.texts))
+        ),
         passes=tuple(PassRecord(run.name, run.modified, run.largest_difference) for run in runs),
         inputs=tuple(InputRecord(v.name, v.type.shape, v.type.scalar.value) for v in module.forward.inputs),
         states=tuple(
@@ -223,7 +255,7 @@ def _write_artifact(
         libraries=tuple(_library_record(target) for target in options.targets),
         memory=plan_memory(module.forward, weight_bytes=weight_bytes, max_step_tokens=step_tokens),
         files=hash_tree(folder, weights_file),
-        notes=tuple(note for run in runs for note in run.notes),
+        notes=(*quantizing.notes, *(note for run in runs for note in run.notes)),
     )
 
 
@@ -270,21 +302,27 @@ def _kv_cache(model: Model, options: CompileOptions) -> CacheType:
     return CacheType.FLOAT32 if ScalarType.FLOAT32 in kinds else CacheType.FLOAT16
 
 
+def _pipeline_options(model: Model, options: CompileOptions) -> PipelineOptions:
+    return PipelineOptions(
+        max_seq_len=_sequence_length(model, options),
+        assignment=options.quantizing.assignment,
+        dtype=options.weight_type,
+        page_size=options.page_size,
+        kv_cache=_kv_cache(model, options),
+        generates=model.vectors is None,
+    )
+
+
 def _run_pipeline(
-    model: Model, options: CompileOptions, folder: Path, progress: CompileProgress
+    model: Model,
+    options: CompileOptions,
+    pipeline: PipelineOptions,
+    folder: Path,
+    checker: InterpreterChecker | None,
+    progress: CompileProgress,
 ) -> tuple[Module, tuple[PassRun, ...]]:
     """Run the passes; the module after each stage goes into the artifact, after each pass to ``dump_ir``."""
-    max_seq_len, dump_ir = _sequence_length(model, options), options.dump_ir
-    passes = build_pipeline(
-        PipelineOptions(
-            max_seq_len=max_seq_len,
-            assignment=options.assignment,
-            dtype=options.weight_type,
-            page_size=options.page_size,
-            kv_cache=_kv_cache(model, options),
-            generates=model.vectors is None,
-        )
-    )
+    dump_ir, passes = options.dump_ir, build_pipeline(pipeline)
     stages: dict[str, Module] = {}
 
     def keep(label: str, module: Module) -> None:
@@ -294,7 +332,6 @@ def _run_pipeline(
             (dump_ir / f"{label}.ir").write_text(print_module(module))
         progress.advance()
 
-    checker = _checker(model, max_seq_len) if options.verify else None
     progress.stage("Running passes", len(passes) + 1)
     result = run_passes(model.module, passes, check=checker, dump=keep)
     (folder / "ir").mkdir()
@@ -303,10 +340,10 @@ def _run_pipeline(
     return result.module, result.records
 
 
-def _checker(model: Model, max_seq_len: int) -> InterpreterChecker:
+def _checker(model: Model, tensors: Tensors, max_seq_len: int) -> InterpreterChecker:
     """The interpreter's check, over sequences that the compiled model can hold."""
     num_tokens = min(24, max_seq_len)
-    return InterpreterChecker(model.weights.read, vocab_size=model.config.vocab_size, num_tokens=num_tokens)
+    return InterpreterChecker(tensors.read, vocab_size=model.config.vocab_size, num_tokens=num_tokens)
 
 
 def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:

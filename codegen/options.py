@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..ir import ScalarType
 from ..ir.errors import CompileError
-from ..passes import Assignment, CacheType, find_assignment, read_topology
+from ..passes import CacheType
 from ..targets import Target, parse_target
+from .quantize_options import QuantizeOptions
 
 __all__ = ["CompileOptions"]
 
@@ -21,14 +22,13 @@ _PAGE_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 class CompileOptions:
     """The options of :func:`.compiler.compile_model`, made sense of.
 
-    ``assignment`` None quantizes nothing, ``weight_type`` None keeps the checkpoint's, ``max_seq_len`` None
-    is what the model was made for, ``page_size`` None what its layers want, ``kv_cache`` None what goes with
-    the weights; ``dtype`` and ``quant`` are words for the manifest.
+    ``weight_type`` None keeps the checkpoint's, ``max_seq_len`` None is what the model was made for,
+    ``page_size`` None what its layers want, ``kv_cache`` None what goes with the weights; ``dtype`` is a word
+    for the manifest.
     """
 
     targets: tuple[Target, ...]
-    quant: str
-    assignment: Assignment | None
+    quantizing: QuantizeOptions
     dtype: str
     weight_type: ScalarType | None
     max_seq_len: int | None
@@ -42,8 +42,7 @@ class CompileOptions:
         cls,
         *,
         targets: Sequence[str],
-        quant: str,
-        topology: Path | None = None,
+        quantizing: QuantizeOptions,
         dtype: str,
         backend: str,
         max_seq_len: int | None,
@@ -67,8 +66,7 @@ class CompileOptions:
             raise CompileError(f"max_seq_len must be at least 1, not {max_seq_len}")
         return cls(
             targets=built_for,
-            quant=quant if topology is None else "topology",
-            assignment=_choose_formats(quant, topology),
+            quantizing=quantizing,
             dtype=dtype,
             weight_type=_parse_dtype(dtype),
             max_seq_len=max_seq_len,
@@ -77,12 +75,6 @@ class CompileOptions:
             verify=verify,
             dump_ir=dump_ir,
         )
-
-
-def _choose_formats(quant: str, topology: Path | None) -> Assignment | None:
-    if topology is not None:
-        return read_topology(topology, default=quant)
-    return find_assignment(quant)
 
 
 def _parse_kv_cache(text: str) -> CacheType | None:

@@ -6,15 +6,15 @@ minutes for, searching the scales of quantized weights, a kernel compiled for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import tvm
 
-from ..frontend import WeightSource
 from ..ir import (
     Array,
     Attribute,
@@ -22,6 +22,7 @@ from ..ir import (
     Module,
     Operation,
     QuantFormat,
+    QuantizedArray,
     TensorType,
     Value,
     evaluate,
@@ -34,7 +35,20 @@ from .kernels.quantize_weights import quantize_weight
 from .library import llvm_target
 from .lowering import parameter_layouts
 
-__all__ = ["PackedParameter", "pack_parameters"]
+__all__ = ["PackedParameter", "Tensors", "pack_parameters"]
+
+
+class Tensors(Protocol):
+    """A checkpoint's tensors by name, quantized ones perhaps among them."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All of them."""
+        ...
+
+    def read(self, name: str) -> Array:
+        """A tensor's values."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class PackedParameter:
     arrays: tuple[npt.NDArray[np.generic], ...]
 
 
-def pack_parameters(module: Module, weights: WeightSource) -> Iterator[PackedParameter]:
+def pack_parameters(module: Module, weights: Tensors) -> Iterator[PackedParameter]:
     """Each parameter of ``module``'s step, computed when it is asked for, in order of use."""
     definitions = dict(zip((p.name for p in module.forward.parameters), module.prepare.outputs, strict=True))
     quantizer = _Quantizer()
@@ -67,7 +81,7 @@ def pack_parameters(module: Module, weights: WeightSource) -> Iterator[PackedPar
 
 
 def _pack(
-    source: npt.NDArray[np.generic],
+    source: Array,
     type_: TensorType,
     layout: Layout,
     quant_format: QuantFormat | None,
@@ -76,11 +90,12 @@ def _pack(
     """The arrays that store a parameter of ``type_``, quantized on the way where there is a format."""
     if quant_format is None:
         return pack(source, layout)
+    assert not isinstance(source, QuantizedArray)
     return quantizer.pack(source, quant_format, components(type_, layout))
 
 
 def _pack_experts(
-    sources: Iterator[npt.NDArray[np.generic]],
+    sources: Iterator[Array],
     type_: TensorType,
     quant_format: QuantFormat | None,
     quantizer: _Quantizer,
@@ -99,7 +114,7 @@ def _pack_experts(
 class _Tensors(Mapping[str, Array]):
     """A checkpoint's tensors, read when they are looked up."""
 
-    def __init__(self, weights: WeightSource) -> None:
+    def __init__(self, weights: Tensors) -> None:
         self._weights = weights
 
     def __getitem__(self, name: str) -> Array:
@@ -112,10 +127,10 @@ class _Tensors(Mapping[str, Array]):
         return len(self._weights.names)
 
 
-def _compute(graph: Graph, value: Value, tensors: Mapping[str, Array]) -> npt.NDArray[np.generic]:
+def _compute(graph: Graph, value: Value, tensors: Mapping[str, Array]) -> Array:
     """One value of a prepare graph: only what it needs is computed."""
     (result,) = evaluate(_slice(graph, value), tensors)
-    return result  # type: ignore[return-value]
+    return result
 
 
 class _Experts:
@@ -124,17 +139,17 @@ class _Experts:
     def __init__(self, graph: Graph, tensors: Mapping[str, Array]) -> None:
         self._graph = graph
         self._tensors = tensors
-        self._whole: dict[Value, npt.NDArray[np.generic]] = {}
+        self._whole: dict[Value, Array] = {}
 
-    def each(self, value: Value) -> Iterator[npt.NDArray[np.generic]]:
+    def each(self, value: Value) -> Iterator[Array]:
         """What each expert has of ``value``, computed when it is asked for."""
         return (self._part(value, expert)[0] for expert in range(int(value.type.shape[0])))
 
-    def _part(self, value: Value, expert: int) -> npt.NDArray[np.generic]:
+    def _part(self, value: Value, expert: int) -> Array:
         """``value[expert : expert + 1]``."""
         operation = self._graph.producers.get(value)
         if operation is None:
-            return np.asarray(self._tensors[value.name])[expert : expert + 1]
+            return self._tensors[value.name][expert : expert + 1]
         if operation.operator == "stack":
             return _compute(self._graph, operation.operands[expert], self._tensors)[np.newaxis]
         attributes = _attributes_for_one(operation)
@@ -144,7 +159,7 @@ class _Experts:
             return self._whole[value][expert : expert + 1]
         parts = [self._part(operand, expert) for operand in operation.operands]
         (array,) = find_operator(operation.operator).evaluate(parts, attributes, {})
-        return np.asarray(array)
+        return array
 
 
 def _attributes_for_one(operation: Operation) -> Mapping[str, Attribute] | None:

@@ -4,7 +4,7 @@ from .configs import DecoderConfig, EncoderConfig, TracedConfig, VectorConfig
 from .gguf import gguf_name, gguf_parts
 from .load import FRONTENDS, Model, load_model
 from .registry import supported_architectures
-from .weights import SourceFile, WeightSource
+from .weights import SourceFile, WeightSource, hash_files
 
 __all__ = [
     "FRONTENDS",
@@ -17,6 +17,7 @@ __all__ = [
     "WeightSource",
     "gguf_name",
     "gguf_parts",
+    "hash_files",
     "load_model",
     "supported_architectures",
 ]

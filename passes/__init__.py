@@ -18,11 +18,20 @@ from .fuse_norms import FuseNorms
 from .fuse_qkv import FuseQKV
 from .fuse_rope import FuseRope
 from .page_kv_cache import PageKVCache
-from .pipeline import Checker, PassRecord, PipelineOptions, PipelineResult, build_pipeline, run_passes
+from .pipeline import (
+    Checker,
+    PassRecord,
+    PipelineOptions,
+    PipelineResult,
+    build_pipeline,
+    fusing_passes,
+    run_passes,
+)
 from .quantize_weights import QuantizeWeights
 from .round_rows import RoundRows
 from .store_constants import StoreConstants
 from .tabulate_rope import TabulateRope
+from .take_calibrated import TakeCalibrated, calibrated_name
 from .topology import Topology, parse_topology, print_topology, read_topology
 
 __all__ = [
@@ -55,9 +64,12 @@ __all__ = [
     "RoundRows",
     "StoreConstants",
     "TabulateRope",
+    "TakeCalibrated",
     "Topology",
     "build_pipeline",
+    "calibrated_name",
     "find_assignment",
+    "fusing_passes",
     "parse_topology",
     "print_topology",
     "read_topology",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
-from ..ir import FORMATS, Graph, Module, Operation, ScalarType, Value, find_format
+from ..ir import FORMATS, Graph, Module, Operation, QuantFormat, ScalarType, Value, find_format
 from ..ir.errors import CompileError, IRError
 from ..ir.quantization import FAMILIES
 
@@ -18,8 +18,11 @@ __all__ = [
     "QuantScheme",
     "WeightKind",
     "WeightUse",
+    "assign_formats",
     "find_assignment",
     "find_weights",
+    "layer_of",
+    "tensors_of",
     "weight_of",
 ]
 
@@ -45,8 +48,7 @@ class WeightUse:
     @property
     def layer(self) -> int | None:
         """The layer it belongs to: the first whole number in its name; None outside of layers."""
-        found = _LAYER.search(self.tensors[0] if self.tensors else self.name)
-        return None if found is None else int(found[1])
+        return layer_of(self.tensors or (self.name,))
 
 
 class Assignment(Protocol):
@@ -133,20 +135,45 @@ def find_weights(module: Module) -> dict[Operation, WeightUse]:
     A router's is none of them: its choices are worth more than its bytes.
     """
     graph = module.forward
-    prepared = dict(zip(graph.parameters, module.prepare.outputs, strict=True))
-    sources = _Sources(module.prepare)
+    tensors = tensors_of(module)
     head = find_head(graph)
     found: dict[Operation, WeightUse] = {}
     for operation in graph.operations:
         if operation.operator not in (*_LINEARS, "embedding") or _is_router(operation, graph):
             continue
         weight = weight_of(operation)
-        if weight not in prepared or not isinstance(weight.type.element, ScalarType):
+        if weight not in tensors or not isinstance(weight.type.element, ScalarType):
             continue
         kind: WeightKind = "embedding" if operation.operator == "embedding" else "linear"
-        use = WeightUse(weight.name, "head" if operation is head else kind, sources.of(prepared[weight]))
+        use = WeightUse(weight.name, "head" if operation is head else kind, tensors[weight])
         found[operation] = use
     return found
+
+
+def assign_formats(
+    module: Module, assignment: Assignment
+) -> tuple[dict[Operation, QuantFormat], tuple[str, ...]]:
+    """The formats of those weights that ``assignment`` gives one, by their use, and notes of those left out.
+
+    These are weights whose rows are no whole number of groups. Raises :class:`CompileError` where the
+    assignment does not fit the model.
+    """
+    uses = find_weights(module)
+    if module.stage == "fused":  # later, what was quantized is no longer among the weights
+        assignment.check(tuple(uses.values()))
+    wanted: dict[Operation, QuantFormat] = {}
+    notes: dict[str, None] = {}
+    for operation, use in uses.items():
+        name = assignment.format_for(use)
+        if name is None:
+            continue
+        weight, quant_format = weight_of(operation), find_format(name)
+        size, width = quant_format.block_size, weight.type.shape[-1]
+        if isinstance(width, int) and width % size == 0:
+            wanted[operation] = quant_format
+        else:
+            notes[f"{weight.name} stays {weight.type}: its rows are no whole groups of {size}"] = None
+    return wanted, tuple(notes)
 
 
 def weight_of(operation: Operation) -> Value:
@@ -171,14 +198,18 @@ def _is_router(operation: Operation, graph: Graph) -> bool:
     return any(user.operator == "route" for user in graph.users.get(operation.results[0], ()))
 
 
-class _Sources:
-    """The tensors of a checkpoint that values of a prepare graph are made of."""
+def tensors_of(module: Module) -> dict[Value, tuple[str, ...]]:
+    """The tensors of the checkpoint that each parameter of forward is made of."""
+    graph = module.prepare
+    found: dict[Value, tuple[str, ...]] = {value: (value.name,) for value in graph.inputs}
+    for operation in graph.operations:
+        names = dict.fromkeys(name for operand in operation.operands for name in found[operand])
+        found.update(dict.fromkeys(operation.results, tuple(names)))
+    prepared = zip(module.forward.parameters, graph.outputs, strict=True)
+    return {parameter: found[value] for parameter, value in prepared}
 
-    def __init__(self, graph: Graph) -> None:
-        self._found: dict[Value, tuple[str, ...]] = {value: (value.name,) for value in graph.inputs}
-        for operation in graph.operations:
-            names = dict.fromkeys(name for operand in operation.operands for name in self._found[operand])
-            self._found.update(dict.fromkeys(operation.results, tuple(names)))
 
-    def of(self, value: Value) -> tuple[str, ...]:
-        return self._found[value]
+def layer_of(tensors: Sequence[str]) -> int | None:
+    """The layer that tensors belong to: the first whole number in the name; None outside of layers."""
+    found = _LAYER.search(tensors[0]) if tensors else None
+    return None if found is None else int(found[1])

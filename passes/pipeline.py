@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..ir import Module, ScalarType, verify
+from ..ir import Module, ScalarType, TensorType, verify
 from ..ir.errors import CompileError
 from .absorb_latents import AbsorbLatents
 from .assignment import Assignment
@@ -30,13 +30,23 @@ from .quantize_weights import QuantizeWeights
 from .round_rows import RoundRows
 from .store_constants import StoreConstants
 from .tabulate_rope import TabulateRope
+from .take_calibrated import TakeCalibrated
 
-__all__ = ["Checker", "PassRecord", "PipelineOptions", "PipelineResult", "build_pipeline", "run_passes"]
+__all__ = [
+    "Checker",
+    "PassRecord",
+    "PipelineOptions",
+    "PipelineResult",
+    "build_pipeline",
+    "fusing_passes",
+    "run_passes",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """What a user chooses. ``assignment`` None quantizes nothing; ``dtype`` None keeps the checkpoint's type.
+    """What a user chooses. ``assignment`` None quantizes nothing; ``calibrated`` are the types of the
+    parameters that a calibration found, by name; ``dtype`` None keeps the checkpoint's type.
 
     ``max_seq_len`` is the longest sequence in tokens, ``page_size`` a page's length in tokens (None: as
     :class:`PageKVCache` chooses), and ``kv_cache`` what the cache is made of. A model that does not generate,
@@ -45,6 +55,7 @@ class PipelineOptions:
 
     max_seq_len: int
     assignment: Assignment | None = None
+    calibrated: Mapping[str, TensorType] = field(default_factory=dict)
     dtype: ScalarType | None = None
     page_size: int | None = None
     kv_cache: CacheType = CacheType.FLOAT16
@@ -53,6 +64,31 @@ class PipelineOptions:
 
 def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
     """The passes from a frontend's plain module to one step, over pages or over whole sequences."""
+    return (
+        *fusing_passes(options),
+        # Weights. Quantizing comes before joining, which only weights in one format can be, and before
+        # casting, so that nothing is rounded twice.
+        *((TakeCalibrated(options.calibrated),) if options.calibrated else ()),
+        *((QuantizeWeights(options.assignment),) if options.assignment is not None else ()),
+        RoundRows(),
+        FuseQKV(),
+        FuseGateUp(),
+        CastWeights(options.dtype),
+        # The batch, and the cache.
+        PageKVCache(options.page_size, options.kv_cache) if options.generates else BatchSequences(),
+        # What all this left behind.
+        FoldConstants(),
+        StoreConstants(),
+        EliminateCommonSubexpressions(),
+        EliminateDeadCode(),
+    )
+
+
+def fusing_passes(options: PipelineOptions) -> tuple[Pass, ...]:
+    """The first part of :func:`build_pipeline`: to where weights have their final form, and none is rounded.
+
+    The module is still over one whole sequence; weights are calibrated on it.
+    """
     return (
         # What the model's authors wrote, without repetition.
         FixLength(options.max_seq_len),
@@ -66,20 +102,6 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         FuseNorms(),
         FuseAttention(),
         *((AbsorbLatents(),) if options.generates else ()),
-        # Weights. Quantizing comes before joining, which only weights in one format can be, and before
-        # casting, so that nothing is rounded twice.
-        *((QuantizeWeights(options.assignment),) if options.assignment is not None else ()),
-        RoundRows(),
-        FuseQKV(),
-        FuseGateUp(),
-        CastWeights(options.dtype),
-        # The batch, and the cache.
-        PageKVCache(options.page_size, options.kv_cache) if options.generates else BatchSequences(),
-        # What all this left behind.
-        FoldConstants(),
-        StoreConstants(),
-        EliminateCommonSubexpressions(),
-        EliminateDeadCode(),
     )
 
 

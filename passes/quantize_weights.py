@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..ir import Module, Operation, QuantFormat, TensorType, Value, find_format
-from .assignment import Assignment, find_weights, weight_of
+from .assignment import Assignment, assign_formats, weight_of
 from .base import Pass, Rewritten
 from .rewriting import ModuleRewriter
 
@@ -34,31 +34,13 @@ class QuantizeWeights(Pass):
 
     def rewrite(self, module: Module) -> Rewritten:
         """See the class; raises :class:`CompileError` where the assignment does not fit the model."""
-        wanted, notes = self._formats(module)
+        wanted, notes = assign_formats(module, self.assignment)
         if not wanted:
             return Rewritten(module, notes)
         quantizing = _Quantizing(module)
         for operation in module.forward.operations:
             quantizing.visit(operation, wanted.get(operation))
         return Rewritten(quantizing.finish(), notes)
-
-    def _formats(self, module: Module) -> tuple[dict[Operation, QuantFormat], tuple[str, ...]]:
-        uses = find_weights(module)
-        if module.stage == "fused":  # later, what was quantized is no longer among the weights
-            self.assignment.check(tuple(uses.values()))
-        wanted: dict[Operation, QuantFormat] = {}
-        notes: dict[str, None] = {}
-        for operation, use in uses.items():
-            name = self.assignment.format_for(use)
-            if name is None:
-                continue
-            weight, quant_format = weight_of(operation), find_format(name)
-            size, width = quant_format.block_size, weight.type.shape[-1]
-            if isinstance(width, int) and width % size == 0:
-                wanted[operation] = quant_format
-            else:
-                notes[f"{weight.name} stays {weight.type}: its rows are no whole groups of {size}"] = None
-        return wanted, tuple(notes)
 
 
 def activations_for(weight: TensorType) -> QuantFormat | None:

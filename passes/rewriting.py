@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ..ir import Attribute, Graph, GraphBuilder, Module, Operation, Value
+from ..ir import Attribute, Graph, GraphBuilder, Module, Operation, TensorType, Value
 
-__all__ = ["GraphRewriter", "ModuleRewriter", "Rules", "join_names", "prune"]
+__all__ = ["GraphRewriter", "ModuleRewriter", "Rules", "join_names", "prune", "prune_operations"]
 
 Rules = Mapping[Operation, Callable[[], None]]
 """For an operation, what to do in its place; a rule that does nothing drops it."""
@@ -124,6 +124,10 @@ class ModuleRewriter:
         """Whether ``value`` is a parameter of forward."""
         return value in self._prepared
 
+    def add_tensor(self, name: str, type_: TensorType) -> Value:
+        """A new tensor of the checkpoint's, in prepare."""
+        return self.prepare.builder.input(name, type_.shape, type_.element)
+
     def compute(self, operator: str, *operands: Value, name: str, **attributes: Attribute) -> Value:
         """Apply ``operator`` in prepare; the result, whose name is free in forward too."""
         unique, number = name, 1
@@ -161,14 +165,14 @@ def prune(module: Module) -> Module:
 
     It is ``module`` itself where there are none.
     """
-    forward = _prune_operations(module.forward)
+    forward = prune_operations(module.forward)
     used = _used(forward)
     kept = [index for index, parameter in enumerate(forward.parameters) if parameter in used]
     prepare = module.prepare
     if len(kept) != len(forward.parameters):
         forward = replace(forward, parameters=tuple(forward.parameters[index] for index in kept))
         prepare = replace(prepare, outputs=tuple(prepare.outputs[index] for index in kept))
-    prepare = _prune_operations(prepare)
+    prepare = prune_operations(prepare)
     used = _used(prepare)
     if not used.issuperset(prepare.inputs):
         prepare = replace(prepare, inputs=tuple(value for value in prepare.inputs if value in used))
@@ -181,7 +185,8 @@ def _used(graph: Graph) -> set[Value]:
     return {operand for operation in graph.operations for operand in operation.operands}.union(graph.outputs)
 
 
-def _prune_operations(graph: Graph) -> Graph:
+def prune_operations(graph: Graph) -> Graph:
+    """``graph`` without operations that no output needs; itself where there are none."""
     live = set(graph.outputs)
     kept: list[Operation] = []
     for operation in reversed(graph.operations):

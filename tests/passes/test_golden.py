@@ -26,6 +26,7 @@ from ingot.ir import (
     bind_shape,
     dequantize,
     evaluate,
+    parse_element,
     parse_module,
     print_module,
     quantize,
@@ -60,9 +61,23 @@ class Case:
         path.write_text(f"{self.comment}\noptions {self.options}\n----\n{self.given}\n----\n{self.expected}")
 
     def make_pass(self, name: str) -> Pass:
-        readers = {"assignment": find_assignment, "dtype": ScalarType, "kv_cache": CacheType}
+        readers = {
+            "assignment": find_assignment,
+            "dtype": ScalarType,
+            "kv_cache": CacheType,
+            "found": read_types,
+        }
         options = {key: readers.get(key, int)(value) for key, value in json.loads(self.options).items()}
         return PASSES[name](**options)
+
+
+def read_types(found: dict[str, str]) -> dict[str, TensorType]:
+    """Types as they are printed, by name."""
+    split = {name: text.rstrip("]").split("[") for name, text in found.items()}
+    return {
+        name: TensorType(tuple(map(int, dims.split(","))), parse_element(element))
+        for name, (element, dims) in split.items()
+    }
 
 
 def case_id(path: Path) -> str:
@@ -90,6 +105,8 @@ def test_golden(path: Path, update_golden: bool) -> None:
 def test_golden_cases_keep_their_values(path: Path) -> None:
     case = Case.read(path)
     step = case.make_pass(path.parent.name)
+    if path.parent.name == "take_calibrated":
+        pytest.skip("what a calibration found has values of its own")
     before = parse_module(case.given)
     after = step.run(before).module
     if after.stage in ("paged", "ragged"):

@@ -7,7 +7,7 @@ SCHEMES Assignment AbsorbLatents BatchSequences CacheType CastWeights Checker Dr
 EliminateCommonSubexpressions EliminateDeadCode FixLength FoldConstants FuseAttention FuseGateUp FuseNorms
 FuseQKV FuseRope InterpreterChecker PageKVCache Pass PassRecord PassResult PipelineOptions PipelineResult
 QuantScheme QuantizeWeights RoundRows StoreConstants TabulateRope Topology build_pipeline find_assignment
-parse_topology print_topology read_topology run_passes
+parse_topology print_topology read_topology run_passes TakeCalibrated calibrated_name fusing_passes
 """
 
 
