@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..frontend import EncoderConfig, Model, VectorConfig, hash_files, load_model
-from ..ir import Module, ScalarType, print_module
+from ..ir import Module, QuantFormat, ScalarType, print_module
 from ..ir.errors import CompileError
 from ..passes import CacheType, InterpreterChecker, PipelineOptions, build_pipeline, run_passes
 from ..passes import PassRecord as PassRun
@@ -294,11 +294,16 @@ def _vector_record(vectors: VectorConfig, module: Module) -> VectorRecord:
 
 
 def _kv_cache(model: Model, options: CompileOptions) -> CacheType:
-    """As asked for; or float32 where matrices are, so that nothing is rounded that was not; else float16."""
+    """As asked for; or float32 where matrices are, so that nothing is rounded that was not; else float16.
+
+    So it is where a checkpoint holds quantized ones, whose small matrices may be float32.
+    """
     if options.kv_cache is not None:
         return options.kv_cache
-    matrices = (value.type.element for value in model.module.forward.parameters if value.type.rank == 2)
-    kinds = {options.weight_type} if options.weight_type is not None else set(matrices)
+    matrices = {value.type.element for value in model.module.forward.parameters if value.type.rank == 2}
+    if any(isinstance(element, QuantFormat) for element in matrices):
+        return CacheType.FLOAT16
+    kinds = {options.weight_type} if options.weight_type is not None else matrices
     return CacheType.FLOAT32 if ScalarType.FLOAT32 in kinds else CacheType.FLOAT16
 
 

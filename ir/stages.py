@@ -6,7 +6,8 @@
     | _LATENT
   as a model's authors write it, over one whole sequence; what every frontend emits
 ``fused``      patterns have become operators of their own; the plain ones stay legal where nothing matched
-``quantized``  weights may be in quantization formats, and rows are rounded on the way to them
+``quantized``  rows are rounded on the way to weights in quantization formats; a checkpoint may have such
+               at every stage
 ``paged``      one step over a ragged batch: keys and values live in pages, logits of the rows asked for
 ``ragged``     one step over whole sequences of a ragged batch, without a cache: a vector for each
 =============  ==============================================================================================

@@ -7,6 +7,7 @@ change places, which norms gain one, what is stacked or parted) is written down 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from ingot.frontend.weights import open_weights
+from ingot.ir import find_format, pack_blocks, quantize
 
-__all__ = ["GGUF_ARCHITECTURES", "write_gguf"]
+__all__ = ["GGUF_ARCHITECTURES", "Choice", "round_checkpoint", "write_gguf"]
 
 GGUF_ARCHITECTURES = {
     "deepseek_v2": "deepseek2",
@@ -84,13 +86,54 @@ def write_gguf(
         _write_tokenizer(writer, folder)
     for name, array in _tensors(folder, config):
         kind = "F32" if array.ndim == 1 else choose(name, array.shape)
-        raw_type = gguf.GGMLQuantizationType[kind]
-        writer.add_tensor(name, gguf.quants.quantize(array.astype(np.float32), raw_type), raw_dtype=raw_type)
+        writer.add_tensor(name, encode(array, kind), raw_dtype=gguf.GGMLQuantizationType[kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def encode(array: Array, kind: str) -> Array:
+    """``array`` in a type of files: by the ``gguf`` package where it rounds to it, else by ingot."""
+    import gguf
+
+    try:
+        return gguf.quants.quantize(array.astype(np.float32), gguf.GGMLQuantizationType[kind])
+    except NotImplementedError:
+        return pack_blocks(quantize(array.astype(np.float32), find_format(kind.lower())))
+
+
+def round_checkpoint(folder: Path, rounded: Path, choose: Choice) -> Path:
+    """A copy of the checkpoint in ``folder`` whose matrices are what files in these types stand for.
+
+    It is by the ``gguf`` package. Rows are rounded apart from each other, so that their order does not matter.
+    """
+    import gguf
+    from safetensors.numpy import save_file
+
+    shutil.copytree(folder, rounded)
+    config = json.loads((folder / "config.json").read_text())
+    weights, names = open_weights(folder), _names(config)
+    tensors = {}
+    for name in weights.names:
+        array = np.asarray(weights.read(name), np.float32)
+        if array.ndim == 2:
+            kind = choose(names.get_name(name, try_suffixes=(".weight",)), array.shape)
+            array = gguf.quants.dequantize(encode(array, kind), gguf.GGMLQuantizationType[kind])
+        tensors[name] = array
+    save_file(tensors, rounded / "model.safetensors", metadata={"format": "pt"})
+    return rounded
+
+
+def _names(config: Mapping[str, Any]) -> Any:
+    """The ``gguf`` package's map of names for a model."""
+    import gguf
+
+    architecture = next(
+        key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == GGUF_ARCHITECTURES[config["model_type"]]
+    )
+    return gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
 
 
 def _add(writer: Any, key: str, value: Any) -> None:
@@ -225,12 +268,7 @@ def _routed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tensors(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
     """Names and values as the conversion writes them."""
-    import gguf
-
-    architecture = next(
-        key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == GGUF_ARCHITECTURES[config["model_type"]]
-    )
-    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    names = _names(config)
     yield from _rope_factors(config)
     for name, array in _as_converted(folder, config):
         if name.startswith("blk."):

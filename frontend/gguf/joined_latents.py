@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import WeightError
-from ...ir.types import TensorType
+from ...ir.operator import Array
+from ...ir.quantization import QuantizedArray, dequantize
+from ...ir.types import ScalarType, TensorType
 from .stored_tensor import StoredTensor
 
 __all__ = ["LATENT_PARTS", "JoinedLatents", "join_latents"]
@@ -39,20 +41,31 @@ class JoinedLatents:
 
     @property
     def type(self) -> TensorType | None:
-        """Its type, None where the parts are of types that cannot be read, or of different ones."""
+        """Its type, None where the parts are of types that cannot be read.
+
+        Blocks lie along a head's own part in keys and along the rank in values, so that the whole is float32
+        where a part is quantized: what its blocks stand for, exactly.
+        """
         keys, values = self.keys.type, self.values.type
-        if keys is None or values is None or keys.element != values.element:
+        if keys is None or values is None:
             return None
+        is_plain = keys.element == values.element and isinstance(keys.element, ScalarType)
         heads, rank, own = self.keys.shape
-        return TensorType((heads * (own + self.values.shape[1]), rank), keys.element)
+        element = keys.element if is_plain else ScalarType.FLOAT32
+        return TensorType((heads * (own + self.values.shape[1]), rank), element)
 
     def __str__(self) -> str:
         return f"{self.keys} and {self.values}"
 
-    def read(self) -> npt.NDArray[np.generic]:
+    def read(self) -> Array:
         """Its values; raises :class:`WeightError` where a part cannot be read."""
-        whole = np.concatenate([self.keys.read().swapaxes(1, 2), self.values.read()], axis=1)
+        keys, values = (_plain(part.read()) for part in (self.keys, self.values))
+        whole = np.concatenate([keys.swapaxes(1, 2), values], axis=1)
         return whole.reshape(-1, whole.shape[-1])
+
+
+def _plain(array: Array) -> npt.NDArray[np.generic]:
+    return dequantize(array) if isinstance(array, QuantizedArray) else array
 
 
 def join_latents(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor | JoinedLatents]:

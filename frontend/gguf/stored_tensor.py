@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import WeightError
-from ...ir.types import TensorType
+from ...ir.operator import Array
+from ...ir.quantization import unpack_blocks
+from ...ir.types import ScalarType, TensorType
 from .container import GgufFile, GgufTensor
 
 __all__ = ["StoredTensor", "stored_tensor"]
@@ -49,24 +51,27 @@ class StoredTensor:
     @property
     def type(self) -> TensorType | None:
         """Its type, None where ingot has no such."""
-        scalar = self.stored.type.scalar
-        return None if scalar is None else TensorType(self.shape, scalar)
+        element = self.stored.type.element
+        return None if element is None else TensorType(self.shape, element)
 
     def __str__(self) -> str:
         return f"{self.stored} (there '{self.name}')"
 
-    def read(self) -> npt.NDArray[np.generic]:
-        """Its values, a view in the mapped file where rows are in order.
+    def read(self) -> Array:
+        """Its values: a view in the mapped file where they are numbers with their rows in order.
 
         Raises:
             WeightError: it is of a type that cannot be read.
         """
-        scalar = self.stored.type.scalar
-        if scalar is None:
+        element = self.stored.type.element
+        if element is None:
             raise WeightError(
                 f"{self.path}: tensor '{self.name}' is {self.stored}: {self.stored.type.name} cannot be read"
             )
-        return self._rows().view(scalar.numpy).reshape(self.shape)
+        if isinstance(element, ScalarType):
+            return self._rows().view(element.numpy).reshape(self.shape)
+        rows = self._rows().reshape(*self.shape[:-1], self.stored.row_bytes)
+        return unpack_blocks(element.name, rows)
 
     def _rows(self) -> npt.NDArray[np.uint8]:
         """Bytes ``[..., rows, row_bytes]``."""

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ...ir.types import ScalarType
+from ...ir.quantization import BLOCK_LAYOUTS, find_format
+from ...ir.types import Element, ScalarType
 
 __all__ = ["TENSOR_TYPES", "GgufTensorType"]
 
@@ -23,9 +24,12 @@ class GgufTensorType:
     block_bytes: int
 
     @property
-    def scalar(self) -> ScalarType | None:
-        """The scalar type of one that is not quantized, ``None`` where ingot has none."""
-        return _SCALARS.get(self.name)
+    def element(self) -> Element | None:
+        """The scalar type or the format, ``None`` where ingot has no such."""
+        if self.name in _SCALARS:
+            return _SCALARS[self.name]
+        name = self.name.lower()
+        return find_format(name) if name in BLOCK_LAYOUTS else None
 
 
 _SCALARS: Mapping[str, ScalarType] = {

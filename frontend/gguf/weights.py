@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-import numpy.typing as npt
-
 from ...ir.errors import WeightError
+from ...ir.operator import Array
 from ...ir.types import TensorType
 from .architecture import Architecture
 from .facts import Facts
@@ -69,7 +67,7 @@ class GgufWeights:
         """The file a tensor is in."""
         return self._find(name).path
 
-    def read(self, name: str) -> npt.NDArray[np.generic]:
+    def read(self, name: str) -> Array:
         """A tensor's values, a read-only view in the mapped file where nothing has to be reordered.
 
         Raises:

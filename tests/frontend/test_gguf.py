@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from ingot.frontend import load_model
 
-from ..gguf_files import GGUF_ARCHITECTURES, write_gguf
+from ..gguf_files import GGUF_ARCHITECTURES, round_checkpoint, write_gguf
 from ..tiny_models import make_tiny, reference_log_probs
 from .test_exactness import TOKEN_IDS, log_probs
 
@@ -52,3 +53,32 @@ SOME = ("llama", "gemma3_text", "gpt_oss")
 )
 def test_architecture(tiny_parent: Path, tmp_path: Path, architecture: str) -> None:
     check(make_tiny(architecture, tiny_parent, **OF_FILES.get(architecture, {})), tmp_path / "tiny.gguf")
+
+
+QUANTIZED_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "F16", "BF16")
+SUPER_BLOCKS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
+WIDE = {
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 128,
+}
+"""Rows of whole super-blocks."""
+
+
+def in_turn(name: str, shape: tuple[int, ...]) -> str:
+    """Another type for each tensor of a layer, and all types between the layers."""
+    kinds = (*QUANTIZED_TYPES, *SUPER_BLOCKS)
+    return kinds[zlib.crc32(name.encode()) % len(kinds)]
+
+
+def test_quantized_types(tiny_parent: Path, tmp_path: Path) -> None:
+    folder = make_tiny("llama", tiny_parent, **WIDE)
+    path = write_gguf(folder, tmp_path / "tiny.gguf", choose=in_turn)
+    model = load_model(path)
+    elements = {str(model.weights.types[name].element) for name in model.weights.names}
+    assert len(elements) > 8, elements
+    expected = reference_log_probs(round_checkpoint(folder, tmp_path / "rounded", in_turn), TOKEN_IDS)
+    np.testing.assert_allclose(log_probs(model, TOKEN_IDS), expected, rtol=0, atol=1e-4)
