@@ -1,10 +1,7 @@
 """The stages of a module on its way, each as an executable spec: legal operators, inputs by name, and rules.
 
 =============  ==============================================================================================
-``plain``    | {"silu_mul", "gelu_mul", "gelu_tanh_mul"}
-    | _LATENT
-    | _LATENT
-  as a model's authors write it, over one whole sequence; what every frontend emits
+``plain``      as a model's authors write it, over one whole sequence; what every frontend emits
 ``fused``      patterns have become operators of their own; the plain ones stay legal where nothing matched
 ``quantized``  rows are rounded on the way to weights in quantization formats; a checkpoint may have such
                at every stage
