@@ -105,7 +105,7 @@ def encode(array: Array, kind: str) -> Array:
 
 
 def round_checkpoint(folder: Path, rounded: Path, choose: Choice) -> Path:
-    """A copy of the checkpoint in ``folder`` whose matrices are what files of these types hold.
+    """A copy of the checkpoint in ``folder``, its matrices what files of these types hold.
 
     It is by the ``gguf`` package. Rows are rounded apart from each other, so that their order does not matter.
     """

@@ -42,6 +42,7 @@ def test_public_names() -> None:
         "WeightSource",
         "gguf_name",
         "gguf_parts",
+        "hash_files",
         "load_model",
         "supported_architectures",
     ]
