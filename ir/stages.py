@@ -134,7 +134,7 @@ _SHAPE = frozenset({"constant", "iota", "reshape", "transpose", "concat", "slice
 _EXPERTS = frozenset({"route", "expert_linear", "weighted_sum"})
 _LATENT = frozenset({"head_linear", "latent_attention"})
 _PREPARE = _ELEMENTWISE | _SHAPE | {"mean", "matmul", "stack"}
-_RECURRENT = frozenset({"causal_conv", "selective_scan"})
+_RECURRENT = frozenset({"causal_conv", "gated_delta_rule", "selective_scan"})
 _OF_VECTORS = frozenset({"pool", "l2_normalize"})
 _PLAIN = (
     _PREPARE
@@ -151,7 +151,7 @@ _FUSED = (
     | _LATENT
 )
 _QUANTIZED = _FUSED | {"quantize"}
-_WRITERS = frozenset({"append_kv", "append_latents", "paged_conv", "paged_scan"})
+_WRITERS = frozenset({"append_kv", "append_latents", "paged_conv", "paged_delta", "paged_scan"})
 """The operators that write states: their first operands, in whose places the first results are."""
 _OF_ONE_SEQUENCE = _RECURRENT | {
     *("causal_mask", "bidirectional_mask", "softmax", "attention", "bidirectional_attention", "matmul"),

@@ -28,10 +28,11 @@ class PageKVCache(Pass):
     Each ``attention`` becomes ``append_kv`` to its own states ``kv.N.keys`` and ``kv.N.values``
     ``[pages, kv_heads, page_size, head_dim]`` of what ``kv_cache`` says, and ``paged_attention`` over them.
     Each ``latent_attention`` becomes ``append_latents`` to its own ``kv.N.latents``
-    ``[pages, 1, page_size, n]``, and ``paged_latent_attention``. Each ``causal_conv`` becomes ``paged_conv``
-    and each ``selective_scan`` ``paged_scan``, with a slot of state in float32 for each page (see
-    :mod:`ingot.ir.operators.recurrent`): ``conv.N.slots`` ``[pages, taps - 1, channels]``, ``scan.N.slots``
-    ``[pages, heads, state, head_dim]``.
+    ``[pages, 1, page_size, n]``, and ``paged_latent_attention``. Each ``causal_conv`` becomes ``paged_conv``, each ``selective_scan``
+    ``paged_scan`` and each ``gated_delta_rule`` ``paged_delta``, with a slot of state in float32 for each
+    page (see :mod:`ingot.ir.operators.recurrent`): ``conv.N.slots`` ``[pages, taps - 1, channels]``,
+    ``scan.N.slots`` ``[pages, heads, state, head_dim]``, ``delta.N.slots`` ``[pages, heads, key_dim,
+    value_dim]``.
     Forward takes the batch's description (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens
     whose logits are wanted: its outputs are logits ``[rows, vocabulary]`` and the states as written.
 
@@ -184,8 +185,14 @@ def _scan_slot(operation: Operation) -> tuple[Dim, ...]:
     return x[1], b[2], x[2]
 
 
+def _delta_slot(operation: Operation) -> tuple[Dim, ...]:
+    _, k, v, *_ = (operand.type.shape for operand in operation.operands)
+    return v[1], k[2], v[2]
+
+
 _SLOTS: Mapping[str, tuple[str, int, Callable[[Operation], tuple[Dim, ...]]]] = {
     "causal_conv": ("conv", 2, _conv_slot),
+    "gated_delta_rule": ("delta", 7, _delta_slot),
     "selective_scan": ("scan", 7, _scan_slot),
 }
 """For each recurrent operator what its states are called, the operands before the batch's, a slot's shape."""

@@ -8,119 +8,17 @@ share anything they write, and a token's sums have one order, whatever the chunk
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from tvm import tirx
 
-from .isa import Isa, fma, intrinsic
-from .rows import Rows, exponential, load_rows
-from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol
+from .isa import Isa, fma
+from .rows import Rows, exponential, load_rows, softplus
+from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store
+from .slots import Argument, Batch, Strip, described_batch, each_strip
 
 __all__ = ["ScanShape", "paged_conv", "paged_scan"]
-
-STRIP_VECTORS = 4
-"""Vectors of neighbouring columns that one worker goes through the tokens with."""
-
-Argument = tuple[str, tuple[Expr, ...], str]
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """Columns that a worker takes: those of ``count`` vectors of ``lanes`` from ``start`` on."""
-
-    start: Expr
-    lanes: int
-    count: int
-
-    @property
-    def columns(self) -> list[Expr]:
-        """The first column of each vector."""
-        return [self.start + index * self.lanes for index in range(self.count)]
-
-    def vectors(self) -> list[Vector]:
-        """A variable for each vector of the strip."""
-        return [Vector("float32", self.lanes) for _ in range(self.count)]
-
-
-class _Batch:
-    """The ragged batch as the kernels here take it, and walks over the tokens of one sequence."""
-
-    def __init__(self, starts: Buffer, lengths: Buffer, table: Buffer, page_size: int) -> None:
-        self._starts, self._lengths, self._table = starts, lengths, table
-        self._page_size = page_size
-
-    def page_of(self, sequence: Expr, position: Expr) -> tirx.Expr:
-        """The page that holds a position of a sequence."""
-        return load(self._table, (sequence, position // self._page_size))
-
-    def walk(
-        self,
-        sequence: Expr,
-        begin: Callable[[Expr | None], None],
-        advance: Callable[[Expr], None],
-        leave: Callable[[Expr], None],
-    ) -> None:
-        """Emit a walk: ``begin(page)``, None at a sequence's beginning; ``advance(row)``; ``leave(page)``."""
-        first, last, length = (Vector("int32", 1) for _ in range(3))
-        first.set(load(self._starts, (sequence,)))
-        last.set(load(self._starts, (sequence + 1,)))
-        length.set(load(self._lengths, (sequence,)))
-        done = Vector("int32", 1)
-        done.set(length.value - (last.value - first.value))
-        page = Vector("int32", 1)
-        with T.If(done.value > 0):
-            with T.Then():
-                page.set(self.page_of(sequence, done.value - 1))
-                begin(page.value)
-            with T.Else():
-                begin(None)
-        with T.serial(last.value - first.value) as index:
-            advance(first.value + index)
-            done.set(done.value + 1)
-            fills = tirx.floormod(done.value, self._page_size) == 0
-            with T.If(tirx.any(fills, done.value == length.value)), T.Then():
-                page.set(self.page_of(sequence, done.value - 1))
-                leave(page.value)
-
-
-def _each_strip(isa: Isa, width: int, num_others: Expr, emit: Callable[[Expr, _Strip], None]) -> None:
-    """Emit parallel work over ``num_others`` things and the strips of ``width`` columns of each."""
-    size = STRIP_VECTORS * isa.lanes
-    whole, rest = width // size, width % size
-    num_strips = whole + bool(rest)
-
-    def remainder(other: Expr) -> None:
-        vectors, single = rest // isa.lanes, rest % isa.lanes
-        if vectors:
-            emit(other, _Strip(whole * size, isa.lanes, vectors))
-        if single:
-            emit(other, _Strip(width - single, 1, single))
-
-    with T.parallel(num_others * num_strips) as item:
-        other, strip = item // num_strips, tirx.floormod(item, num_strips)
-        if not rest:
-            emit(other, _Strip(strip * size, isa.lanes, STRIP_VECTORS))
-        elif not whole:
-            remainder(other)
-        else:
-            with T.If(strip < whole):
-                with T.Then():
-                    emit(other, _Strip(strip * size, isa.lanes, STRIP_VECTORS))
-                with T.Else():
-                    remainder(other)
-
-
-def _described() -> tuple[list[Argument], Expr, Expr]:
-    """The batch's arguments, and the symbols of pages and rows."""
-    sequences, bounds, width = symbol("sequences"), symbol("bounds"), symbol("table_width")
-    arguments: list[Argument] = [
-        ("sequence_starts", (bounds,), "int32"),
-        ("context_lengths", (sequences,), "int32"),
-        ("page_table", (sequences, width), "int32"),
-    ]
-    return arguments, symbol("pages"), symbol("m")
 
 
 def paged_conv(isa: Isa, name: str, x: Rows, taps: int, page_size: int, has_bias: bool) -> tirx.PrimFunc:
@@ -140,9 +38,9 @@ def paged_conv(isa: Isa, name: str, x: Rows, taps: int, page_size: int, has_bias
         *rest: Buffer,
     ) -> None:
         *biases, out = rest
-        batch = _Batch(starts, lengths, table, page_size)
+        batch = Batch(starts, lengths, table, page_size)
 
-        def convolve(sequence: Expr, strip: _Strip) -> None:
+        def convolve(sequence: Expr, strip: Strip) -> None:
             lanes = strip.lanes
             weights = [strip.vectors() for _ in range(taps)]
             for tap, vectors in enumerate(weights):
@@ -181,9 +79,9 @@ def paged_conv(isa: Isa, name: str, x: Rows, taps: int, page_size: int, has_bias
 
             batch.walk(sequence, begin, advance, leave)
 
-        _each_strip(isa, x.width, lengths.shape[0], convolve)
+        each_strip(isa, x.width, lengths.shape[0], convolve)
 
-    described, pages, m = _described()
+    described, pages, m = described_batch()
     arguments: list[Argument] = [
         ("slots", (pages, taps - 1, x.width), "float32"),
         ("x", (m, x.stride), "float32"),
@@ -204,23 +102,6 @@ class ScanShape:
     groups: int
     state: int
     page_size: int
-
-
-def _softplus(isa: Isa, x: tirx.Expr) -> tirx.Expr:
-    """``log(1 + exp(x))`` of a scalar, to about 1e-7 relative.
-
-    ``max(x, 0) + log1p(y)`` with ``y = exp(-|x|)``, and ``log1p(y) = 2 atanh(y / (2 + y))`` by its series,
-    whose argument is at most a third.
-    """
-    y, s, square = Vector("float32", 1), Vector("float32", 1), Vector("float32", 1)
-    y.set(exponential(isa, 1, T.float32(0) - intrinsic("float32", "llvm.fabs.f32", x)))
-    s.set(y.value / (T.float32(2) + y.value))
-    square.set(s.value * s.value)
-    series = Vector("float32", 1)
-    series.set(T.float32(2 / 15))
-    for odd in (13, 11, 9, 7, 5, 3, 1):
-        series.set(fma(1, series.value, square.value, T.float32(2 / odd)))
-    return tirx.max(x, T.float32(0)) + series.value * s.value
 
 
 def paged_scan(
@@ -248,9 +129,9 @@ def paged_scan(
         table: Buffer,
         out: Buffer,
     ) -> None:
-        batch = _Batch(starts, lengths, table, shape.page_size)
+        batch = Batch(starts, lengths, table, shape.page_size)
 
-        def scan(item: Expr, strip: _Strip) -> None:
+        def scan(item: Expr, strip: Strip) -> None:
             sequence, head = item // shape.heads, tirx.floormod(item, shape.heads)
             lanes, first = strip.lanes, head // group * shape.state
             state = T.alloc_buffer((shape.state, strip.count * lanes), "float32")
@@ -272,7 +153,7 @@ def paged_scan(
             def advance(row: Expr) -> None:
                 step = Vector("float32", 1)
                 step.set(load_rows(step_rows, steps, row, head) + load(bias, (head,)))
-                time.set(_softplus(isa, step.value))
+                time.set(softplus(isa, step.value))
                 kept.set(exponential(isa, 1, time.value * load(decay, (head,))))
                 for column, add, total in zip(strip.columns, added, totals, strict=True):
                     value = Vector("float32", lanes)
@@ -299,9 +180,9 @@ def paged_scan(
 
             batch.walk(sequence, begin, advance, leave)
 
-        _each_strip(isa, shape.head_dim, lengths.shape[0] * shape.heads, scan)
+        each_strip(isa, shape.head_dim, lengths.shape[0] * shape.heads, scan)
 
-    described, pages, m = _described()
+    described, pages, m = described_batch()
     arguments: list[Argument] = [
         ("slots", (pages, shape.heads, shape.state, shape.head_dim), "float32"),
         ("x", (m, x.stride), "float32"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from .isa import Isa, fma, intrinsic
-from .script import Buffer, Expr, T, broadcast, cast, load, reinterpret, vector_type
+from .script import Buffer, Expr, T, Vector, broadcast, cast, load, reinterpret, vector_type
 
 __all__ = [
     "Rows",
@@ -19,6 +19,7 @@ __all__ = [
     "load_rows",
     "reduce_add",
     "reduce_max",
+    "softplus",
     "vectors",
 ]
 
@@ -127,3 +128,20 @@ def hyperbolic_tangent(isa: Isa, lanes: int, x: tirx.Expr) -> tirx.Expr:
     far = constant(1.0) - constant(2.0) / (exponential(isa, lanes, size + size) + constant(1.0))
     signed = intrinsic(vector, f"llvm.copysign.{suffix}", far, x)
     return tirx.Select(size < constant(0.625), near, signed)
+
+
+def softplus(isa: Isa, x: tirx.Expr) -> tirx.Expr:
+    """``log(1 + exp(x))`` of a scalar, to about 1e-7 relative.
+
+    ``max(x, 0) + log1p(y)`` with ``y = exp(-|x|)``, and ``log1p(y) = 2 atanh(y / (2 + y))`` by its series,
+    whose argument is at most a third.
+    """
+    y, s, square = Vector("float32", 1), Vector("float32", 1), Vector("float32", 1)
+    y.set(exponential(isa, 1, T.float32(0) - intrinsic("float32", "llvm.fabs.f32", x)))
+    s.set(y.value / (T.float32(2) + y.value))
+    square.set(s.value * s.value)
+    series = Vector("float32", 1)
+    series.set(T.float32(2 / 15))
+    for odd in (13, 11, 9, 7, 5, 3, 1):
+        series.set(fma(1, series.value, square.value, T.float32(2 / odd)))
+    return tirx.max(x, T.float32(0)) + series.value * s.value

@@ -5,7 +5,7 @@ from .encoder import EncoderConfig, read_encoder
 from .fields import Fields
 from .latent import LatentConfig, read_latent
 from .mixture import MixtureConfig, late_mixtures, sparse_layers
-from .recurrent import Mamba2Config, RecurrentConfig, ShortConvolutionConfig
+from .recurrent import GatedDeltaConfig, Mamba2Config, RecurrentConfig, ShortConvolutionConfig
 from .rope import DynamicRope, LinearRope, Llama3Rope, LongRope, PlainRope, Rope, YarnRope
 from .rope_fields import read_layer_ropes, read_rope, read_rotary_dim
 from .traced import TracedConfig
@@ -19,6 +19,7 @@ __all__ = [
     "DynamicRope",
     "EncoderConfig",
     "Fields",
+    "GatedDeltaConfig",
     "LatentConfig",
     "LinearRope",
     "Llama3Rope",

@@ -86,6 +86,8 @@ class DecoderConfig:
         head_bias: whether the head has a bias.
         mixtures: for each layer its mixture of experts, None where its feed-forward is one; none at all where
             no layer has any.
+        attention_gate: whether what heads say is multiplied by the sigmoid of a gate, which the query
+            projection gives beside each head's query.
         is_causal: whether tokens see only those before them; a model of others gives no next token.
         latent: the attention, where keys and values are made of latents; ``head_dim`` is then that part of a
             head that is turned.
@@ -128,6 +130,7 @@ class DecoderConfig:
     head_bias: bool = False
     mixtures: tuple[MixtureConfig | None, ...] = ()
     recurrent: tuple[RecurrentConfig | None, ...] = ()
+    attention_gate: bool = False
     latent: LatentConfig | None = None
     num_draft_layers: int = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Mamba2Config", "RecurrentConfig", "ShortConvolutionConfig"]
+__all__ = ["GatedDeltaConfig", "Mamba2Config", "RecurrentConfig", "ShortConvolutionConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,5 +44,28 @@ class Mamba2Config:
     norm_epsilon: float
 
 
-RecurrentConfig: TypeAlias = ShortConvolutionConfig | Mamba2Config
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedDeltaConfig:
+    """A gated delta network (Yang, Kautz and Hatamizadeh, 2024).
+
+    Attributes:
+        heads: heads, each with a state ``[key_dim, value_dim]``.
+        groups: of neighbouring heads that share queries and keys.
+        key_dim: elements of a query and of a key.
+        value_dim: elements of a value.
+        taps: tokens the convolution sees, its own included.
+        norm_epsilon: what the norm before the gate adds to the mean square.
+        is_joined: whether the projections are kept as two matrices, by groups, and not as four.
+    """
+
+    heads: int
+    groups: int
+    key_dim: int
+    value_dim: int
+    taps: int
+    norm_epsilon: float
+    is_joined: bool
+
+
+RecurrentConfig: TypeAlias = ShortConvolutionConfig | Mamba2Config | GatedDeltaConfig
 """Every kind of layer that stands in the place of attention."""

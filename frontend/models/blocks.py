@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 
 from ...ir.graph import Value
 from .builder import ModelBuilder, scalar
+from .linears import Linear, Projections
 from .rotary import Rotation
 
 __all__ = [
@@ -19,16 +19,14 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "GatedFeedForward",
-    "JoinedLinears",
     "LayerNorm",
-    "Linear",
-    "Linears",
     "Norm",
     "ParallelBlock",
     "RmsNorm",
     "TransformerBlock",
     "attend",
     "capped",
+    "normed",
     "scaled",
 ]
 
@@ -49,57 +47,6 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
-    """A projection by a matrix ``[out_features, in_features]``, with or without a bias."""
-
-    name: str
-    in_features: int
-    out_features: int
-    bias: bool = False
-
-    def __call__(self, builder: ModelBuilder, x: Value) -> Value:
-        """``[..., in_features]`` to ``[..., out_features]``."""
-        name = f"{self.name}.weight"
-        operands = [builder.arranged(x, name), builder.weight(name, self.out_features, self.in_features)]
-        if self.bias:
-            operands.append(builder.float32_weight(f"{self.name}.bias", self.out_features))
-        return builder.emit("linear", *operands)
-
-
-@dataclass(frozen=True, slots=True)
-class Linears:
-    """Several projections of one input, each by a matrix of its own."""
-
-    parts: tuple[Linear, ...]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Elements that each gives."""
-        return tuple(part.out_features for part in self.parts)
-
-    def __call__(self, builder: ModelBuilder, x: Value) -> tuple[Value, ...]:
-        """``[tokens, in_features]`` to ``[tokens, size]`` for each."""
-        return tuple(part(builder, x) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedLinears:
-    """Several projections of one input by one matrix, in which theirs lie one below the other."""
-
-    whole: Linear
-    sizes: tuple[int, ...]
-
-    def __call__(self, builder: ModelBuilder, x: Value) -> tuple[Value, ...]:
-        """``[tokens, in_features]`` to ``[tokens, size]`` for each."""
-        rows = self.whole(builder, x)
-        stops = list(accumulate(self.sizes))
-        return tuple(
-            builder.emit("slice", rows, axis=1, start=stop - size, stop=stop)
-            for size, stop in zip(self.sizes, stops, strict=True)
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class RmsNorm:
     """Root mean square norm over the last dimension (Zhang and Sennrich, 2019).
 
@@ -116,7 +63,7 @@ class RmsNorm:
         weight = builder.float32_weight(f"{self.name}.weight", self.size)
         if self.base:
             weight = builder.emit("add", weight, builder.constant(scalar(self.base)))
-        return builder.emit("mul", _normed(builder, x, self.epsilon), weight)
+        return builder.emit("mul", normed(builder, x, self.epsilon), weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +79,7 @@ class LayerNorm:
         """``(x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias``, in the shape of ``x``."""
         distance = builder.emit("sub", x, builder.emit("mean", x, axis=x.type.rank - 1))
         weight = builder.float32_weight(f"{self.name}.weight", self.size)
-        scaled = builder.emit("mul", _normed(builder, distance, self.epsilon), weight)
+        scaled = builder.emit("mul", normed(builder, distance, self.epsilon), weight)
         if not self.bias:
             return scaled
         return builder.emit("add", scaled, builder.float32_weight(f"{self.name}.bias", self.size))
@@ -142,7 +89,8 @@ Norm = RmsNorm | LayerNorm
 """Every kind of norm."""
 
 
-def _normed(builder: ModelBuilder, x: Value, epsilon: float) -> Value:
+def normed(builder: ModelBuilder, x: Value, epsilon: float) -> Value:
+    """``x / sqrt(mean(x ** 2) + epsilon)`` over the last dimension."""
     mean = builder.emit("mean", builder.emit("square", x), axis=x.type.rank - 1)
     inverse = builder.emit("rsqrt", builder.emit("add", mean, builder.constant(scalar(epsilon))))
     return builder.emit("mul", x, inverse)
@@ -166,7 +114,7 @@ class Attention:
     """Causal attention with grouped KV heads (Ainslie et al., 2023).
 
     Attributes:
-        projections: to queries, keys and values.
+        projections: to queries, keys and values, and to a gate of what the heads say, where there is one.
         output: from what the heads say, side by side, to the hidden size.
         head_dim: elements of a head.
         scale: what scores are multiplied by.
@@ -176,7 +124,7 @@ class Attention:
         sinks: name of the tensor with one logit a head for nothing (Xiao et al., 2023); ``None`` is none.
     """
 
-    projections: Linears | JoinedLinears
+    projections: Projections
     output: Linear
     head_dim: int
     scale: float
@@ -187,7 +135,7 @@ class Attention:
 
     def __call__(self, builder: ModelBuilder, x: Value, rotation: Rotation | None, mask: Value) -> Value:
         """``x`` is ``[tokens, hidden_size]``, ``mask`` ``[1, tokens, tokens]``; the result is like ``x``."""
-        q, k, v = self.projections(builder, x)
+        q, k, v, *gates = self.projections(builder, x)
         q = self._heads(builder, q, self.query_norm)
         k = self._heads(builder, k, self.key_norm)
         v = self._heads(builder, v, None)
@@ -195,6 +143,8 @@ class Attention:
             q, k = rotation(builder, q), rotation(builder, k)
         sinks = None if self.sinks is None else builder.float32_weight(self.sinks, int(q.type.shape[1]))
         mixed = attend(builder, q, k, v, mask, scale=self.scale, soft_cap=self.soft_cap, sinks=sinks)
+        for gate in gates:
+            mixed = builder.emit("mul", mixed, builder.emit("sigmoid", gate))
         return self.output(builder, mixed)
 
     def _heads(self, builder: ModelBuilder, x: Value, norm: Norm | None) -> Value:
@@ -255,7 +205,7 @@ class FeedForward:
 class GatedFeedForward:
     """``down(activation(gate(x)) * up(x))`` (Shazeer, 2020)."""
 
-    projections: Linears | JoinedLinears
+    projections: Projections
     down: Linear
     activation: str = "silu"
 

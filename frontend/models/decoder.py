@@ -14,10 +14,7 @@ from .blocks import (
     Embedding,
     FeedForward,
     GatedFeedForward,
-    JoinedLinears,
     LayerNorm,
-    Linear,
-    Linears,
     Norm,
     ParallelBlock,
     RmsNorm,
@@ -27,6 +24,7 @@ from .blocks import (
 )
 from .builder import ModelBuilder, identity, scalar
 from .latent import LatentAttention, latent_attention
+from .linears import GatedQuery, GroupedLinears, JoinedLinears, Linear, Linears, Projections
 from .mixture import MixtureNames, MixtureOfExperts
 from .recurrent import recurrent_block
 from .rotary import Rotation, rotation
@@ -174,13 +172,7 @@ def _attention(config: DecoderConfig, names: DecoderNames, prefix: str) -> Atten
         for name, size in ((names.query_norm, all_heads), (names.key_norm, kv_heads))
     )
     return Attention(
-        projections=_projections(
-            prefix,
-            names.joined_query_key_value,
-            {names.query: all_heads, names.key: kv_heads, names.value: kv_heads},
-            hidden,
-            config.qkv_bias,
-        ),
+        projections=_query_key_value(config, names, prefix),
         output=Linear(f"{prefix}.{names.output}", all_heads, hidden, config.output_bias),
         head_dim=head_dim,
         scale=head_dim**-0.5 if config.attention_scale is None else config.attention_scale,
@@ -189,6 +181,18 @@ def _attention(config: DecoderConfig, names: DecoderNames, prefix: str) -> Atten
         key_norm=key_norm,
         sinks=None if names.sinks is None else f"{prefix}.{names.sinks}",
     )
+
+
+def _query_key_value(config: DecoderConfig, names: DecoderNames, prefix: str) -> Projections:
+    hidden, head_dim, bias = config.hidden_size, config.head_dim, config.qkv_bias
+    all_heads, kv_heads = config.num_heads * head_dim, config.num_kv_heads * head_dim
+    others = {names.key: kv_heads, names.value: kv_heads}
+    if config.attention_gate:
+        both = Linear(f"{prefix}.{names.query}", hidden, 2 * all_heads, bias)
+        rest = Linears(tuple(Linear(f"{prefix}.{part}", hidden, size, bias) for part, size in others.items()))
+        return GatedQuery(GroupedLinears(both, config.num_heads, (head_dim, head_dim)), rest)
+    parts = {names.query: all_heads, **others}
+    return _projections(prefix, names.joined_query_key_value, parts, hidden, bias)
 
 
 def _feed_forward(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ...ir.graph import Value
 from ...ir.types import ScalarType
 from ..configs import EncoderConfig
-from .blocks import Embedding, LayerNorm, Linear
+from .blocks import Embedding, LayerNorm
 from .builder import ModelBuilder, scalar
+from .linears import Linear
 
 __all__ = ["EncoderBlock", "encode"]
 

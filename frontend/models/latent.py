@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ...ir.graph import Value
 from ..configs import LatentConfig
-from .blocks import Linear, RmsNorm, attend
+from .blocks import RmsNorm, attend
 from .builder import ModelBuilder
+from .linears import Linear
 from .rotary import Rotation
 
 __all__ = ["LatentAttention", "LowRankLinear", "latent_attention"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from ...ir.graph import Value
 from ..configs import MixtureConfig
-from .blocks import GatedFeedForward, Linear, Linears
+from .blocks import GatedFeedForward
 from .builder import ModelBuilder, scalar
+from .linears import Linear, Linears
 
 __all__ = ["MixtureNames", "MixtureOfExperts", "Router"]
 

@@ -5,50 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir.graph import Value
-from ..configs import Mamba2Config, RecurrentConfig, ShortConvolutionConfig
-from .blocks import JoinedLinears, Linear, RmsNorm
+from ..configs import GatedDeltaConfig, Mamba2Config, RecurrentConfig, ShortConvolutionConfig
+from .blocks import RmsNorm
 from .builder import ModelBuilder
+from .convolution import ShortConvolution, convolve
+from .delta_net import GatedDeltaNet
+from .linears import JoinedLinears, Linear
 from .rotary import Rotation
 
-__all__ = ["Mamba2", "ShortConvolution", "recurrent_block"]
+__all__ = ["Mamba2", "recurrent_block"]
 
 
-def recurrent_block(name: str, hidden_size: int, config: RecurrentConfig) -> ShortConvolution | Mamba2:
+def recurrent_block(
+    name: str, hidden_size: int, config: RecurrentConfig
+) -> ShortConvolution | Mamba2 | GatedDeltaNet:
     """The block that ``config`` asks for, whose tensors' names begin with ``name``."""
-    if isinstance(config, ShortConvolutionConfig):
-        return ShortConvolution(name, hidden_size, config)
-    return Mamba2(name, hidden_size, config)
-
-
-def _convolve(builder: ModelBuilder, x: Value, name: str, taps: int, bias: bool) -> Value:
-    """``x`` ``[tokens, channels]`` convolved by the tensors ``name``, stored as by torch's ``Conv1d``."""
-    channels = int(x.type.shape[1])
-    stored = builder.float32_weight(f"{name}.weight", channels, 1, taps)
-    by_channel = builder.emit("reshape", stored, shape=(channels, taps))
-    operands = [x, builder.emit("transpose", by_channel, axes=(1, 0))]
-    if bias:
-        operands.append(builder.float32_weight(f"{name}.bias", channels))
-    return builder.emit("causal_conv", *operands)
-
-
-@dataclass(frozen=True, slots=True)
-class ShortConvolution:
-    """``out(c * convolution(b * x))``, with b, c and x projections of the input (LFM2; Liquid AI, 2025).
-
-    ``name`` is that of its tensors ``in_proj``, ``conv`` and ``out_proj``.
-    """
-
-    name: str
-    hidden_size: int
-    config: ShortConvolutionConfig
-
-    def __call__(self, builder: ModelBuilder, x: Value, rotation: Rotation | None, mask: Value) -> Value:
-        """``[tokens, hidden_size]`` to the same; the rotation and the mask are attention's."""
-        hidden, bias = self.hidden_size, self.config.bias
-        projections = JoinedLinears(Linear(f"{self.name}.in_proj", hidden, 3 * hidden, bias), (hidden,) * 3)
-        b, c, x = projections(builder, x)
-        mixed = _convolve(builder, builder.emit("mul", b, x), f"{self.name}.conv", self.config.taps, bias)
-        return Linear(f"{self.name}.out_proj", hidden, hidden, bias)(builder, builder.emit("mul", c, mixed))
+    match config:
+        case ShortConvolutionConfig():
+            return ShortConvolution(name, hidden_size, config)
+        case GatedDeltaConfig():
+            return GatedDeltaNet(name, hidden_size, config)
+        case Mamba2Config():
+            return Mamba2(name, hidden_size, config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +48,7 @@ class Mamba2:
         sizes = (inner, inner + 2 * config.state, heads)
         joined = Linear(f"{self.name}.in_proj", self.hidden_size, sum(sizes), bias)
         gate, rows, steps = JoinedLinears(joined, sizes)(builder, x)
-        convolved = _convolve(builder, rows, f"{self.name}.conv1d", config.taps, config.convolution_bias)
+        convolved = convolve(builder, rows, f"{self.name}.conv1d", config.taps, config.convolution_bias)
         scanned = self._scan(builder, builder.emit("silu", convolved), steps)
         gated = builder.emit("mul", scanned, builder.emit("silu", gate))
         normed = RmsNorm(f"{self.name}.norm", inner, config.norm_epsilon)(builder, gated)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...ir.graph import Module, Value
 from ..configs import DenseLayer, VectorConfig
-from .blocks import Linear
 from .builder import ModelBuilder, identity
+from .linears import Linear
 
 __all__ = ["build_vectors"]
 

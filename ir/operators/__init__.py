@@ -2,6 +2,7 @@
 
 from . import (
     cache,
+    delta_rule,
     elementwise,
     embedding,
     experts,
@@ -16,6 +17,7 @@ from . import (
 
 __all__ = [
     "cache",
+    "delta_rule",
     "elementwise",
     "embedding",
     "experts",

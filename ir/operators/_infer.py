@@ -24,6 +24,7 @@ __all__ = [
     "require",
     "require_whole_rows",
     "same",
+    "softplus",
     "whole",
 ]
 
@@ -107,3 +108,8 @@ def as_float32(array: Array) -> FloatArray:
     if isinstance(array, QuantizedArray):
         return dequantize(array)
     return array.astype(np.float32, copy=False)
+
+
+def softplus(x: FloatArray) -> FloatArray:
+    """``log(1 + exp(x))``."""
+    return np.logaddexp(x, np.float32(0), dtype=np.float32)

@@ -10,55 +10,17 @@ again. The batch is described as in :mod:`.cache`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
 
 from ..operator import Array, Attribute, operator
 from ..types import ScalarType, TensorType
-from ._infer import FloatArray, as_float32, plain, require, whole
+from ._infer import FloatArray, as_float32, require, softplus, whole
+from ._slots import check_batch, check_slots, parts_of
 
 __all__: list[str] = []
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What one sequence computes in a step: its ``rows`` of the batch, and the slots it uses.
-
-    ``source`` is the page whose slot it begins with, None at the beginning of a sequence. ``written`` holds
-    for each slot to be written the page, and how many of the rows have been gone through then.
-    """
-
-    rows: slice
-    source: int | None
-    written: tuple[tuple[int, int], ...]
-
-
-def _parts(batch: Sequence[Array], page_size: int) -> Iterator[_Part]:
-    starts, lengths, table = (plain(array).astype(np.int64) for array in batch)
-    for sequence, length in enumerate(map(int, lengths)):
-        first, last = int(starts[sequence]), int(starts[sequence + 1])
-        begin = length - (last - first)
-        source = int(table[sequence, (begin - 1) // page_size]) if begin else None
-        ends = [end for end in range(begin + 1, length + 1) if end % page_size == 0 or end == length]
-        written = tuple((int(table[sequence, (end - 1) // page_size]), end - begin) for end in ends)
-        yield _Part(slice(first, last), source, written)
-
-
-def _check_batch(batch: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> None:
-    starts, lengths, table = batch
-    integers = all(type_.element is ScalarType.INT32 for type_ in batch)
-    ranks = starts.rank, lengths.rank, table.rank
-    require(integers and ranks == (1, 1, 2), "the batch is described in int32")
-    require(lengths.shape[0] == table.shape[0], f"{lengths} and {table} are not of the same sequences")
-    require(cast(int, attributes["page_size"]) > 0, "a page holds at least one position")
-
-
-def _check_slots(slots: TensorType, *shape: int) -> None:
-    expected = TensorType((slots.shape[0], *shape), ScalarType.FLOAT32)
-    require(slots == expected, f"the slots must be {expected}, not {slots}")
 
 
 # --- causal convolution
@@ -111,8 +73,8 @@ def _infer_paged_conv(
     slots, x, weight, *rest = types
     result = _infer_conv((x, weight, *rest[3:]), attributes)
     taps, channels = (whole(dim, "a convolution's dimension") for dim in weight.shape)
-    _check_slots(slots, taps - 1, channels)
-    _check_batch(rest[:3], attributes)
+    check_slots(slots, taps - 1, channels)
+    check_batch(rest[:3], attributes)
     return slots, *result
 
 
@@ -124,7 +86,7 @@ def _paged_conv(
     slots, x, weight, *rest = operands
     slots, x, weights = as_float32(slots), as_float32(x), [as_float32(w) for w in (weight, *rest[3:])]
     written, result = slots.copy(), np.zeros_like(x)
-    for part in _parts(rest[:3], cast(int, attributes["page_size"])):
+    for part in parts_of(rest[:3], cast(int, attributes["page_size"])):
         before = np.zeros(slots.shape[1:], np.float32) if part.source is None else slots[part.source]
         rows = np.concatenate([before, x[part.rows]])
         result[part.rows] = _convolve(before, x[part.rows], weights)
@@ -154,10 +116,6 @@ def _infer_scan(types: Sequence[TensorType], attributes: Mapping[str, Attribute]
     return (x,)
 
 
-def _softplus(x: FloatArray) -> FloatArray:
-    return np.logaddexp(x, np.float32(0), dtype=np.float32)
-
-
 def _scan(
     state: FloatArray, operands: Sequence[FloatArray], ends: Sequence[int] = ()
 ) -> tuple[FloatArray, list[FloatArray]]:
@@ -165,7 +123,7 @@ def _scan(
     x, steps, b, c, decay, skip, bias = operands
     group = x.shape[1] // b.shape[1]
     b, c = np.repeat(b, group, axis=1), np.repeat(c, group, axis=1)
-    times = _softplus(steps + bias)
+    times = softplus(steps + bias)
     kept = np.exp(times * decay)
     result, states = np.empty_like(x), []
     for token in range(len(x)):
@@ -199,8 +157,8 @@ def _infer_paged_scan(
     slots, *scanned = types[:8]
     result = _infer_scan(scanned, attributes)
     _, heads, head_dim = (dim if isinstance(dim, int) else 0 for dim in scanned[0].shape)
-    _check_slots(slots, heads, whole(scanned[2].shape[2], "the state"), head_dim)
-    _check_batch(types[8:], attributes)
+    check_slots(slots, heads, whole(scanned[2].shape[2], "the state"), head_dim)
+    check_batch(types[8:], attributes)
     return slots, *result
 
 
@@ -211,7 +169,7 @@ def _paged_scan(
     """The scan of each sequence's newest tokens; a slot is a state ``[heads, state, head_dim]``."""
     slots, *arrays = map(as_float32, operands[:8])
     written, result = slots.copy(), np.zeros_like(arrays[0])
-    for part in _parts(operands[8:], cast(int, attributes["page_size"])):
+    for part in parts_of(operands[8:], cast(int, attributes["page_size"])):
         state = np.zeros(slots.shape[1:], np.float32) if part.source is None else slots[part.source]
         own = [*(array[part.rows] for array in arrays[:4]), *arrays[4:]]
         result[part.rows], states = _scan(state, own, [count for _, count in part.written])
