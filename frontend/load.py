@@ -209,7 +209,7 @@ def _build(
     module = family.build(ModelBuilder(fitting.declare, fitting.holds, orders), config, name)
     drafting = tuple(f"model.layers.{config.num_layers + n}." for n in range(config.num_draft_layers))
     tied = [family.head] if config.tie_word_embeddings else []
-    fitting.finish(ignored=[*tied, *orders.values()], ignored_below=drafting)
+    fitting.finish(ignored=[*tied, *orders.values()], ignored_below=(*drafting, *family.left_out))
     return module
 
 

@@ -20,7 +20,13 @@ from .tiny_models import WHOLE_GROUPS, make_tiny
 prepare_compiler()
 import tvm  # noqa: E402, F401
 
-__all__ = ["WHOLE_GROUPS", "WHOLE_GROUPS_OF_LATENTS", "compile_tiny", "compile_tinychat"]
+__all__ = [
+    "WHOLE_GROUPS",
+    "WHOLE_GROUPS_OF_DELTA_RULES",
+    "WHOLE_GROUPS_OF_LATENTS",
+    "compile_tiny",
+    "compile_tinychat",
+]
 
 _TINYCHAT = Path(__file__).parents[1] / "examples" / "tinychat" / "model"
 
@@ -33,6 +39,16 @@ WHOLE_GROUPS_OF_LATENTS: dict[str, Any] = {
     "moe_intermediate_size": 96,
 }
 """What models with latents need besides."""
+
+WHOLE_GROUPS_OF_DELTA_RULES: dict[str, Any] = {
+    "linear_num_value_heads": 8,
+    "linear_num_key_heads": 4,
+    "linear_key_head_dim": 24,
+    "linear_value_head_dim": 40,
+    "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 192,
+}
+"""What models with delta rules need besides."""
 
 
 def compile_tiny(

@@ -24,9 +24,9 @@ __all__ = ["ARCHITECTURES", "WHOLE_GROUPS", "make_tiny", "reference_log_probs", 
 ARCHITECTURES = (
     *("deepseek_v2", "deepseek_v3"),
     *("gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoe"),
-    *("granitemoehybrid", "lfm2"),
+    *("granitemoehybrid", "granitemoeshared", "lfm2"),
     *("llama", "mistral", "mixtral", "olmo2", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe"),
-    *("qwen3", "qwen3_moe", "smollm3", "starcoder2"),
+    *("qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "smollm3", "starcoder2"),
 )
 
 _SIZES: dict[str, Any] = {
@@ -78,6 +78,18 @@ _LATENT: dict[str, Any] = {
     "topk_group": 2,
 }
 
+_DELTA: dict[str, Any] = {
+    # Where a query hardly fits its key the norm behind it makes much of rounding; this makes less.
+    "rms_norm_eps": 1e-4,
+    "head_dim": 12,
+    "rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 0.5},
+    "linear_num_value_heads": 9,
+    "linear_num_key_heads": 3,
+    "linear_key_head_dim": 14,
+    "linear_value_head_dim": 11,
+    "full_attention_interval": 3,
+}
+
 # What makes something of a family's parts, where its defaults would not, or do not fit these sizes.
 _OF_FAMILY: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**_LATENT, "routed_scaling_factor": 1.7},
@@ -108,6 +120,7 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
         "residual_multiplier": 0.7,
         "logits_scaling": 1.3,
     },
+    "granitemoeshared": {"num_local_experts": 5, "shared_intermediate_size": 68},
     "granite": {
         "embedding_multiplier": 3.0,
         "attention_multiplier": 0.4,
@@ -138,7 +151,10 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
         "original_max_position_embeddings": 128,
     },
     "qwen2_moe": _MIXTURE,
+    "qwen3_5_moe_text": {**_MIXTURE, **_DELTA},
+    "qwen3_5_text": _DELTA,
     "qwen3_moe": _MIXTURE,
+    "qwen3_next": {**_MIXTURE, **_DELTA},
     "smollm3": {"no_rope_layer_interval": 3},
 }
 
@@ -155,6 +171,7 @@ _CLASSES = {
     "granitemoe": ("GraniteMoeConfig", "GraniteMoeForCausalLM"),
     "granite": ("GraniteConfig", "GraniteForCausalLM"),
     "granitemoehybrid": ("GraniteMoeHybridConfig", "GraniteMoeHybridForCausalLM"),
+    "granitemoeshared": ("GraniteMoeSharedConfig", "GraniteMoeSharedForCausalLM"),
     "lfm2": ("Lfm2Config", "Lfm2ForCausalLM"),
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
     "mistral": ("MistralConfig", "MistralForCausalLM"),
@@ -167,10 +184,17 @@ _CLASSES = {
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
     "qwen2_moe": ("Qwen2MoeConfig", "Qwen2MoeForCausalLM"),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
+    "qwen3_5_moe_text": ("Qwen3_5MoeTextConfig", "Qwen3_5MoeForCausalLM"),
+    "qwen3_5_text": ("Qwen3_5TextConfig", "Qwen3_5ForCausalLM"),
+    "qwen3_next": ("Qwen3NextConfig", "Qwen3NextForCausalLM"),
     "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
     "smollm3": ("SmolLM3Config", "SmolLM3ForCausalLM"),
     "starcoder2": ("Starcoder2Config", "Starcoder2ForCausalLM"),
 }
+
+_LESS_ONE = ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
+"""Architectures whose norms' weights are stored less one, and twice as large would make attention so sharp
+and logits so steep that transformers itself is further than 1e-4 from what it gives in float64."""
 
 _SPECIAL_TOKENS = {300: "<|begin|>", 301: "<|end|>", 302: "<|pad|>"}
 
@@ -213,9 +237,11 @@ def make_tiny(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(
-                1 + 0.3 * noise if "norm" in name else noise * (0.3 if parameter.dim() == 1 else 0.15)
-            )
+            if "norm" in name:
+                less_one = architecture in _LESS_ONE and "linear_attn" not in name
+                parameter.copy_(0.3 * noise if less_one else 1 + 0.3 * noise)
+            else:
+                parameter.copy_(noise * (0.3 if parameter.dim() == 1 else 0.15))
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))

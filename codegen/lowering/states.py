@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from tvm import relax, tirx
@@ -10,6 +10,7 @@ from tvm import relax, tirx
 from ...ir import Operation, Value
 from ..kernels.append import append_to_pages
 from ..kernels.attention import AttentionShape, paged_attention
+from ..kernels.delta_rule import DeltaShape, paged_delta
 from ..kernels.ragged_attention import RaggedShape, ragged_attention
 from ..kernels.recurrent import ScanShape, paged_conv, paged_scan
 from ..kernels.rows import Rows
@@ -117,19 +118,31 @@ def _paged_conv(step: Step, operation: Operation) -> None:
     _emit_recurrent(step, operation, paged_conv, key, arguments)
 
 
+def _paged_delta(step: Step, operation: Operation) -> None:
+    slots, *operands = operation.operands
+    regions = [step.region(value) for value in operands[:7]]
+    heads, key_dim, value_dim = (int(dim) for dim in slots.type.shape[1:])
+    groups, page_size = int(operands[0].type.shape[1]), cast(int, operation.attributes["page_size"])
+    shape = DeltaShape(heads, value_dim, groups, key_dim, page_size)
+    key = (shape, *(region.view for region in regions[:5]))
+    _emit_recurrent(step, operation, paged_delta, key, _with_batch(step, operation, regions))
+
+
 def _paged_scan(step: Step, operation: Operation) -> None:
     slots, *operands = operation.operands
     regions = [step.region(value) for value in operands[:7]]
     heads, state, head_dim = (int(dim) for dim in slots.type.shape[1:])
     groups, page_size = int(operands[2].type.shape[1]), cast(int, operation.attributes["page_size"])
-    arguments = [
-        step.states[slots][0],
-        *(region.buffer for region in regions),
-        *(step.plain[value] for value in operands[7:]),
-    ]
     shape = ScanShape(heads, head_dim, groups, state, page_size)
     key = (shape, *(region.view for region in regions[:4]))
-    _emit_recurrent(step, operation, paged_scan, key, arguments)
+    _emit_recurrent(step, operation, paged_scan, key, _with_batch(step, operation, regions))
+
+
+def _with_batch(step: Step, operation: Operation, regions: Sequence[Region]) -> list[relax.Expr]:
+    """The slots, ``regions`` of the operands behind them, and the batch's description behind these."""
+    slots, *operands = operation.operands
+    described = (step.plain[value] for value in operands[len(regions) :])
+    return [step.states[slots][0], *(region.buffer for region in regions), *described]
 
 
 def _emit_recurrent(
@@ -155,6 +168,7 @@ RULES: Mapping[str, Rule] = {
     "append_latents": _append_latents,
     "paged_attention": _paged_attention,
     "paged_conv": _paged_conv,
+    "paged_delta": _paged_delta,
     "paged_latent_attention": _paged_latent_attention,
     "paged_scan": _paged_scan,
     "ragged_attention": _ragged_attention,

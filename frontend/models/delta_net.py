@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ...ir.graph import Value
 from ..configs import GatedDeltaConfig
 from .blocks import RmsNorm, normed
-from .builder import ModelBuilder, scalar
+from .builder import ModelBuilder
 from .convolution import convolve
 from .linears import GroupedLinears, Linear
 from .rotary import Rotation
@@ -65,11 +67,13 @@ class GatedDeltaNet:
         values_of_group = group * config.value_dim
         whole = Linear(f"{self.name}.in_proj_qkvz", hidden, 2 * (keys + values))
         sizes = (config.key_dim, config.key_dim, values_of_group, values_of_group)
-        *own, of_gate = GroupedLinears(whole, config.groups, sizes).weights(builder)
+        grouped = GroupedLinears(whole, config.groups, sizes)
+        *own, of_gate = grouped.weights(builder)
+        arranged = grouped.arranged(builder, x)
         both = Linear(f"{self.name}.in_proj_ba", hidden, 2 * config.heads)
         rates, steps = GroupedLinears(both, config.groups, (group, group))(builder, x)
-        mixed = builder.emit("linear", x, builder.emit("concat", *own, axis=0))
-        return mixed, builder.emit("linear", x, of_gate), rates, steps
+        mixed = builder.emit("linear", arranged, builder.emit("concat", *own, axis=0))
+        return mixed, builder.emit("linear", arranged, of_gate), rates, steps
 
     def _heads(self, builder: ModelBuilder, rows: Value) -> tuple[Value, Value, Value]:
         """Queries and keys ``[tokens, groups, key_dim]``, these of length 1, and values of each head."""
@@ -90,6 +94,5 @@ class GatedDeltaNet:
     def _of_length(self, builder: ModelBuilder, x: Value, length: float) -> Value:
         """``x`` with heads of this length: a mean square is that of the length over the elements."""
         size = self.config.key_dim
-        return builder.emit(
-            "mul", normed(builder, x, _EPSILON / size), builder.constant(scalar(length * size**-0.5))
-        )
+        weight = builder.constant(np.full(size, length * size**-0.5, np.float32))
+        return builder.emit("mul", normed(builder, x, _EPSILON / size), weight)

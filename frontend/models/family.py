@@ -23,6 +23,8 @@ class Family:
         head: the name of the head's tensor, which a checkpoint may hold although it is tied to the embedding.
         encode: the states ``[tokens, hidden_size]`` of a configuration's model, for one that gives vectors.
         prefix: what the names of all tensors but the head's begin with, where the head is there.
+        left_out: what the names of tensors begin with that a checkpoint may hold and that give no next token,
+            such as layers that guess further ones.
     """
 
     from_hf: Callable[[Mapping[str, object]], DecoderConfig]
@@ -31,6 +33,7 @@ class Family:
     head: str = "lm_head.weight"
     encode: Callable[[ModelBuilder, DecoderConfig], Value] | None = None
     prefix: str = "model."
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

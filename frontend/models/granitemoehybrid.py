@@ -10,28 +10,32 @@ from functools import partial
 from ..configs import DecoderConfig, Fields, Mamba2Config, read_decoder
 from .decoder import DecoderNames, build_decoder
 from .family import Family
+from .granitemoe import GRANITE_MIXTURE_NAMES, read_granite_mixture
 
 __all__ = ["FAMILY"]
 
 _NAMES = DecoderNames(
-    recurrent="mamba", joined_gate_up="shared_mlp.input_linear", down="shared_mlp.output_linear"
+    recurrent="mamba",
+    joined_gate_up="shared_mlp.input_linear",
+    down="shared_mlp.output_linear",
+    mixture=GRANITE_MIXTURE_NAMES,
 )
 _RECURRENT, _ATTENTION = ("linear_attention", "mamba"), ("full_attention", "attention")
 
 
 def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
     fields = Fields(config)
-    if experts := fields.integer("num_local_experts", 8, least=0):
-        raise fields.refuse(f"num_local_experts {experts} is not supported: only models without experts are")
-    layers = _layers(fields)
+    layers, shared = _layers(fields), fields.integer("shared_intermediate_size", 1024)
+    has_experts = fields.integer("num_local_experts", 8, least=0) > 0
     attention_bias = fields.flag("attention_bias", False)
     decoder = read_decoder(
-        Fields({**config, "intermediate_size": fields.integer("shared_intermediate_size", 1024)}),
+        Fields({**config, "intermediate_size": shared}),
         model_type="granitemoehybrid",
         default_max_position_embeddings=2048,
         windows=(0,) * len(layers),
         qkv_bias=attention_bias,
         output_bias=attention_bias,
+        mixtures=(read_granite_mixture(fields, shared),) * len(layers) if has_experts else (),
     )
     kind = fields.text("position_embedding_type", "")
     if kind not in ("", "rope", "nope"):

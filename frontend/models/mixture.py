@@ -8,7 +8,7 @@ from ...ir.graph import Value
 from ..configs import MixtureConfig
 from .blocks import GatedFeedForward
 from .builder import ModelBuilder, scalar
-from .linears import Linear, Linears
+from .linears import JoinedLinears, Linear, Linears, Projections
 
 __all__ = ["MixtureNames", "MixtureOfExperts", "Router"]
 
@@ -21,6 +21,8 @@ class MixtureNames:
     all: ``[experts, 2 * intermediate_size, hidden_size]`` and ``[experts, hidden_size, intermediate_size]``.
     In place of ``gate_up`` there may be ``gate`` and ``up``, ``[experts, intermediate_size, hidden_size]``.
     Which of these it is, the checkpoint says.
+    The shared expert has tensors of its own below ``shared``, or those of ``joined_shared``: gate and up as
+    one, and down.
     """
 
     router: str = "mlp.gate"
@@ -34,6 +36,7 @@ class MixtureNames:
     down: str = "mlp.experts.down_proj"
     shared: str = "mlp.shared_experts"
     shared_gate: str = "mlp.shared_expert_gate"
+    joined_shared: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +180,12 @@ class MixtureOfExperts:
 
     def _shared(self, builder: ModelBuilder, x: Value) -> Value:
         names, hidden, wide = self.names, self.hidden_size, self.config.shared_size
-        gate, up, down = (self._name(f"{names.shared}.{part}_proj") for part in ("gate", "up", "down"))
-        projections = Linears((Linear(gate, hidden, wide), Linear(up, hidden, wide)))
+        if names.joined_shared is not None:
+            both, down = map(self._name, names.joined_shared)
+            projections: Projections = JoinedLinears(Linear(both, hidden, 2 * wide), (wide, wide))
+        else:
+            gate, up, down = (self._name(f"{names.shared}.{part}_proj") for part in ("gate", "up", "down"))
+            projections = Linears((Linear(gate, hidden, wide), Linear(up, hidden, wide)))
         shared = GatedFeedForward(projections, Linear(down, wide, hidden), self.activation)(builder, x)
         if not self.config.shared_gate:
             return shared

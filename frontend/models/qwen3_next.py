@@ -121,4 +121,4 @@ def _layers(fields: Fields) -> tuple[str, ...]:
     return types
 
 
-FAMILY = Family(_from_hf, partial(build_decoder, names=QWEN3_NEXT_NAMES))
+FAMILY = Family(_from_hf, partial(build_decoder, names=QWEN3_NEXT_NAMES), left_out=("mtp.",))

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 from ingot.runtime.scheduling.step import Executor, LogitRows, SequenceChunk, Step
 
-from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_LATENTS, compile_tiny
+from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_DELTA_RULES, WHOLE_GROUPS_OF_LATENTS, compile_tiny
 from .stepping import Logits, chunks_of, executing, in_steps
 
 LENGTHS = (90, 5, 64, 1, 33)
@@ -37,6 +37,13 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
         "dtype": "float16",
         **WHOLE_GROUPS,
         **WHOLE_GROUPS_OF_LATENTS,
+    },
+    "int8, delta rules": {
+        "architecture": "qwen3_next",
+        "quant": "int8",
+        "num_experts": 0,
+        **WHOLE_GROUPS,
+        **WHOLE_GROUPS_OF_DELTA_RULES,
     },
     "bfloat16": {"architecture": "qwen2", "dtype": "bfloat16"},
     "float16": {"architecture": "llama", "dtype": "float16", "num_key_value_heads": 1},

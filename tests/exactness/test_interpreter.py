@@ -25,7 +25,7 @@ from ingot.ir import (
 )
 from ingot.runtime.execution.batch import describe_batch
 
-from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_LATENTS, compile_tiny
+from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_DELTA_RULES, WHOLE_GROUPS_OF_LATENTS, compile_tiny
 from ..tiny_models import make_tiny
 from .stepping import Logits, executing, in_steps, steps_of
 from .unpacking import unpack_parameters
@@ -62,6 +62,8 @@ def model_of(architecture: str) -> dict[str, Any]:
         "deepseek_v3": {**WHOLE_GROUPS_OF_LATENTS, "first_k_dense_replace": 4},
         "mistral": {"sliding_window": 19},
         "qwen2_moe": {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 192},
+        # Without experts, for the same reason.
+        "qwen3_next": {**WHOLE_GROUPS_OF_DELTA_RULES, "num_experts": 0},
         "qwen3_moe": {"moe_intermediate_size": 64, "mlp_only_layers": [1]},
     }
     return {**WHOLE_GROUPS, **sizes.get(architecture, {})}
@@ -100,13 +102,14 @@ CODES += [
 ]
 CODES += [
     (architecture, {"quant": quant}, 2e-2, 2e-1)
-    for architecture, quant in (("lfm2", "int4"), ("granitemoehybrid", "int8"))
+    for architecture, quant in (("lfm2", "int4"), ("granitemoehybrid", "int8"), ("qwen3_next", "int8"))
 ]
+SLOW = [pytest.param("qwen3_next", {"quant": "int4"}, 2e-2, 2e-1, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(
     ("architecture", "options", "median", "largest"),
-    FLOATS + CODES,
+    FLOATS + CODES + SLOW,
     ids=lambda value: ",".join(value.values()) if isinstance(value, dict) else str(value),
 )
 def test_logits_are_what_the_interpreter_says(

@@ -36,13 +36,15 @@ TOLERANCE = 1e-4
 class Case:
     """A checkpoint; ``stepwise`` where transformers computes something else for a prompt at once.
 
-    With ``longest_only`` it does so for short sequences.
+    With ``longest_only`` it does so for short sequences. A ``slow`` one is of an architecture all of whose
+    parts others have.
     """
 
     architecture: str
     model: dict[str, Any] = field(default_factory=dict)
     stepwise: bool = False
     longest_only: bool = False
+    slow: bool = False
 
 
 def rope(kind: str, **parameters: Any) -> dict[str, Any]:
@@ -141,6 +143,21 @@ CASES = {
     "granitemoehybrid from bfloat16, more heads": Case(
         "granitemoehybrid", {"stored": "bfloat16", "mamba_n_heads": 32, "mamba_d_state": 37}
     ),
+    "granitemoehybrid experts, rope": Case(
+        "granitemoehybrid",
+        {"num_local_experts": 5, "intermediate_size": 44, "position_embedding_type": "rope"},
+    ),
+    "granitemoehybrid experts, all chosen, tied, biases, from bfloat16": Case(
+        "granitemoehybrid",
+        {
+            "num_local_experts": 3,
+            "num_experts_per_tok": 3,
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "stored": "bfloat16",
+        },
+    ),
+    "granitemoeshared": Case("granitemoeshared", slow=True),
     "lfm2": Case("lfm2"),
     "lfm2 tied, biases, four taps, more attention": Case(
         "lfm2",
@@ -165,6 +182,47 @@ CASES = {
             "sliding_window": 9,
             "layer_types": ALTERNATING,
         },
+    ),
+    "qwen3_next": Case("qwen3_next"),
+    "qwen3_next tied, biases, two plain layers, three taps, rope over whole heads": Case(
+        "qwen3_next",
+        {
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "mlp_only_layers": [0, 2],
+            "norm_topk_prob": False,
+            "linear_conv_kernel_dim": 3,
+            "linear_num_value_heads": 3,
+            "layer_types": ["full_attention", "linear_attention", "linear_attention", "full_attention"],
+            **rope("default", partial_rotary_factor=1.0),
+        },
+    ),
+    "qwen3_next from bfloat16, wide heads, no experts": Case(
+        "qwen3_next",
+        {
+            "stored": "bfloat16",
+            "num_experts": 0,
+            "linear_key_head_dim": 37,
+            "linear_value_head_dim": 83,
+            "linear_num_key_heads": 1,
+        },
+    ),
+    "qwen3_5_text": Case("qwen3_5_text", slow=True),
+    "qwen3_5_text tied, biases, attention first": Case(
+        "qwen3_5_text",
+        {
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "linear_num_value_heads": 3,
+            "layer_types": ["full_attention", "linear_attention", "linear_attention", "linear_attention"],
+        },
+        slow=True,
+    ),
+    "qwen3_5_moe_text": Case("qwen3_5_moe_text", slow=True),
+    "qwen3_5_moe_text tied, from bfloat16": Case(
+        "qwen3_5_moe_text",
+        {"tie_word_embeddings": True, "stored": "bfloat16", "num_experts_per_tok": 1},
+        slow=True,
     ),
     "gemma, tied": Case("gemma", {"tie_word_embeddings": True}),
     "gemma2, soft caps, windows": Case("gemma2", {"tie_word_embeddings": True}),
@@ -227,7 +285,8 @@ def _params() -> Iterator[object]:
     """
     seen: set[str] = set()
     for name, case in CASES.items():
-        is_default = case.architecture not in seen or case.architecture == "llama"
+        is_first = case.architecture not in seen and not case.slow
+        is_default = is_first or case.architecture == "llama"
         seen.add(case.architecture)
         marks = [] if is_default else [pytest.mark.slow]
         yield pytest.param((name, "native"), marks=marks, id=name)

@@ -96,10 +96,13 @@ def test_every_answer_is_the_one_it_gets_alone(
         assert circumstances.num_pages == 400 or stats.num_preemptions > 15
 
 
-def test_states_go_with_the_pages(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Convolutions and scans beside attention: shared, copied, cut and preempted all at once."""
+@pytest.mark.parametrize(
+    "architecture", ["granitemoehybrid", pytest.param("qwen3_next", marks=pytest.mark.slow)]
+)
+def test_states_go_with_the_pages(tmp_path_factory: pytest.TempPathFactory, architecture: str) -> None:
+    """Convolutions, scans and delta rules beside attention: shared, copied, cut and preempted all at once."""
     artifact = open_artifact(
-        compile_tiny("granitemoehybrid", tmp_path_factory.getbasetemp(), max_position_embeddings=512)
+        compile_tiny(architecture, tmp_path_factory.getbasetemp(), max_position_embeddings=512)
     )
     tokenizer = Tokenizer.load(artifact.tokenizer_folder)
     random = np.random.default_rng(6)

@@ -82,6 +82,7 @@ def test_files(tiny_parent: Path, options: dict[str, Any]) -> None:
         ("glm", {"attention_bias": False}),
         ("glm4", {"rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 1.0}}),
         ("granite", {"attention_bias": True, "mlp_bias": True}),
+        ("granitemoehybrid", {"num_local_experts": 5, "intermediate_size": 44}),
         ("phi", {"qk_layernorm": True, "head_dim": 8, **PHI}),
         ("phi3", {"rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 0.8}}),
         ("smollm3", {"no_rope_layers": [0, 1, 1, 0], "attention_bias": True, "mlp_bias": True}),

@@ -59,7 +59,7 @@ def test_positions() -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"num_local_experts": 4}, "num_local_experts 4 is not supported"),
+        ({"num_local_experts": 1}, "field 'intermediate_size' is missing"),
         ({"layer_types": ["mamba", "conv", "mamba"]}, "layer type 'conv' is not supported"),
         ({"layer_types": ["mamba"]}, "'layer_types' names 1 layers where num_hidden_layers is 3"),
         ({"mamba_n_groups": 2}, "mamba_n_groups 2 is not supported"),

@@ -53,6 +53,46 @@ def test_selective_scan() -> None:
             np.testing.assert_allclose(found[token, head], expected, rtol=1e-4, atol=1e-5)
 
 
+def recalled() -> list[Floats]:
+    """Operands of a delta rule over 11 tokens: 6 heads of 5 elements, 2 groups of keys of 3."""
+    rates = 1 / (1 + np.exp(-rows(11, 6)))
+    q, k, v = rows(11, 2, 3), rows(2, 11, 3).reshape(11, 2, 3) / 2, rows(11, 6, 5)
+    return [q, k, v, rows(11, 6), rates, -np.exp(rows(6)), rows(6)]
+
+
+def test_gated_delta_rule() -> None:
+    """The state is of matrices: each token's fades, forgets what its key recalls, and takes its value in."""
+    q, k, v, steps, rates, decay, bias = operands = recalled()
+    (found,) = run("gated_delta_rule", *operands)
+    for head in range(6):
+        state = np.zeros((3, 5))
+        for token in range(11):
+            key = k[token, head // 3].astype(np.float64)[:, None]
+            rate = rates[token, head]
+            fading = np.exp(np.log1p(np.exp(steps[token, head] + bias[head])) * decay[head])
+            state = fading * (np.eye(3) - rate * key @ key.T) @ state + rate * key @ v[token, head][None]
+            expected = q[token, head // 3] @ state
+            np.testing.assert_allclose(found[token, head], expected, rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=6))
+def test_delta_rule_in_chunks_over_pages(sizes: Sequence[int]) -> None:
+    *by_token, decay, bias = recalled()
+    (whole,) = run("gated_delta_rule", *by_token, decay, bias)
+    slots, table = np.full((5, 6, 3, 5), np.nan, np.float32), np.array([[2, 0, 3]], np.int32)
+    start = 0
+    for size in [*sizes, 11]:
+        end = min(start + size, 11)
+        if start == end:
+            break
+        batch = np.array([0, end - start], np.int32), np.array([end], np.int32), table
+        own = [array[start:end] for array in by_token]
+        slots, found = run("paged_delta", slots, *own, decay, bias, *batch, page_size=PAGE_SIZE)
+        np.testing.assert_allclose(found, whole[start:end], rtol=1e-5, atol=1e-6)
+        start = end
+    assert np.isnan(slots[[1, 4]]).all()
+
+
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_in_chunks_over_pages(sizes: Sequence[int]) -> None:
     """Each chunk takes up what the one before has left, and leaves what the next one needs."""
@@ -104,9 +144,21 @@ HEADS = [typed("float32", 6)] * 3
 SCAN = [typed("float32", "t", 6, 5), typed("float32", "t", 6), *[typed("float32", "t", 2, 3)] * 2, *HEADS]
 
 
+KEYS = typed("float32", "t", 2, 3)
+DELTA = [KEYS, KEYS, SCAN[0], SCAN[1], SCAN[1], *HEADS[:2]]
+
+
 @pytest.mark.parametrize(
     ("operator", "types", "problem"),
     [
+        ("gated_delta_rule", [typed("float32", "t", 2, 4), *DELTA[1:]], "do not fit"),
+        ("gated_delta_rule", [*[typed("float32", "t", 4, 3)] * 2, *DELTA[2:]], "4 groups do not divide"),
+        ("gated_delta_rule", [*DELTA[:6], typed("float32", 2)], "one for each of 6 heads"),
+        (
+            "paged_delta",
+            [typed("float32", "pages", 6, 5, 3), *DELTA, *BATCH],
+            "the slots must be float32[pages, 6, 3, 5]",
+        ),
         ("causal_conv", [typed("float32", "t", 4), typed("float32", 3, 5)], "not for the channels"),
         ("causal_conv", [typed("float32", "t", 4), typed("float32", 1, 4)], "at least two taps"),
         ("causal_conv", [typed("float16", "t", 4), typed("float16", 3, 4)], "are over float32"),
