@@ -30,9 +30,9 @@ class PageKVCache(Pass):
     Each ``latent_attention`` becomes ``append_latents`` to its own ``kv.N.latents``
     ``[pages, 1, page_size, n]``, and ``paged_latent_attention``. Each ``causal_conv`` becomes ``paged_conv``,
     each ``selective_scan`` ``paged_scan`` and each ``gated_delta_rule`` ``paged_delta``, with a slot of state
-    in float32 for each page (see :mod:`ingot.ir.operators.recurrent`): ``conv.N.slots`` ``[pages, taps - 1, channels]``,
-    ``scan.N.slots`` ``[pages, heads, state, head_dim]``, ``delta.N.slots`` ``[pages, heads, key_dim,
-    value_dim]``.
+    in float32 for each page (see :mod:`ingot.ir.operators.recurrent`): ``conv.N.slots``
+    ``[pages, taps - 1, channels]``, ``scan.N.slots`` ``[pages, heads, state, head_dim]``, ``delta.N.slots``
+    ``[pages, heads, key_dim, value_dim]``.
     Forward takes the batch's description (see :mod:`ingot.ir.operators.cache`) and ``logit_rows``, the tokens
     whose logits are wanted: its outputs are logits ``[rows, vocabulary]`` and the states as written.
 

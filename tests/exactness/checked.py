@@ -27,6 +27,7 @@ _KINDS = {
     "paged_latent_attention": "latent attention",
     "paged_conv": "convolution",
     "paged_scan": "selective scan",
+    "paged_delta": "delta rule",
     "expert_linear": "experts",
 }
 

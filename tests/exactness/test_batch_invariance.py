@@ -76,7 +76,14 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=ARTIFACTS)
+SLOW = ("int8, delta rules",)
+"""Left out by default: its kernel's own test compares bits, too."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ARTIFACTS],
+)
 def executor(request: pytest.FixtureRequest, parent: Path) -> Iterator[Executor]:
     with executing(compile_tiny(parent=parent, **ARTIFACTS[request.param])) as executor:
         yield executor

@@ -102,9 +102,12 @@ CODES += [
 ]
 CODES += [
     (architecture, {"quant": quant}, 2e-2, 2e-1)
-    for architecture, quant in (("lfm2", "int4"), ("granitemoehybrid", "int8"), ("qwen3_next", "int8"))
+    for architecture, quant in (("lfm2", "int4"), ("granitemoehybrid", "int8"))
 ]
-SLOW = [pytest.param("qwen3_next", {"quant": "int4"}, 2e-2, 2e-1, marks=pytest.mark.slow)]
+SLOW = [
+    pytest.param("qwen3_next", {"quant": quant}, 2e-2, 2e-1, marks=pytest.mark.slow)
+    for quant in ("int8", "int4")
+]
 
 
 @pytest.mark.parametrize(
