@@ -11,9 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import NoReturn, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from .targets.manifest import AccuracyRecord
 
 __all__ = ["main"]
 
@@ -25,16 +29,21 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A command: where it is defined, its line of help, and whether it compiles what is no artifact."""
+    """A command: where it is defined, its line of help, whether it compiles what is no artifact, and whether
+    it has what it compiled compared with its model.
+    """
 
     module: str
     attribute: str
     help: str
     takes_model: bool = False
+    judges: bool = False
 
 
 _COMMANDS = {
-    "compile": _Entry(".codegen.commands", "compile_command", "Compile a model into an artifact."),
+    "compile": _Entry(
+        ".codegen.commands", "compile_command", "Compile a model into an artifact.", judges=True
+    ),
     "run": _Entry(
         ".runtime.commands.run", "run", "Ask a model, or talk with it in the terminal.", takes_model=True
     ),
@@ -43,6 +52,9 @@ _COMMANDS = {
     ),
     "bench": _Entry(
         ".runtime.commands.bench", "bench", "Measure how fast a model runs here.", takes_model=True
+    ),
+    "quantize": _Entry(
+        ".codegen.commands", "quantize_command", "Compile with quantized weights; show the cost.", judges=True
     ),
     "verify": _Entry(
         ".runtime.commands.verify", "verify", "Compare an artifact with the model it was made of."
@@ -92,6 +104,8 @@ class _Commands(click.Group):
             command.params = [*command.params, _verbose_option()]
         if entry.takes_model and command.callback is not None:
             command.callback = _with_compiler(command.callback)
+        if entry.judges and command.callback is not None:
+            command.callback = functools.partial(command.callback, judge=_judge)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -110,6 +124,13 @@ def _with_compiler(callback: Callable[P, R]) -> Callable[P, R]:
         return callback(*args, **kwargs)
 
     return connected
+
+
+def _judge(artifact: Path, recorded: Path) -> "AccuracyRecord":
+    """Compare what was compiled with its model: the compiler knows no runtime."""
+    from .runtime.verification.judging import judge_apart
+
+    return judge_apart(artifact, recorded)
 
 
 @click.group(cls=_Commands, params=[_verbose_option(expose_value=True)])

@@ -1,4 +1,4 @@
-"""``ingot compile`` and ``ingot targets``."""
+"""``ingot compile``, ``ingot quantize`` and ``ingot targets``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ..ir.errors import CompileError
 from ..passes import CacheType
 from ..targets import CPUS, detect_host, parse_target, supported_targets
 from .quantize_command_options import QuantizeArguments, quantize_options
+from .trial import Judge, Trial
 
-__all__ = ["compile_command", "targets_command"]
+__all__ = ["compile_command", "quantize_command", "targets_command"]
 
 _DTYPES = ["auto", *(kind.value for kind in ScalarType if kind.is_float)]
 _PAGE_SIZES = ["16", "32", "64", "128", "256", "512", "1024"]
@@ -31,6 +32,21 @@ def _check_targets(
             except CompileError as error:
                 raise click.BadParameter(str(error), context, parameter) from None
     return values
+
+
+class _Options(QuantizeArguments, total=False):
+    """What is handed on to the compiler."""
+
+    targets: tuple[str, ...]
+    dtype: str
+    backend: str
+    frontend: str
+    max_seq_len: int | None
+    page_size: int | None
+    kv_cache: str
+    verify: bool
+    dump_ir: Path | None
+    force: bool
 
 
 @click.command("compile")
@@ -89,6 +105,12 @@ def _check_targets(
     metavar="DIR",
     help="Write the module after each pass.",
 )
+@click.option(
+    "--eval-text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Compare the artifact with the unquantized model over this text, and time it.",
+)
 @click.option("--force", is_flag=True, help="Replace the artifact that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 def compile_command(
@@ -103,8 +125,10 @@ def compile_command(
     kv_cache: str,
     verify: bool,
     dump_ir: Path | None,
+    eval_text: Path | None,
     force: bool,
     as_json: bool,
+    judge: Judge | None = None,
     **quantizing: Unpack[QuantizeArguments],
 ) -> None:
     """Compile MODEL into an artifact.
@@ -112,30 +136,74 @@ def compile_command(
     MODEL is a Hugging Face folder, a GGUF file, or a hub id: org/name[@revision], with :FILE.gguf for one
     file.
     """
-    # Seconds of imports, and only this command needs them.
+    _make(
+        model,
+        output,
+        None if eval_text is None or judge is None else Trial(eval_text, judge),
+        as_json=as_json,
+        targets=targets,
+        dtype=dtype,
+        backend=backend,
+        frontend=frontend,
+        max_seq_len=max_seq_len,
+        page_size=None if page_size is None else int(page_size),
+        kv_cache=kv_cache,
+        verify=verify,
+        dump_ir=dump_ir,
+        force=force,
+        **quantizing,
+    )
+
+
+@click.command("quantize")
+@click.argument("model")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="OUT.ingot", help="The folder to make."
+)
+@quantize_options
+@click.option(
+    "--eval-text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What to compare on; a few paragraphs of several kinds unless given.",
+)
+@click.option("--force", is_flag=True, help="Replace the artifact that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def quantize_command(
+    model: str,
+    output: Path | None,
+    eval_text: Path | None,
+    force: bool,
+    as_json: bool,
+    judge: Judge | None = None,
+    **quantizing: Unpack[QuantizeArguments],
+) -> None:
+    """Compile MODEL for this host with its weights quantized, int4 unless told otherwise, and show what that
+    costs.
+    """
+    if quantizing["quant"] == "none" and quantizing["topology"] is None:
+        quantizing["quant"] = "int4"
+    trial = None if judge is None else Trial(eval_text, judge)
+    _make(model, output, trial, as_json=as_json, force=force, **quantizing)
+
+
+def _make(
+    model: str, output: Path | None, trial: Trial | None, *, as_json: bool, **options: Unpack[_Options]
+) -> None:
+    """Compile, compare if there is a trial, and report."""
+    # Seconds of imports, and only this needs them.
     from .compiler import compile_model
     from .model_source import find_model
     from .progress_bar import ProgressBar
+    from .quality import measure_quality
     from .report import print_json, print_report
 
     found = find_model(model)
     with ProgressBar() as progress:
-        artifact = compile_model(
-            found.source,
-            output,
-            targets=targets,
-            dtype=dtype,
-            backend=backend,
-            frontend=frontend,
-            max_seq_len=max_seq_len,
-            page_size=None if page_size is None else int(page_size),
-            kv_cache=kv_cache,
-            verify=verify,
-            dump_ir=dump_ir,
-            force=force,
-            progress=progress,
-            **quantizing,
-        )
+        artifact = compile_model(found.source, output, progress=progress, **options)
+        if trial is not None:
+            frontend = options.get("frontend", "auto")
+            artifact = measure_quality(found.source, artifact, trial, frontend=frontend, progress=progress)
     if as_json:
         print_json(artifact)
     else:

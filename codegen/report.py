@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..targets import Host, Manifest, Target
-from ..targets.manifest import MemoryPlan
+from ..targets.manifest import AccuracyRecord, MemoryPlan
 from .compiler import CompiledArtifact
 
 __all__ = ["print_json", "print_report", "print_targets", "print_targets_json"]
@@ -31,6 +31,8 @@ def print_json(artifact: CompiledArtifact) -> None:
             "quant": manifest.quant,
             "dtype": manifest.dtype,
             "memory": manifest.memory,
+            "accuracy": manifest.accuracy,
+            "bits_per_weight": _bits_per_weight(manifest),
             "notes": manifest.notes,
         }
     )
@@ -55,6 +57,8 @@ def print_report(artifact: CompiledArtifact) -> None:
         )
     )
     console.print(_passes(manifest))
+    if manifest.accuracy is not None:
+        console.print(_quality(manifest, manifest.accuracy))
     for note in manifest.notes:
         console.print(f"note: {note}", soft_wrap=True)
 
@@ -119,6 +123,25 @@ def _facts(facts: Mapping[str, str]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
         table.add_row(name, value)
+    return table
+
+
+def _bits_per_weight(manifest: Manifest) -> float:
+    return 8 * manifest.memory.weight_bytes / manifest.model.num_parameters
+
+
+def _quality(manifest: Manifest, accuracy: AccuracyRecord) -> Table:
+    """What quantizing cost, and what it is for."""
+    table = Table("against the unquantized model", "", box=SIMPLE_HEAD)
+    table.add_row("tokens compared", f"{accuracy.num_tokens}")
+    table.add_row("KL divergence, mean", f"{accuracy.kl_mean:.4g} nats")
+    table.add_row("KL divergence, largest", f"{accuracy.kl_max:.4g} nats")
+    table.add_row("perplexity", f"{accuracy.perplexity:.4f}, unquantized {accuracy.reference_perplexity:.4f}")
+    table.add_row("same likeliest token", f"{accuracy.top1_agreement:.2%}")
+    table.add_row("weights", _size(manifest.memory.weight_bytes))
+    table.add_row("bits per weight", f"{_bits_per_weight(manifest):.2f}")
+    if accuracy.decode_tok_s is not None:
+        table.add_row("decoding here", f"{accuracy.decode_tok_s:.1f} tokens/s")
     return table
 
 

@@ -161,8 +161,12 @@ class PassRecord(_Record, frozen=True):
     largest_difference: float | None
 
 
-class AccuracyRecord(_Record, frozen=True):
-    """Accuracy against ``transformers`` in float32, by ``ingot verify --record`` over ``num_tokens``."""
+class AccuracyRecord(_Record, frozen=True, omit_defaults=True):
+    """Accuracy against the unquantized model in float32 over ``num_tokens``.
+
+    That runs by ``reference``: ``transformers`` for ``ingot verify --record``, the ``interpreter`` where a
+    text is given when compiling; then ``decode_tok_s`` is how fast a short answer was.
+    """
 
     num_tokens: int
     kl_mean: float
@@ -171,6 +175,8 @@ class AccuracyRecord(_Record, frozen=True):
     top1_agreement: float
     perplexity: float
     reference_perplexity: float
+    reference: Literal["transformers", "interpreter"] = "transformers"
+    decode_tok_s: float | None = None
 
 
 class Manifest(_Record, frozen=True):

@@ -2,6 +2,7 @@
 
 from .calibrate import METHODS, CalibrationMethod, calibrate
 from .layers import cut_layers, read_parameters, run_layer
+from .scoring import score
 from .work import WorkFolder
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "cut_layers",
     "read_parameters",
     "run_layer",
+    "score",
 ]

@@ -45,8 +45,8 @@ def verify(
     # PyTorch, and only this command needs it.
     from rich.console import Console
 
+    from ...targets.sample_text import DEFAULT_TEXT
     from ..verification.verification import verify_artifact
-    from ..verification.verification_text import DEFAULT_TEXT
 
     text = DEFAULT_TEXT if text_file is None else _read(text_file)
     with Console(stderr=True).status("verifying") as status:

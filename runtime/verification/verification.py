@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import ModelError, RequestError
-from ...targets import read_manifest
+from ...targets import Manifest, read_manifest
 from ..engine.engine import Engine
 from ..execution.model_info import ModelInfo
 from ..text.tokenizer import Tokenizer
 from .reference_model import ReferenceModel, expect_reference
 
-__all__ = ["Accuracy", "Scorer", "compare", "verify_artifact", "windows"]
+__all__ = ["Accuracy", "Scorer", "compare", "kv_memory_for", "verify_artifact", "windows"]
 
 _WINDOW_TOKENS = 512
 """Tokens of a window, where the context is not shorter; nothing before a window is seen in it."""
@@ -72,20 +72,25 @@ def verify_artifact(
         RequestError: the text has less than two tokens, or the model generates none.
     """
     manifest = read_manifest(artifact)
-    model, memory = manifest.model, manifest.memory
+    model = manifest.model
     if model.task != "generate":
         info = ModelInfo(model.name, model.max_seq_len, frozenset(), task=model.task)
         raise info.refuse("generate")
     num_tokens = min(model.max_seq_len, _WINDOW_TOKENS)
-    num_pages = -(-num_tokens // memory.page_size) + 1
-    kv_memory = num_pages * memory.page_size * memory.kv_bytes_per_token
     # The engine first: it brings in TVM without torch, and a folder that is no reference costs no waiting.
     expect_reference(reference, model)
     report("loading the artifact")
-    with Engine(artifact, max_num_seqs=1, kv_memory=kv_memory) as engine:
+    with Engine(artifact, max_num_seqs=1, kv_memory=kv_memory_for(manifest, num_tokens)) as engine:
         cut = windows(_encode(engine.tokenizer, reference, text), num_tokens)
         report("loading the reference")
         return compare(engine.score, ReferenceModel(reference).score, cut, report=report)
+
+
+def kv_memory_for(manifest: Manifest, num_tokens: int) -> int:
+    """Bytes of a cache for one sequence of ``num_tokens``."""
+    memory = manifest.memory
+    num_pages = -(-num_tokens // memory.page_size) + 1
+    return num_pages * memory.page_size * memory.kv_bytes_per_token
 
 
 def windows(token_ids: Sequence[int], num_tokens: int) -> list[Sequence[int]]:

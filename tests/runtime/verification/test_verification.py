@@ -19,8 +19,8 @@ from ingot.runtime.commands.inspect import inspect
 from ingot.runtime.commands.verify import verify
 from ingot.runtime.execution.artifact import open_artifact
 from ingot.runtime.verification.verification import compare, verify_artifact, windows
-from ingot.runtime.verification.verification_text import DEFAULT_TEXT
 from ingot.targets import read_manifest
+from ingot.targets.sample_text import DEFAULT_TEXT
 
 from ...compiled import WHOLE_GROUPS, compile_tiny
 from ...tiny_models import make_tiny

@@ -1,4 +1,4 @@
-"""What models are compared on where no text is given: prose, a conversation, a table, and code.
+"""What models are read, and compared on, where no text is given: prose, a conversation, a table, and code.
 
 Written for this purpose. The kinds differ because quantization does not hurt all of them alike.
 """
