@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from .coded import ROW_GROUP, CodedMatrix
 from .isa import Isa, fma, intrinsic
 from .layout import BLOCK, num_blocks
-from .linear import CodedMatrix, FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
+from .linear import FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
 from .quantize import find_tile, quantize_row
 from .rows import Rows, columns, exponential, load_rows
 from .script import Buffer, Expr, T, Vector, cast, kernel, load, store, symbol
@@ -219,13 +220,14 @@ def group_by_expert(isa: Isa, name: str, experts: int, experts_per_token: int) -
 
 
 def quantize_expert_rows(
-    isa: Isa, name: str, x: Rows, group_size: int, experts: int, experts_per_token: int, shared: bool
+    isa: Isa, name: str, x: Rows, sum_size: int, experts: int, experts_per_token: int, shared: bool
 ) -> tirx.PrimFunc:
     """What :func:`.quantize.quantize_rows` makes of rows, in the order of the pairs.
 
     Arguments: ``x`` float32, a row for each token where it is ``shared`` by its experts, or else for each
     pair; the experts of each token int32 ``[m, k]``, ``order``, ``starts``; results: codes int8 ``[pairs,
-    width]``, scales float32 and sums int32 ``[pairs, groups]``, in tiles of each expert's rows.
+    width]``, scales float32 ``[pairs, groups]`` and sums int32 ``[pairs, width / sum_size]``, in tiles of
+    each expert's rows.
     """
 
     def body(
@@ -249,19 +251,19 @@ def quantize_expert_rows(
             def emit(first_row: Expr, height: int) -> None:
                 source = token if shared else pair.value
                 out = (words, scales, sums)
-                quantize_row(isa, x, group_size, rows, out, source, position, first.value + first_row, height)
+                quantize_row(isa, x, sum_size, rows, out, source, position, first.value + first_row, height)
 
             find_tile(end.value - first.value, isa.integer_rows, position - first.value, emit)
 
-    pairs, groups = symbol("pairs"), x.width // group_size
+    pairs = symbol("pairs")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x", (symbol("rows"), x.stride), "float32"),
         ("chosen", (symbol("m"), experts_per_token), "int32"),
         ("order", (pairs,), "int32"),
         ("starts", (experts + 1,), "int32"),
         ("codes", (pairs, x.width), "int8"),
-        ("scales", (pairs, groups), "float32"),
-        ("sums", (pairs, groups), "int32"),
+        ("scales", (pairs, x.width // ROW_GROUP), "float32"),
+        ("sums", (pairs, x.width // sum_size), "int32"),
     ]
     return kernel(name, arguments, body)
 
@@ -299,7 +301,7 @@ def expert_linear_quantized(
     """Rows of codes, in the order of the pairs, times the weights of each one's expert.
 
     Arguments: activations as :func:`quantize_expert_rows` leaves them, ``order``, ``starts``, ``active``, the
-    experts' weights (codes uint8, scales), each one's blocks after those of the one before, a bias float32
+    the matrix' own, each expert's blocks after those of the one before, a bias float32
     ``[experts * blocks * 16]`` if there is one; the result float32 ``[pairs, outputs]``.
     """
     outputs, inputs = matrix.outputs, matrix.inputs
@@ -311,22 +313,20 @@ def expert_linear_quantized(
         order: Buffer,
         starts: Buffer,
         active: Buffer,
-        codes: Buffer,
-        scales: Buffer,
         *rest: Buffer,
     ) -> None:
-        out, bias = rest[-1], rest[0] if has_bias else None
+        weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         words = T.decl_buffer((x_codes.shape[0] * (inputs // 4),), "int32", data=x_codes.data)
 
         def emit(block: Expr, stored: Expr, first: Expr, num_rows: Expr) -> None:
             def tile(height: int, row: Expr) -> None:
                 def finish(m: int, parts: list[Vector]) -> None:
                     pair = load(order, (first + row + m,))
-                    biases = None if bias is None else (bias, stored)
+                    biases = (bias[0], stored) if bias else None
                     store_block(isa, out, cast("int64", 1, pair), block, outputs, biases, parts)
 
                 x = words, x_scales, x_sums
-                multiply_codes(isa, matrix, x, (codes, scales), stored, first + row, height, finish)
+                multiply_codes(isa, matrix, x, weights, stored, first + row, height, finish)
 
             for_tiles(num_rows, isa.integer_rows, tile)
 
@@ -335,11 +335,10 @@ def expert_linear_quantized(
     pairs, blocks = symbol("pairs"), experts * num_blocks(outputs)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x_codes", (pairs, inputs), "int8"),
-        ("x_scales", (pairs, matrix.groups), "float32"),
-        ("x_sums", (pairs, matrix.groups), "int32"),
+        ("x_scales", (pairs, inputs // ROW_GROUP), "float32"),
+        ("x_sums", (pairs, matrix.num_sums), "int32"),
         *_grouping(pairs, experts),
-        ("codes", (blocks, matrix.block_bytes), "uint8"),
-        ("scales", (blocks, matrix.groups, BLOCK), matrix.scale_type),
+        *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
         ("out", (pairs, outputs), "float32"),
     ]
@@ -351,23 +350,21 @@ def expert_linear_float(
     name: str,
     experts: int,
     experts_per_token: int,
-    matrix: FloatMatrix,
+    matrix: FloatMatrix | CodedMatrix,
     x: Rows,
     shared: bool,
     has_bias: bool,
 ) -> tirx.PrimFunc:
-    """Rows times float weights of each one's expert.
+    """Float rows times the weights of each one's expert.
 
     Arguments: ``x`` float32, a row for each token where it is ``shared`` by its experts, or else for each
     pair; ``order``, ``starts``, ``active``, the experts' weights and bias as :func:`expert_linear_quantized`
     has them; the result float32 ``[pairs, outputs]``.
     """
-    outputs, inputs = matrix.outputs, matrix.inputs
+    outputs = matrix.outputs
 
-    def body(
-        rows: Buffer, order: Buffer, starts: Buffer, active: Buffer, weights: Buffer, *rest: Buffer
-    ) -> None:
-        out, bias = rest[-1], rest[0] if has_bias else None
+    def body(rows: Buffer, order: Buffer, starts: Buffer, active: Buffer, *rest: Buffer) -> None:
+        weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
 
         def emit(block: Expr, stored: Expr, first: Expr, num_rows: Expr) -> None:
             def tile(height: int, row: Expr) -> None:
@@ -382,7 +379,7 @@ def expert_linear_float(
                     return load_rows(rows, x, sources[m].value, column)
 
                 def finish(m: int, parts: list[Vector]) -> None:
-                    biases = None if bias is None else (bias, stored)
+                    biases = (bias[0], stored) if bias else None
                     store_block(isa, out, pairs[m].value, block, outputs, biases, parts)
 
                 multiply_floats(isa, matrix, activation, weights, stored, height, finish)
@@ -395,7 +392,7 @@ def expert_linear_float(
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x", (symbol("rows"), x.stride), "float32"),
         *_grouping(pairs, experts),
-        ("weights", (blocks, inputs, BLOCK), matrix.dtype),
+        *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
         ("out", (pairs, outputs), "float32"),
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from .script import T, broadcast, reinterpret, vector_type
+from .script import T, broadcast, constants, reinterpret, vector_type
 
 __all__ = ["ISAS", "Isa", "fma", "intrinsic"]
 
@@ -59,6 +59,14 @@ class Isa(ABC):
         """Whether :meth:`dot` itself takes the zero point off the weights."""
         return False
 
+    @abstractmethod
+    def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
+        """The bytes of a ``table`` of 16 at ``places``, a vector of bytes."""
+
+    @abstractmethod
+    def look_up_floats(self, table: tuple[float, ...], places: tirx.Expr) -> tirx.Expr:
+        """The floats of a ``table`` of 16 at ``places``, a vector of int32."""
+
 
 @dataclass(frozen=True)
 class Avx512Vnni(Isa):
@@ -72,6 +80,15 @@ class Avx512Vnni(Isa):
             reinterpret("int8x64", weights),
             reinterpret("int8x64", activations),
         )
+
+    def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
+        bytes_ = reinterpret("int8x64", constants("uint8", table * 4))
+        name = "llvm.x86.avx512.pshuf.b.512"
+        return reinterpret("uint8x64", intrinsic("int8x64", name, bytes_, reinterpret("int8x64", places)))
+
+    def look_up_floats(self, table: tuple[float, ...], places: tirx.Expr) -> tirx.Expr:
+        name = "llvm.x86.avx512.permvar.sf.512"
+        return intrinsic("float32x16", name, constants("float32", table), places)
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,18 @@ class Avx2(Isa):
     def subtracts_zero_point(self, zero_point: int) -> bool:
         return zero_point == 128
 
+    def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
+        bytes_ = reinterpret("int8x32", constants("uint8", table * 2))
+        name = "llvm.x86.avx2.pshuf.b"
+        return reinterpret("uint8x32", intrinsic("int8x32", name, bytes_, reinterpret("int8x32", places)))
+
+    def look_up_floats(self, table: tuple[float, ...], places: tirx.Expr) -> tirx.Expr:
+        low, high = (
+            intrinsic("float32x8", "llvm.x86.avx2.permps", constants("float32", half), places)
+            for half in (table[:8], table[8:])
+        )
+        return tirx.Select(places < broadcast(T.int32(8), 8), low, high)
+
 
 @dataclass(frozen=True)
 class NeonDotProduct(Isa):
@@ -109,6 +138,22 @@ class NeonDotProduct(Isa):
 
     def subtracts_zero_point(self, zero_point: int) -> bool:
         return zero_point == 128
+
+    def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
+        bytes_ = reinterpret("int8x16", constants("uint8", table))
+        name = "llvm.aarch64.neon.tbl1.v16i8"
+        return reinterpret("uint8x16", intrinsic("int8x16", name, bytes_, reinterpret("int8x16", places)))
+
+    def look_up_floats(self, table: tuple[float, ...], places: tirx.Expr) -> tirx.Expr:
+        quarters = [
+            reinterpret("int8x16", constants("float32", table[first : first + 4]))
+            for first in range(0, 16, 4)
+        ]
+        # A place's four bytes are those from four times its number on.
+        bytes_ = places * broadcast(T.int32(0x04040404), 4) + broadcast(T.int32(0x03020100), 4)
+        name = "llvm.aarch64.neon.tbl4.v16i8"
+        found = intrinsic("int8x16", name, *quarters, reinterpret("int8x16", bytes_))
+        return reinterpret("float32x4", found)
 
 
 ISAS: dict[str, Isa] = {

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from .coded import ROW_GROUP, CodedMatrix
 from .isa import Isa
-from .layout import BLOCK, num_blocks
-from .linear import CodedMatrix, FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
+from .layout import num_blocks
+from .linear import FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
 from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
 
 __all__ = ["head_linear_float", "head_linear_quantized"]
 
 
-def head_linear_float(isa: Isa, name: str, heads: int, matrix: FloatMatrix, x: Rows) -> tirx.PrimFunc:
-    """Each head times float weights of its own.
+def head_linear_float(
+    isa: Isa, name: str, heads: int, matrix: FloatMatrix | CodedMatrix, x: Rows
+) -> tirx.PrimFunc:
+    """Each head, of floats, times weights of its own.
 
     Arguments: ``x`` float32 ``[m, x.stride]``, ``heads * matrix.inputs`` of which are the heads; the heads'
     blocks of weights one after the other; the result float32 ``[m, heads * matrix.outputs]``.
@@ -22,7 +25,8 @@ def head_linear_float(isa: Isa, name: str, heads: int, matrix: FloatMatrix, x: R
     inputs, outputs = matrix.inputs, matrix.outputs
     blocks = num_blocks(outputs)
 
-    def body(rows: Buffer, weights: Buffer, out: Buffer) -> None:
+    def body(rows: Buffer, *rest: Buffer) -> None:
+        *weights, out = rest
         by_head = T.decl_buffer((rows.shape[0] * heads, outputs), "float32", data=out.data)
         with T.parallel(heads * blocks) as item:
             head, block = item // blocks, tirx.floormod(item, blocks)
@@ -41,7 +45,7 @@ def head_linear_float(isa: Isa, name: str, heads: int, matrix: FloatMatrix, x: R
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x", (m, x.stride), "float32"),
-        ("weights", (heads * blocks, inputs, BLOCK), matrix.dtype),
+        *matrix.arguments(heads * blocks),
         ("out", (m, heads * outputs), "float32"),
     ]
     return kernel(name, arguments, body)
@@ -51,15 +55,14 @@ def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) 
     """Codes of each head times codes of weights of its own, exact within a group.
 
     Arguments: the heads side by side as :func:`.quantize.quantize_rows` leaves them (codes int8
-    ``[m, heads * matrix.inputs]``, scales float32 and sums int32 ``[m, groups]``), the heads' blocks of codes
-    and scales one after the other; the result float32 ``[m, heads * matrix.outputs]``.
+    ``[m, heads * matrix.inputs]``, scales float32 ``[m, groups]`` and sums int32 ``[m, sums]``), the matrix'
+    own, one head's blocks after the other's; the result float32 ``[m, heads * matrix.outputs]``.
     """
-    width, groups, outputs = heads * matrix.inputs, heads * matrix.groups, matrix.outputs
+    width, groups, outputs = heads * matrix.inputs, matrix.inputs // ROW_GROUP, matrix.outputs
     blocks = num_blocks(outputs)
 
-    def body(
-        x_codes: Buffer, x_scales: Buffer, x_sums: Buffer, codes: Buffer, scales: Buffer, out: Buffer
-    ) -> None:
+    def body(x_codes: Buffer, x_scales: Buffer, x_sums: Buffer, *rest: Buffer) -> None:
+        *weights, out = rest
         num_rows = x_codes.shape[0]
         words = T.decl_buffer((num_rows * (width // 4),), "int32", data=x_codes.data)
         by_head = T.decl_buffer((num_rows * heads, outputs), "float32", data=out.data)
@@ -70,8 +73,7 @@ def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) 
                 def finish(m: int, parts: list[Vector]) -> None:
                     store_block(isa, by_head, (row + m) * heads + head, block, outputs, None, parts)
 
-                x, weights = (words, x_scales, x_sums), (codes, scales)
-                within = width, head * matrix.groups
+                x, within = (words, x_scales, x_sums), (width, head * groups)
                 multiply_codes(isa, matrix, x, weights, item, row, height, finish, within=within)
 
             for_tiles(num_rows, isa.integer_rows, tile)
@@ -79,10 +81,9 @@ def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) 
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x_codes", (m, width), "int8"),
-        ("x_scales", (m, groups), "float32"),
-        ("x_sums", (m, groups), "int32"),
-        ("codes", (heads * blocks, matrix.block_bytes), "uint8"),
-        ("scales", (heads * blocks, matrix.groups, BLOCK), matrix.scale_type),
+        ("x_scales", (m, heads * groups), "float32"),
+        ("x_sums", (m, heads * matrix.num_sums), "int32"),
+        *matrix.arguments(heads * blocks),
         ("out", (m, heads * outputs), "float32"),
     ]
     return kernel(name, arguments, body)

@@ -4,11 +4,12 @@ A weight ``[outputs, inputs]`` is cut into blocks of :data:`BLOCK` outputs, the 
 zeros. Inside a block, elements that one vector instruction takes lie side by side:
 
 - floats: ``[block, input, 16]``;
-- 8-bit codes: ``[block, input / 4, 16, 4]`` bytes of code + 128, so that a 32-bit lane of a dot product finds
-  its four neighbours;
-- 4-bit codes: ``[block, input / 8, 16, 4]`` bytes, the low halves for the first four of eight inputs, the
-  high halves for the other four, each code + 8;
-- scales: ``[block, group, 16]``.
+- codes: ``[block, span, bits, 64]`` bytes, where a span is :data:`SPAN` inputs, which are eight *fours*: four
+  neighbouring inputs of 16 outputs, ``[16, 4]``, so that a 32-bit lane of a dot product finds its neighbours.
+  Codes are stored from 0 on (signed ones plus ``2 ** (bits - 1)``), and of less than eight bits as *planes*
+  of 4, 2 and 1 bits that add up to theirs, the low bits first: a byte of a plane of w bits holds those of
+  ``8 / w`` fours, the first in the low bits;
+- scales and offsets: ``[block, group, 16]`` as the format stores them, those of super-blocks likewise.
 
 Weights of several experts ``[experts, outputs, inputs]`` are their blocks, one expert's after the other's. A
 bias is filled up to whole blocks too; all else lies row by row.
@@ -29,12 +30,25 @@ import numpy.typing as npt
 
 from ...ir import Array, QuantFormat, QuantizedArray, ScalarType, TensorType
 from ...ir.errors import CompileError
-from ...ir.quantization import Integers
 
-__all__ = ["BLOCK", "Component", "Layout", "components", "num_blocks", "pack"]
+__all__ = [
+    "BLOCK",
+    "SPAN",
+    "Component",
+    "Layout",
+    "coded_components",
+    "components",
+    "num_blocks",
+    "pack",
+    "planes_of",
+    "span_bytes",
+]
 
 BLOCK = 16
 """Outputs in one block."""
+
+SPAN = 32
+"""Inputs whose codes lie together; rows of another length are filled up with zeros."""
 
 
 class Layout(Enum):
@@ -60,7 +74,7 @@ def num_blocks(outputs: int) -> int:
 
 
 def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
-    """The arrays that store a parameter of ``type_``: one for floats, codes and scales for a format."""
+    """The arrays that store a parameter of ``type_``: one for floats, codes and all else for a format."""
     shape = tuple(int(dim) for dim in type_.shape)
     element = type_.element
     if isinstance(element, ScalarType):
@@ -72,13 +86,37 @@ def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
         return (Component("", shape, dtype),)
     if layout is not Layout.BLOCKED:
         raise CompileError(f"a parameter of {type_} can only be the matrix of a product or an embedding")
-    if element.bits not in (4, 8) or element.offset is not None or not isinstance(element.codes, Integers):
-        raise CompileError(f"a parameter of {type_} has no layout on CPU yet")
-    blocks, inputs = _all_blocks(shape[:-1]), shape[-1]
+    size = element.group_size
+    if size is not None and SPAN % size and size % SPAN:
+        raise CompileError(f"a parameter of {type_}: groups must divide {SPAN} or be a multiple of it on CPU")
+    return coded_components(element, _all_blocks(shape[:-1]), shape[-1])
+
+
+def coded_components(quant_format: QuantFormat, blocks: int, inputs: int) -> tuple[Component, ...]:
+    """The arrays that store ``blocks`` of rows of ``inputs`` elements in ``quant_format``."""
+    factors = quant_format.components[1:]
     return (
-        Component(".codes", (blocks, inputs * BLOCK * element.bits // 8), "uint8"),
-        Component(".scales", (blocks, inputs // element.block_size, BLOCK), element.scale.type),
+        Component(".codes", (blocks, -(-inputs // SPAN) * span_bytes(quant_format)), "uint8"),
+        *(
+            Component(
+                f".{factor.name}",
+                (blocks, 1 if factor.size is None else inputs // factor.size, BLOCK),
+                "uint16" if factor.dtype == ml_dtypes.bfloat16 else factor.dtype.name,
+            )
+            for factor in factors
+        ),
     )
+
+
+def span_bytes(quant_format: QuantFormat) -> int:
+    """Bytes of the codes of a span of a block's inputs."""
+    return SPAN * BLOCK * quant_format.bits // 8
+
+
+def planes_of(bits: int) -> tuple[tuple[int, int], ...]:
+    """The planes of codes of ``bits`` bits: each one's width, and the lowest bit of the codes it holds."""
+    widths = [width for width in (8, 4, 2, 1) if bits & width]
+    return tuple((width, sum(widths[:index])) for index, width in enumerate(widths))
 
 
 def _all_blocks(shape: tuple[int, ...]) -> int:
@@ -89,7 +127,8 @@ def _all_blocks(shape: tuple[int, ...]) -> int:
 def pack(array: Array, layout: Layout) -> tuple[npt.NDArray[np.generic], ...]:
     """The arrays of :func:`components` for a parameter's value."""
     if isinstance(array, QuantizedArray):
-        return _pack_codes(array), np.ascontiguousarray(_blocked(array.scales).transpose(0, 2, 1))
+        codes, *factors = array.components.values()
+        return (_pack_codes(codes, array.format), *map(_pack_factors, factors))
     if array.dtype == ml_dtypes.bfloat16:
         array = array.view(np.uint16)
     if layout is Layout.BLOCKED:
@@ -108,13 +147,26 @@ def _blocked(matrix: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return matrix.reshape(-1, BLOCK, width)
 
 
-def _pack_codes(array: QuantizedArray) -> npt.NDArray[np.uint8]:
-    quant_format: QuantFormat = array.format
-    codes = _blocked(array.codes)
-    blocks, _, inputs = codes.shape
-    assert isinstance(quant_format.codes, Integers)
-    unsigned = (codes.astype(np.int16) - quant_format.codes.smallest).astype(np.uint8)
-    fours = unsigned.reshape(blocks, BLOCK, inputs // 4, 4).transpose(0, 2, 1, 3)
-    if quant_format.bits == 4:
-        fours = np.bitwise_or(fours[:, 0::2], fours[:, 1::2] << np.uint8(4))
-    return np.ascontiguousarray(fours).reshape(blocks, -1)
+def _pack_factors(factors: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Scales or offsets ``[..., outputs, groups]`` in blocks."""
+    stored = factors.view(np.uint16) if factors.dtype == ml_dtypes.bfloat16 else factors
+    return np.ascontiguousarray(_blocked(stored).transpose(0, 2, 1))
+
+
+def _pack_codes(codes: npt.NDArray[np.generic], quant_format: QuantFormat) -> npt.NDArray[np.uint8]:
+    """Codes ``[..., outputs, inputs]`` in blocks, spans and planes."""
+    bits, blocked = quant_format.bits, _blocked(codes)
+    if missing := -codes.shape[-1] % SPAN:
+        blocked = np.pad(blocked, ((0, 0), (0, 0), (0, missing)))
+    unsigned = blocked.view(np.uint8)
+    if codes.dtype == np.int8:
+        unsigned = unsigned + np.uint8(1 << (bits - 1))
+    fours = unsigned.reshape(len(blocked), BLOCK, -1, SPAN // 4, 4).transpose(0, 2, 3, 1, 4)
+    planes = []
+    for width, lowest in planes_of(bits):
+        slots = 8 // width
+        plane = fours >> np.uint8(lowest) & np.uint8((1 << width) - 1)
+        apart = plane.reshape(*plane.shape[:2], -1, slots, 4 * BLOCK)
+        shifts = (width * np.arange(slots, dtype=np.uint8))[:, None]
+        planes.append(np.bitwise_or.reduce(apart << shifts, axis=3))
+    return np.concatenate(planes, axis=2).reshape(len(blocked), -1)

@@ -8,13 +8,15 @@ and floats are added in one order, inputs (or groups) ascending.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from tvm import tirx
 
+from .coded import FOURS, PREFETCH_BYTES, ROW_GROUP, CodedMatrix, CodedWeights, Group
 from .isa import Isa, fma
-from .layout import BLOCK, num_blocks
+from .layout import BLOCK, SPAN, num_blocks, planes_of
 from .rows import Rows, load_float, load_rows
 from .script import (
     Buffer,
@@ -26,14 +28,11 @@ from .script import (
     kernel,
     load,
     prefetch,
-    reinterpret,
     store,
     symbol,
 )
 
 __all__ = [
-    "PREFETCH_BYTES",
-    "CodedMatrix",
     "FloatMatrix",
     "for_tiles",
     "linear_float",
@@ -42,9 +41,6 @@ __all__ = [
     "multiply_floats",
     "store_block",
 ]
-
-PREFETCH_BYTES = 2048
-"""How far ahead of use weights are asked for, in bytes of the stream of codes."""
 
 
 def for_tiles(num_rows: Expr, heights: tuple[int, ...], tile: Callable[[int, Expr], None]) -> None:
@@ -58,33 +54,21 @@ def for_tiles(num_rows: Expr, heights: tuple[int, ...], tile: Callable[[int, Exp
 
 
 @dataclass(frozen=True)
-class CodedMatrix:
-    """A weight of codes ``[outputs, inputs]``, in groups along the inputs."""
-
-    outputs: int
-    inputs: int
-    bits: int
-    group_size: int
-    scale_type: str
-
-    @property
-    def groups(self) -> int:
-        """Groups in a row."""
-        return self.inputs // self.group_size
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of a block's codes."""
-        return self.inputs * BLOCK * self.bits // 8
-
-
-@dataclass(frozen=True)
 class FloatMatrix:
     """A weight of floats ``[outputs, inputs]``; uint16 holds bfloat16."""
 
     outputs: int
     inputs: int
     dtype: str
+
+    def arguments(self, blocks: int) -> list[tuple[str, tuple[Expr, ...], str]]:
+        """A kernel's arguments that hold ``blocks`` of such weights."""
+        return [("weights", (blocks, self.inputs, BLOCK), self.dtype)]
+
+    @property
+    def num_arguments(self) -> int:
+        """How many these are."""
+        return 1
 
 
 def store_block(
@@ -118,11 +102,19 @@ def store_block(
                 store(out, (row, block * BLOCK + lane), parts[lane // isa.lanes].lane(lane % isa.lanes))
 
 
+def _zeros(isa: Isa, height: int) -> list[list[Vector]]:
+    """Sums to begin with: each row's 16, in as many vectors as these take."""
+    sums = [[Vector("float32", isa.lanes) for _ in range(BLOCK // isa.lanes)] for _ in range(height)]
+    for vector in (v for vectors in sums for v in vectors):
+        vector.fill(T.float32(0))
+    return sums
+
+
 def multiply_codes(
     isa: Isa,
     matrix: CodedMatrix,
     x: tuple[Buffer, Buffer, Buffer],
-    weights: tuple[Buffer, Buffer],
+    weights: Sequence[Buffer],
     block: Expr,
     row: Expr,
     height: int,
@@ -132,89 +124,142 @@ def multiply_codes(
 ) -> None:
     """Emit one tile: ``height`` rows of activations from ``row`` times block number ``block`` of ``weights``.
 
-    ``x`` is the codes' words of four, scales and sums, as :mod:`.quantize` leaves them, and ``weights`` codes
-    and scales; ``finish`` is given each row's number within the tile and its 16 results. Where they are
-    ``within`` longer rows, that is these rows' elements, and the group that is their first.
+    ``x`` is the codes' words of four, scales and sums, as :mod:`.quantize` leaves them; ``finish`` is given
+    each row's number within the tile and its 16 results. Where they are ``within`` longer rows, that is these
+    rows' elements, and the group that is their first.
     """
     words, x_scales, x_sums = x
-    codes, scales = weights
-    bits, group_size = matrix.bits, matrix.group_size
     width, first_group = within or (matrix.inputs, 0)
-    zero_point, group_bytes = 1 << (bits - 1), group_size * BLOCK * bits // 8
+    reader = CodedWeights(isa, matrix, weights, block)
     parts = BLOCK // isa.lanes
-    subtract = not isa.subtracts_zero_point(zero_point)
+    size, zero_point = matrix.sum_size, matrix.zero_point
+    subtract = bool(zero_point) and not isa.subtracts_zero_point(zero_point)
 
-    def unpacked(offset: Expr) -> list[tuple[int, Vector]]:
-        """The bytes at ``offset`` as vectors of unsigned codes, each with the number of its four inputs."""
-        raw = Vector("uint8", isa.bytes)
-        raw.set(load(codes, (block, offset), isa.bytes))
-        if bits == 8:
-            return [(0, raw)]
-        low, high = Vector("uint8", isa.bytes), Vector("uint8", isa.bytes)
-        nibble = broadcast(T.uint8(15), isa.bytes)
-        low.set(T.bitwise_and(raw.value, nibble))
-        words = reinterpret(f"uint16x{isa.bytes // 2}", raw.value)
-        shifted = T.shift_right(words, broadcast(T.uint16(4), isa.bytes // 2))
-        high.set(T.bitwise_and(reinterpret(f"uint8x{isa.bytes}", shifted), nibble))
-        return [(0, low), (1, high)]
+    totals = _zeros(isa, height)
 
-    totals = [[Vector("float32", isa.lanes) for _ in range(parts)] for _ in range(height)]
-    for vector in (v for vectors in totals for v in vectors):
-        vector.fill(T.float32(0))
-    with T.serial(matrix.groups) as group:
-        for line in range(group_bytes // 64):
-            prefetch(codes, (block, group * group_bytes + PREFETCH_BYTES + 64 * line))
-        prefetch(scales, (block, group + PREFETCH_BYTES // group_bytes, 0))
+    def multiply(span: Expr, number: int, four: Callable[[int, int], Vector]) -> None:
+        """Add what sum ``number`` of a span is, whose products are exact."""
+        x_group = first_group + span
+        x_sum = (first_group + span) * (SPAN // size) + number
         sums = [[Vector("int32", isa.lanes) for _ in range(parts)] for _ in range(height)]
         for m in range(height):
-            total = load(x_sums, (row + m, first_group + group))
-            start = total * T.int32(-zero_point) if subtract else T.int32(0)
+            start = load(x_sums, (row + m, x_sum)) * T.int32(-zero_point) if subtract else T.int32(0)
             for part in range(parts):
                 sums[m][part].fill(start)
-        for step in range(group_bytes // (4 * BLOCK)):
+        step = max(1, 8 // max(width for width, _ in planes_of(matrix.format.bits)))
+        fours = range(number * size // 4, (number + 1) * size // 4)
+        for first in fours[::step]:
             for part in range(parts):
-                offset = group * group_bytes + step * 4 * BLOCK + part * isa.bytes
-                for half, unsigned in unpacked(offset):
-                    fours = step * (8 // bits) + half
+                for number_of_four in range(first, first + step):
+                    unsigned = reader.whole_numbers(four(number_of_four, part))
                     for m in range(height):
-                        column = (first_group + group) * (group_size // 4) + fours
-                        first = row * (width // 4) + column * height + m
-                        activations = broadcast(load(words, first), isa.lanes)
+                        column = (first_group + span) * FOURS + number_of_four
+                        word = row * (width // 4) + column * height + m
+                        activations = broadcast(load(words, word), isa.lanes)
                         sums[m][part].set(
                             isa.dot(sums[m][part].value, unsigned.value, activations, zero_point)
                         )
+        group = reader.group(span * (SPAN // size) + number)
         for part in range(parts):
-            scale = Vector("float32", isa.lanes)
-            scale.set(load_float(scales, (block, group, part * isa.lanes), isa.lanes, matrix.scale_type))
             for m in range(height):
-                scaled = cast("float32", isa.lanes, sums[m][part].value) * broadcast(
-                    load(x_scales, (row + m, first_group + group)), isa.lanes
-                )
-                totals[m][part].set(fma(isa.lanes, scaled, scale.value, totals[m][part].value))
+                total, value = totals[m][part], cast("float32", isa.lanes, sums[m][part].value)
+                x_scale = load(x_scales, (row + m, x_group))
+                if group.zeros is not None or group.minima is not None:
+                    x_total = cast("float32", 1, load(x_sums, (row + m, x_sum)))
+                if group.zeros is not None:
+                    away = broadcast(T.float32(0) - x_total, isa.lanes)
+                    value = fma(isa.lanes, group.zeros[part].value, away, value)
+                scaled = value * broadcast(x_scale, isa.lanes)
+                total.set(fma(isa.lanes, scaled, group.scales[part].value, total.value))
+                if group.minima is not None:
+                    x_part = broadcast(x_total * x_scale, isa.lanes)
+                    total.set(fma(isa.lanes, x_part, group.minima[part].value, total.value))
+
+    def multiply_span(span: Expr, columns: int) -> None:
+        assert columns == SPAN, "products of codes are over whole groups of activations"
+        four = reader.fours_of(span)
+        for number in range(SPAN // size):
+            multiply(span, number, four)
+
+    reader.for_spans(multiply_span)
+    for m in range(height):
+        finish(m, totals[m])
+
+
+def _multiply_decoded(
+    isa: Isa,
+    matrix: CodedMatrix,
+    activation: Callable[[int, Expr], tirx.Expr],
+    weights: Sequence[Buffer],
+    block: Expr,
+    height: int,
+    finish: Callable[[int, list[Vector]], None],
+) -> None:
+    """:func:`multiply_floats` by a matrix in a format, whose elements are widened to floats on the way."""
+    reader = CodedWeights(isa, matrix, weights, block)
+    parts, group_size = BLOCK // isa.lanes, min(matrix.format.group_size or SPAN, SPAN)
+    totals = _zeros(isa, height)
+
+    def multiply(span: Expr, columns: range, group: Group, four: Callable[[int, int], Vector]) -> None:
+        """Add the products of columns of one group; where there is no offset, the scale is for their sum.
+
+        Columns with even and with odd numbers are added up apart, so that no addition waits for another.
+        """
+        apart = group.zeros is not None or group.minima is not None
+        sums = [totals] if apart else [_zeros(isa, height), _zeros(isa, height)]
+        for column in columns:
+            if column % 4 == 0:
+                codes = [four(column // 4, part) for part in range(parts)]
+            for part in range(parts):
+                weight = Vector("float32", isa.lanes)
+                weight.set(reader.floats(codes[part], column % 4))
+                if group.zeros is not None:
+                    weight.set((weight.value - group.zeros[part].value) * group.scales[part].value)
+                if group.minima is not None:
+                    scale, minimum = group.scales[part].value, group.minima[part].value
+                    weight.set(fma(isa.lanes, weight.value, scale, minimum))
+                for m in range(height):
+                    value = broadcast(activation(m, span * SPAN + column), isa.lanes)
+                    total = sums[column % len(sums)][m][part]
+                    total.set(fma(isa.lanes, value, weight.value, total.value))
+        if not apart:
+            for m, part in product(range(height), range(parts)):
+                added = sums[0][m][part].value + sums[1][m][part].value
+                totals[m][part].set(fma(isa.lanes, added, group.scales[part].value, totals[m][part].value))
+
+    def multiply_span(span: Expr, columns: int) -> None:
+        four = reader.fours_of(span)
+        for first in range(0, columns, group_size):
+            group = reader.group(span * (SPAN // group_size) + first // group_size)
+            multiply(span, range(first, min(first + group_size, columns)), group, four)
+
+    reader.for_spans(multiply_span)
     for m in range(height):
         finish(m, totals[m])
 
 
 def multiply_floats(
     isa: Isa,
-    matrix: FloatMatrix,
+    matrix: FloatMatrix | CodedMatrix,
     activation: Callable[[int, Expr], tirx.Expr],
-    weights: Buffer,
+    buffers: Sequence[Buffer],
     block: Expr,
     height: int,
     finish: Callable[[int, list[Vector]], None],
 ) -> None:
-    """Emit one tile: ``height`` rows times block number ``block`` of ``weights``.
+    """Emit one tile: ``height`` rows times block number ``block`` of a matrix in ``buffers``.
 
     ``activation`` gives a row's (by its number within the tile) element of a column, and ``finish`` is given
     its 16 results.
     """
+    if isinstance(matrix, CodedMatrix):
+        _multiply_decoded(isa, matrix, activation, buffers, block, height, finish)
+        return
+    (weights,) = buffers
     inputs, parts, dtype = matrix.inputs, BLOCK // isa.lanes, matrix.dtype
     item_bytes = 4 if dtype == "float32" else 2
     ahead = PREFETCH_BYTES // (BLOCK * item_bytes)
-    totals = [[Vector("float32", isa.lanes) for _ in range(parts)] for _ in range(height)]
-    for vector in (v for vectors in totals for v in vectors):
-        vector.fill(T.float32(0))
+    totals = _zeros(isa, height)
 
     def step(column: Expr) -> None:
         for part in range(parts):
@@ -236,67 +281,54 @@ def multiply_floats(
         finish(m, totals[m])
 
 
-def linear_quantized(
-    isa: Isa,
-    name: str,
-    outputs: int,
-    inputs: int,
-    bits: int,
-    group_size: int,
-    scale_type: str,
-    has_bias: bool,
-) -> tirx.PrimFunc:
+def linear_quantized(isa: Isa, name: str, matrix: CodedMatrix, has_bias: bool) -> tirx.PrimFunc:
     """Codes of activations times codes of weights, exact within a group.
 
     Arguments: activations as :func:`.quantize.quantize_rows` leaves them (codes int8 ``[m, inputs]``,
-    scales float32 and sums int32 ``[m, groups]``), weights (codes uint8, scales), a bias float32 ``[blocks
-    * 16]`` if there is one, and the result float32 ``[m, outputs]``.
+    scales float32 ``[m, groups]`` and sums int32 ``[m, sums]``), the matrix' own, a bias float32 ``[blocks *
+    16]`` if there is one, and the result float32 ``[m, outputs]``.
     """
-    matrix = CodedMatrix(outputs, inputs, bits, group_size, scale_type)
+    outputs, inputs = matrix.outputs, matrix.inputs
 
-    def body(
-        x_codes: Buffer, x_scales: Buffer, x_sums: Buffer, codes: Buffer, scales: Buffer, *rest: Buffer
-    ) -> None:
-        out, bias = rest[-1], rest[0] if has_bias else None
+    def body(x_codes: Buffer, x_scales: Buffer, x_sums: Buffer, *rest: Buffer) -> None:
+        weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         num_rows = x_codes.shape[0]
         words = T.decl_buffer((num_rows * (inputs // 4),), "int32", data=x_codes.data)
         with T.parallel(num_blocks(outputs)) as block:
 
             def tile(height: int, row: Expr) -> None:
                 def finish(m: int, parts: list[Vector]) -> None:
-                    store_block(
-                        isa, out, row + m, block, outputs, None if bias is None else (bias, block), parts
-                    )
+                    store_block(isa, out, row + m, block, outputs, (bias[0], block) if bias else None, parts)
 
-                multiply_codes(
-                    isa, matrix, (words, x_scales, x_sums), (codes, scales), block, row, height, finish
-                )
+                x = words, x_scales, x_sums
+                multiply_codes(isa, matrix, x, weights, block, row, height, finish)
 
             for_tiles(num_rows, isa.integer_rows, tile)
 
     m, blocks = symbol("m"), num_blocks(outputs)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x_codes", (m, inputs), "int8"),
-        ("x_scales", (m, matrix.groups), "float32"),
-        ("x_sums", (m, matrix.groups), "int32"),
-        ("codes", (blocks, matrix.block_bytes), "uint8"),
-        ("scales", (blocks, matrix.groups, BLOCK), scale_type),
+        ("x_scales", (m, inputs // ROW_GROUP), "float32"),
+        ("x_sums", (m, matrix.num_sums), "int32"),
+        *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
         ("out", (m, outputs), "float32"),
     ]
     return kernel(name, arguments, body)
 
 
-def linear_float(isa: Isa, name: str, outputs: int, x: Rows, dtype: str, has_bias: bool) -> tirx.PrimFunc:
-    """Float weights times float32 activations.
+def linear_float(
+    isa: Isa, name: str, matrix: FloatMatrix | CodedMatrix, x: Rows, has_bias: bool
+) -> tirx.PrimFunc:
+    """Weights times float32 activations.
 
-    Arguments: ``x`` float32 ``[m, x.stride]``, the weights (``dtype``; uint16 holds bfloat16), a bias float32
-    ``[blocks * 16]`` if there is one, and the result float32 ``[m, outputs]``.
+    Arguments: ``x`` float32 ``[m, x.stride]``, the matrix' own, a bias float32 ``[blocks * 16]`` if there is
+    one, and the result float32 ``[m, outputs]``.
     """
-    matrix = FloatMatrix(outputs, x.width, dtype)
+    outputs = matrix.outputs
 
-    def body(rows: Buffer, weights: Buffer, *rest: Buffer) -> None:
-        out, bias = rest[-1], rest[0] if has_bias else None
+    def body(rows: Buffer, *rest: Buffer) -> None:
+        weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         with T.parallel(num_blocks(outputs)) as block:
 
             def tile(height: int, row: Expr) -> None:
@@ -304,9 +336,7 @@ def linear_float(isa: Isa, name: str, outputs: int, x: Rows, dtype: str, has_bia
                     return load_rows(rows, x, row + m, column)
 
                 def finish(m: int, parts: list[Vector]) -> None:
-                    store_block(
-                        isa, out, row + m, block, outputs, None if bias is None else (bias, block), parts
-                    )
+                    store_block(isa, out, row + m, block, outputs, (bias[0], block) if bias else None, parts)
 
                 multiply_floats(isa, matrix, activation, weights, block, height, finish)
 
@@ -315,7 +345,7 @@ def linear_float(isa: Isa, name: str, outputs: int, x: Rows, dtype: str, has_bia
     m, blocks = symbol("m"), num_blocks(outputs)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x", (m, x.stride), "float32"),
-        ("weights", (blocks, matrix.inputs, BLOCK), dtype),
+        *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
         ("out", (m, outputs), "float32"),
     ]

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from .coded import CodedMatrix, decode_row
 from .isa import Isa, fma
 from .layout import BLOCK, num_blocks
+from .linear import FloatMatrix
 from .rows import Rows, columns, load_float, load_rows, reduce_add
-from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
+from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol
 
 __all__ = ["embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
 
@@ -228,47 +230,31 @@ def gather_rows(isa: Isa, name: str, table_rows: Expr | None, x: Rows) -> tirx.P
     return kernel(name, arguments, body)
 
 
-def embedding(
-    isa: Isa, name: str, vocabulary: int, width: int, dtype: str, quantized: tuple[int, int, str] | None
-) -> tirx.PrimFunc:
-    """Rows of a blocked table as float32; ``quantized`` is (bits, group size, scale type), else ``dtype``
-    are floats.
+def embedding(isa: Isa, name: str, matrix: FloatMatrix | CodedMatrix) -> tirx.PrimFunc:
+    """Rows of a blocked table as float32.
 
-    Arguments: the table (codes and scales, or floats), token ids int32 ``[m]``; the result ``[m, width]``.
+    Arguments: the table's own, token ids int32 ``[m]``; the result ``[m, width]``.
     """
-    blocks, m = num_blocks(vocabulary), symbol("m")
+    blocks, m, width = num_blocks(matrix.outputs), symbol("m"), matrix.inputs
 
-    if quantized is None:
+    def body(*buffers: Buffer) -> None:
+        *table, token_ids, out = buffers
+        with T.parallel(token_ids.shape[0]) as row:
+            token = load(token_ids, (row,))
+            block, lane = token // BLOCK, tirx.floormod(token, BLOCK)
 
-        def look_up(table: Buffer, token_ids: Buffer, out: Buffer) -> None:
-            with T.parallel(token_ids.shape[0]) as row, T.serial(width) as column:
-                token = load(token_ids, (row,))
-                value = load_float(table, (token // BLOCK, column, tirx.floormod(token, BLOCK)), 1, dtype)
+            def write(column: Expr, value: tirx.Expr) -> None:
                 store(out, (row, column), value)
 
-        arguments: list[tuple[str, tuple[Expr, ...], str]] = [("table", (blocks, width, BLOCK), dtype)]
-        body: Callable[..., None] = look_up
-    else:
-        bits, group_size, scale_type = quantized
+            if isinstance(matrix, CodedMatrix):
+                decode_row(matrix, table, block, lane, write)
+            else:
+                with T.serial(width) as column:
+                    write(column, load_float(table[0], (block, column, lane), 1, matrix.dtype))
 
-        def look_up_codes(codes: Buffer, scales: Buffer, token_ids: Buffer, out: Buffer) -> None:
-            with T.parallel(token_ids.shape[0]) as row, T.serial(width // group_size) as group:
-                token = load(token_ids, (row,))
-                block, lane = token // BLOCK, tirx.floormod(token, BLOCK)
-                scale = load_float(scales, (block, group, lane), 1, scale_type)
-                with T.serial(group_size // 4) as four, T.serial(4) as element:
-                    fours = group * (group_size // 4) + four
-                    if bits == 8:
-                        code = cast("int32", 1, load(codes, (block, fours * 64 + lane * 4 + element)))
-                    else:
-                        byte = cast("int32", 1, load(codes, (block, fours // 2 * 64 + lane * 4 + element)))
-                        code = T.bitwise_and(T.shift_right(byte, tirx.floormod(fours, 2) * 4), T.int32(15))
-                    value = cast("float32", 1, code - T.int32(1 << (bits - 1))) * scale
-                    store(out, (row, fours * 4 + element), value)
-
-        arguments = [
-            ("codes", (blocks, width * BLOCK * bits // 8), "uint8"),
-            ("scales", (blocks, width // group_size, BLOCK), scale_type),
-        ]
-        body = look_up_codes
-    return kernel(name, [*arguments, ("token_ids", (m,), "int32"), ("out", (m, width), "float32")], body)
+    arguments = [
+        *matrix.arguments(blocks),
+        ("token_ids", (m,), "int32"),
+        ("out", (m, width), "float32"),
+    ]
+    return kernel(name, arguments, body)

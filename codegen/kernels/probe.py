@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from .coded import PREFETCH_BYTES
 from .isa import Isa, fma
-from .linear import PREFETCH_BYTES
 from .script import Buffer, T, Vector, kernel, load, prefetch, store, symbol
 
 __all__ = ["probe_kernels"]

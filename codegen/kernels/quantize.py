@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from .coded import ROW_GROUP
 from .isa import Isa, intrinsic
 from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
@@ -13,15 +14,15 @@ from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, stor
 __all__ = ["find_tile", "quantize_row", "quantize_rows"]
 
 
-def quantize_rows(isa: Isa, name: str, x: Rows, group_size: int) -> tirx.PrimFunc:
-    """Codes, scales and the codes' sums of float32 rows, group by group.
+def quantize_rows(isa: Isa, name: str, x: Rows, sum_size: int) -> tirx.PrimFunc:
+    """Codes and scales of float32 rows, in groups of :data:`ROW_GROUP`, and sums of ``sum_size`` codes.
 
-    Arguments: ``x`` float32 ``[m, x.stride]``; results: codes int8 ``[m, width]``, scales float32 and sums
-    int32 ``[m, groups]``. A NaN makes its group's scale NaN, so that it is not lost. The codes lie tile by
-    tile, as :func:`.linear.for_tiles` cuts the rows: within a tile of ``h`` rows ``[width / 4, h, 4]``, so
-    that a product reads them in the order of their addresses.
+    Arguments: ``x`` float32 ``[m, x.stride]``; results: codes int8 ``[m, width]``, scales float32
+    ``[m, groups]`` and sums int32 ``[m, width / sum_size]``. A NaN makes its group's scale NaN, so that it is
+    not lost. The codes lie tile by tile, as :func:`.linear.for_tiles` cuts the rows: within a tile of ``h``
+    rows ``[width / 4, h, 4]``, so that a product reads them in the order of their addresses.
     """
-    groups = x.width // group_size
+    groups = x.width // ROW_GROUP
 
     def body(rows: Buffer, codes: Buffer, scales: Buffer, sums: Buffer) -> None:
         num_rows = rows.shape[0]
@@ -29,7 +30,7 @@ def quantize_rows(isa: Isa, name: str, x: Rows, group_size: int) -> tirx.PrimFun
         with T.parallel(num_rows) as row:
 
             def place(first_row: Expr, height: int) -> None:
-                quantize_row(isa, x, group_size, rows, (words, scales, sums), row, row, first_row, height)
+                quantize_row(isa, x, sum_size, rows, (words, scales, sums), row, row, first_row, height)
 
             find_tile(num_rows, isa.integer_rows, row, place)
 
@@ -38,7 +39,7 @@ def quantize_rows(isa: Isa, name: str, x: Rows, group_size: int) -> tirx.PrimFun
         ("x", (m, x.stride), "float32"),
         ("codes", (m, x.width), "int8"),
         ("scales", (m, groups), "float32"),
-        ("sums", (m, groups), "int32"),
+        ("sums", (m, x.width // sum_size), "int32"),
     ]
     return kernel(name, arguments, body)
 
@@ -69,7 +70,7 @@ def find_tile(num_rows: Expr, heights: tuple[int, ...], row: Expr, emit: Callabl
 def quantize_row(
     isa: Isa,
     x: Rows,
-    group_size: int,
+    sum_size: int,
     rows: Buffer,
     out: tuple[Buffer, Buffer, Buffer],
     source: Expr,
@@ -82,7 +83,8 @@ def quantize_row(
     The row is in the tile of ``height`` rows that begins with ``first_row``.
     """
     words, scales, sums = out
-    groups, lanes = x.width // group_size, isa.lanes
+    group_size, lanes = ROW_GROUP, isa.lanes
+    groups = x.width // group_size
     packed = T.alloc_buffer((group_size // 4,), "int32")
     packed_bytes = T.decl_buffer((group_size,), "int8", data=packed.data)
     with T.serial(groups) as group:
@@ -98,8 +100,9 @@ def quantize_row(
         scale.set(peak / T.float32(127))
         inverse = Vector("float32", 1)
         inverse.set(tirx.Select(scale.value > T.float32(0), T.float32(1) / scale.value, T.float32(0)))
-        total = Vector("int32", lanes)
-        total.fill(T.int32(0))
+        totals = [Vector("int32", lanes) for _ in range(group_size // sum_size)]
+        for total in totals:
+            total.fill(T.int32(0))
         for index, value in enumerate(values):
             code = Vector("int32", lanes)
             rounded = intrinsic(
@@ -109,10 +112,13 @@ def quantize_row(
                 tirx.min(rounded, broadcast(T.float32(127), lanes)), broadcast(T.float32(-128), lanes)
             )
             code.set(cast("int32", lanes, bounded))
+            total = totals[index * lanes // sum_size]
             total.set(total.value + code.value)
             store(packed_bytes, index * lanes, cast("int8", lanes, code.value), lanes)
         store(scales, (row, group), scale.value)
-        store(sums, (row, group), intrinsic("int32", f"llvm.vector.reduce.add.v{lanes}i32", total.value))
+        for index, total in enumerate(totals):
+            added = intrinsic("int32", f"llvm.vector.reduce.add.v{lanes}i32", total.value)
+            store(sums, (row, group * len(totals) + index), added)
         for four in range(group_size // 4):
             place = (
                 first_row * (x.width // 4) + (group * (group_size // 4) + four) * height + (row - first_row)

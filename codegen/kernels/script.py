@@ -21,6 +21,7 @@ __all__ = [
     "Vector",
     "broadcast",
     "cast",
+    "constants",
     "kernel",
     "load",
     "prefetch",
@@ -79,6 +80,12 @@ def store(buffer: Buffer, index: Expr | Sequence[Expr], value: tirx.Expr, lanes:
 def broadcast(value: tirx.Expr, lanes: int) -> tirx.Expr:
     """A scalar in every lane."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def constants(scalar: str, values: Sequence[int | float]) -> tirx.Expr:
+    """A vector of these values."""
+    numbers = [tirx.const(value, scalar) for value in values]
+    return tirx.Shuffle(numbers, list(range(len(numbers))))
 
 
 def cast(scalar: str, lanes: int, value: tirx.Expr) -> tirx.Expr:

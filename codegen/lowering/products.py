@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from tvm import tirx
 
-from ...ir import Operation, QuantFormat, ScalarType, Value, find_format
+from ...ir import Operation, QuantFormat, Value, find_format
 from ...ir.errors import CompileError
+from ..kernels.coded import ROW_GROUP, CodedMatrix
 from ..kernels.experts import (
     Routing,
     expert_linear_float,
@@ -19,12 +20,12 @@ from ..kernels.experts import (
     weighted_sum,
 )
 from ..kernels.latent import head_linear_float, head_linear_quantized
-from ..kernels.linear import CodedMatrix, FloatMatrix, linear_float, linear_quantized
+from ..kernels.linear import FloatMatrix, linear_float, linear_quantized
 from ..kernels.quantize import quantize_rows
 from ..kernels.rows import Rows
 from .step import Codes, Grouping, Region, Rule, Size, Step
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "matrix_of"]
 
 
 def _quantize(step: Step, operation: Operation) -> None:
@@ -33,77 +34,65 @@ def _quantize(step: Step, operation: Operation) -> None:
     element = cast(QuantFormat, operation.result.type.element)
     if element != find_format("dynamic_int8_g32"):
         raise CompileError(f"activations cannot be quantized to {element.name}: dynamic_int8_g32 is needed")
-    step.rounded[operation.result] = region, element.block_size
+    step.rounded[operation.result] = region
 
 
-def _codes_of(step: Step, value: Value, chosen: Value | None = None, num_experts: int = 0) -> Codes:
-    """The codes of a quantized activation: of its rows, or of those of ``chosen`` experts in order."""
-    if (value, chosen) not in step.codes:
-        region, size = step.rounded[value]
-        groups = region.view.width // size
+def _codes_of(
+    step: Step, value: Value, matrix: CodedMatrix, chosen: Value | None = None, num_experts: int = 0
+) -> Codes:
+    """The codes of a quantized activation, with sums as ``matrix`` takes them.
+
+    They are of its rows, or of those of ``chosen`` experts in order.
+    """
+    known = value, chosen, matrix.sum_size
+    if known not in step.codes:
+        region, width = step.rounded[value], step.rounded[value].view.width
         make: Callable[..., tirx.PrimFunc] = quantize_rows
-        key: tuple[object, ...] = (region.view, size)
+        key: tuple[object, ...] = (region.view, matrix.sum_size)
         arguments, rows = [region.buffer], region.rows
         if chosen is not None:
             make, rows = quantize_expert_rows, chosen.type.shape
             key = (*key, num_experts, int(rows[1]), len(region.rows) == 1)
             arguments += [step.plain[chosen], *_grouping(step, chosen, num_experts).parts[:2]]
         results = [
-            ((rows, region.view.width), "int8"),
-            ((rows, groups), "float32"),
-            ((rows, groups), "int32"),
+            ((rows, width), "int8"),
+            ((rows, width // ROW_GROUP), "float32"),
+            ((rows, width // matrix.sum_size), "int32"),
         ]
-        step.codes[value, chosen] = Codes(*step.call(make, key, arguments, results))
-    return step.codes[value, chosen]
+        step.codes[known] = Codes(*step.call(make, key, arguments, results))
+    return step.codes[known]
+
+
+def matrix_of(step: Step, weight: Value) -> FloatMatrix | CodedMatrix:
+    """How a product sees a weight."""
+    outputs, inputs = (int(dim) for dim in weight.type.shape[-2:])
+    if isinstance(weight.type.element, QuantFormat):
+        return CodedMatrix(outputs, inputs, weight.type.element)
+    return FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
 
 
 def _linear(step: Step, operation: Operation) -> None:
     x, weight, *bias = operation.operands
-    parts, variables = step.stored[weight]
-    outputs, inputs = (int(dim) for dim in weight.type.shape)
+    matrix, (_, variables) = matrix_of(step, weight), step.stored[weight]
     biases = [step.stored[value][1][0] for value in bias]
-    element = weight.type.element
-    if x in step.rounded:
-        weights = cast(QuantFormat, element)
-        key: tuple[object, ...] = (
-            outputs,
-            inputs,
-            weights.bits,
-            weights.block_size,
-            weights.scale.type,
-            bool(bias),
-        )
-        arguments = [*_codes_of(step, x).parts, *variables, *biases]
-        step.emit_rows(operation, linear_quantized, key, arguments)
+    if x in step.rounded and isinstance(matrix, CodedMatrix):
+        arguments = [*_codes_of(step, x, matrix).parts, *variables, *biases]
+        step.emit_rows(operation, linear_quantized, (matrix, bool(bias)), arguments)
         return
-    region = _region_for(step, operation, element)
-    key = (outputs, region.view, parts[0].dtype, bool(bias))
+    region = step.region(x)
+    key = (matrix, region.view, bool(bias))
     step.emit_rows(operation, linear_float, key, [region.buffer, *variables, *biases])
 
 
 def _head_linear(step: Step, operation: Operation) -> None:
     x, weight = operation.operands
-    parts, variables = step.stored[weight]
-    heads, outputs, inputs = (int(dim) for dim in weight.type.shape)
-    if x in step.rounded:
-        element = cast(QuantFormat, weight.type.element)
-        coded = CodedMatrix(outputs, inputs, element.bits, element.block_size, element.scale.type)
-        arguments = [*_codes_of(step, x).parts, *variables]
-        step.emit_rows(operation, head_linear_quantized, (heads, coded), arguments)
+    matrix, (_, variables), heads = matrix_of(step, weight), step.stored[weight], int(weight.type.shape[0])
+    if x in step.rounded and isinstance(matrix, CodedMatrix):
+        arguments = [*_codes_of(step, x, matrix).parts, *variables]
+        step.emit_rows(operation, head_linear_quantized, (heads, matrix), arguments)
         return
-    region = _region_for(step, operation, weight.type.element)
-    key = (heads, FloatMatrix(outputs, inputs, parts[0].dtype), region.view)
-    step.emit_rows(operation, head_linear_float, key, [region.buffer, *variables])
-
-
-def _region_for(step: Step, operation: Operation, element: ScalarType | QuantFormat) -> Region:
-    """The rows of a product by a weight of ``element``, which must be floats."""
-    if isinstance(element, QuantFormat):
-        raise CompileError(
-            f"{operation.operator} (%{operation.result.name}): a weight in {element.name} "
-            "needs quantized rows"
-        )
-    return step.region(operation.operands[0])
+    region = step.region(x)
+    step.emit_rows(operation, head_linear_float, (heads, matrix, region.view), [region.buffer, *variables])
 
 
 def _grouping(step: Step, chosen: Value, num_experts: int) -> Grouping:
@@ -130,19 +119,15 @@ def _route(step: Step, operation: Operation) -> None:
 
 def _expert_linear(step: Step, operation: Operation) -> None:
     x, weight, chosen, *bias = operation.operands
-    _, variables = step.stored[weight]
-    experts, outputs, inputs = (int(dim) for dim in weight.type.shape)
+    matrix, (_, variables), experts = matrix_of(step, weight), step.stored[weight], int(weight.type.shape[0])
     biases = [step.stored[value][1][0] for value in bias]
-    grouping, element = _grouping(step, chosen, experts), weight.type.element
-    if x in step.rounded:
-        weights = cast(QuantFormat, element)
-        codes = _codes_of(step, x, chosen, experts)
-        coded = CodedMatrix(outputs, inputs, weights.bits, weights.block_size, weights.scale.type)
+    grouping = _grouping(step, chosen, experts)
+    if x in step.rounded and isinstance(matrix, CodedMatrix):
+        codes = _codes_of(step, x, matrix, chosen, experts)
         arguments = [*codes.parts, *grouping.parts, *variables, *biases]
-        step.emit_rows(operation, expert_linear_quantized, (experts, coded, bool(bias)), arguments)
+        step.emit_rows(operation, expert_linear_quantized, (experts, matrix, bool(bias)), arguments)
         return
-    region = _region_for(step, operation, element)
-    matrix = FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
+    region = step.region(x)
     shared, count = len(region.rows) == 1, int(chosen.type.shape[1])
     key = (experts, count, matrix, region.view, shared, bool(bias))
     arguments = [region.buffer, *grouping.parts, *variables, *biases]

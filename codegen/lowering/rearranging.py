@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from ...ir import Operation, QuantFormat, ScalarType
+from ...ir import Operation
 from ...ir.errors import CompileError
 from ..kernels.pointwise import embedding, gather_rows
 from ..kernels.rearrange import (
@@ -18,6 +18,7 @@ from ..kernels.rearrange import (
     transposed,
 )
 from ..kernels.rows import Rows
+from .products import matrix_of
 from .step import Region, Rule, Step, columns_of, width_of
 
 __all__ = ["RULES"]
@@ -98,10 +99,8 @@ def _concat(step: Step, operation: Operation) -> None:
 
 def _embedding(step: Step, operation: Operation) -> None:
     table, token_ids = operation.operands
-    parts, variables = step.stored[table]
-    vocabulary, width = (int(dim) for dim in table.type.shape)
-    key = (vocabulary, width, parts[0].dtype, _stored_format(table.type.element))
-    step.emit_rows(operation, embedding, key, [*variables, step.plain[token_ids]])
+    _, variables = step.stored[table]
+    step.emit_rows(operation, embedding, (matrix_of(step, table),), [*variables, step.plain[token_ids]])
 
 
 def _gather_rows(step: Step, operation: Operation) -> None:
@@ -110,13 +109,6 @@ def _gather_rows(step: Step, operation: Operation) -> None:
     (rows,) = region.rows
     fixed = rows if isinstance(rows, int) else None
     step.emit_rows(operation, gather_rows, (fixed, region.view), [region.buffer, step.plain[numbers]])
-
-
-def _stored_format(element: ScalarType | QuantFormat) -> tuple[int, int, str] | None:
-    """(bits, group size, scale type) of a quantized parameter, None of floats."""
-    if isinstance(element, ScalarType):
-        return None
-    return element.bits, element.block_size, element.scale.type
 
 
 RULES: Mapping[str, Rule] = {

@@ -45,7 +45,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A quantized activation: codes, scales, and the codes' sums by group."""
+    """A quantized activation: codes, scales, and sums of codes."""
 
     codes: relax.Expr
     scales: relax.Expr
@@ -101,8 +101,8 @@ class Step:
         self._symbols: dict[str, tirx.Var] = {}
         self._kernels: dict[tuple[object, ...], relax.GlobalVar] = {}
         self.regions: dict[Value, Region] = {}
-        self.rounded: dict[Value, tuple[Region, int]] = {}
-        self.codes: dict[tuple[Value, Value | None], Codes] = {}
+        self.rounded: dict[Value, Region] = {}
+        self.codes: dict[tuple[Value, Value | None, int], Codes] = {}
         self.groupings: dict[Value, Grouping] = {}
         self.plain: dict[Value, relax.Expr] = {}
         self.states: dict[Value, tuple[relax.Expr, ...]] = {}

@@ -181,9 +181,9 @@ class Factor:
         return FACTOR_TYPES[self.type]
 
     @property
-    def largest_size(self) -> int | None:
-        """The size of the largest group there is, None for the whole row."""
-        return self.size if self.of is None else self.of.size
+    def block_size(self) -> int:
+        """What rows must be a multiple of: the largest group there is."""
+        return (self.of.size if self.of is not None else None) or self.size or 1
 
 
 class OffsetRole(Enum):
@@ -254,7 +254,7 @@ class QuantFormat:
     @property
     def block_size(self) -> int:
         """What rows must be a multiple of: the largest group there is."""
-        return self.scale.largest_size or 1
+        return self.scale.block_size
 
     @property
     def is_integer(self) -> bool:

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.experts import (
     Routing,
     expert_linear_float,
@@ -19,10 +20,10 @@ from ingot.codegen.kernels.experts import (
     weighted_sum,
 )
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import CodedMatrix, FloatMatrix, linear_float, linear_quantized
+from ingot.codegen.kernels.linear import FloatMatrix, linear_float, linear_quantized
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.rows import Rows
-from ingot.ir import QuantizedArray, find_format, find_operator, quantize
+from ingot.ir import find_format, find_operator, quantize
 
 from .machines import Kernel, Machine, filled
 
@@ -191,13 +192,13 @@ def test_codes(
     """Each row is what the kernels for one matrix make of it, alone; 2053 outputs are spans of blocks."""
     element, dynamic = find_format(name), find_format("dynamic_int8_g32")
     random = np.random.default_rng(outputs)
-    isa, shape = machine.isa, (outputs, inputs, element.bits, 32, element.scale.type)
+    isa, coded = machine.isa, CodedMatrix(outputs, inputs, element)
     weight = quantize(random.standard_normal((EXPERTS, outputs, inputs)).astype(np.float32), element)
     bias = random.standard_normal((EXPERTS, outputs)).astype(np.float32)
     view = Rows(inputs, inputs + 9, 4)
-    product = machine.build(expert_linear_quantized(isa, "kernel", EXPERTS, CodedMatrix(*shape), has_bias))
+    product = machine.build(expert_linear_quantized(isa, "kernel", EXPERTS, coded, has_bias))
     rounding = machine.build(quantize_expert_rows(isa, "kernel", view, 32, EXPERTS, CHOSEN, shared))
-    alone = machine.build(linear_quantized(isa, "kernel", *shape, has_bias))
+    alone = machine.build(linear_quantized(isa, "kernel", coded, has_bias))
     round_alone = machine.build(quantize_rows(isa, "kernel", view, 32))
 
     def codes(count: int) -> list[np.ndarray]:
@@ -219,8 +220,7 @@ def test_codes(
         product(*rounded, *pairs, *arrays, out)
         row, own_codes = filled((1, outputs), "float32"), codes(1)
         for pair, expert in enumerate(chosen.reshape(-1)[: 40 if outputs < 100 else 5]):
-            matrix = QuantizedArray(element, weight.codes[expert], weight.scales[expert])
-            own = [*pack(matrix, Layout.BLOCKED)]
+            own = [*pack(weight[expert], Layout.BLOCKED)]
             own += pack(bias[expert], Layout.PADDED) if has_bias else ()
             source = pair // CHOSEN if shared else pair
             round_alone(x[source : source + 1], *own_codes)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+<<<<<<< HEAD
 from ingot.codegen.kernels.append import append_to_pages
 from ingot.codegen.kernels.cache import CachedHeads, FloatElement
 from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
+=======
+from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.latent import append_latents, head_linear_float, head_linear_quantized
+>>>>>>> 7dd4f11 (Matrix products and tables in every format: codes, scales and offsets are read as the declaration says)
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import CodedMatrix, FloatMatrix
+from ingot.codegen.kernels.linear import FloatMatrix
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.rows import Rows
-from ingot.ir import QuantizedArray, find_format, find_operator, quantize
+from ingot.ir import find_format, find_operator, quantize
 
 from .machines import Machine, filled
 
@@ -45,12 +50,8 @@ def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> 
     heads, outputs, inputs, num_rows = 3, 26, 64, 23
     random = np.random.default_rng(heads)
     weight = quantize(random.standard_normal((heads, outputs, inputs), np.float32), find_format(quant_format))
-    element = weight.format
-    packed = [
-        pack(QuantizedArray(element, codes, scales), Layout.BLOCKED)
-        for codes, scales in zip(weight.codes, weight.scales, strict=True)
-    ]
-    matrix = CodedMatrix(outputs, inputs, element.bits, element.block_size, element.scale.type)
+    packed = [pack(weight[head], Layout.BLOCKED) for head in range(heads)]
+    matrix = CodedMatrix(outputs, inputs, weight.format)
     view = Rows.dense(heads * inputs)
     rounding = machine.build(quantize_rows(machine.isa, "kernel", view, 32))
     kernel = machine.build(head_linear_quantized(machine.isa, "kernel", heads, matrix))

@@ -6,8 +6,9 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import linear_float, linear_quantized
+from ingot.codegen.kernels.linear import FloatMatrix, linear_float, linear_quantized
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
 
@@ -43,7 +44,9 @@ def fma(a: Floats, b: Floats, c: Floats) -> Floats:
 )
 def test_floats(machine: Machine, outputs: int, inputs: int, dtype: str, has_bias: bool) -> None:
     view = Rows(inputs, inputs + 9, 4)
-    kernel = machine.build(linear_float(machine.isa, "kernel", outputs, view, dtype, has_bias))
+    kernel = machine.build(
+        linear_float(machine.isa, "kernel", FloatMatrix(outputs, inputs, dtype), view, has_bias)
+    )
     random = np.random.default_rng(outputs)
     weight = random.standard_normal((outputs, inputs)).astype(
         {"uint16": ml_dtypes.bfloat16}.get(dtype, dtype)
@@ -83,10 +86,8 @@ def multiplied(x: QuantizedArray, weight: QuantizedArray) -> Floats:
 )
 def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias: bool) -> None:
     element = find_format(name)
-    make = linear_quantized(
-        machine.isa, "kernel", outputs, inputs, element.bits, 32, element.scale.type, has_bias
-    )
-    kernel = machine.build(make)
+    matrix = CodedMatrix(outputs, inputs, element)
+    kernel = machine.build(linear_quantized(machine.isa, "kernel", matrix, has_bias))
     random = np.random.default_rng(outputs)
     weight = quantize(random.standard_normal((outputs, inputs), np.float32), element)
     bias = random.standard_normal(outputs, np.float32)
@@ -111,9 +112,7 @@ def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias:
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign: int) -> None:
     element = find_format(name)
-    kernel = machine.build(
-        linear_quantized(machine.isa, "kernel", 20, 32, element.bits, 32, "float16", False)
-    )
+    kernel = machine.build(linear_quantized(machine.isa, "kernel", CodedMatrix(20, 32, element), False))
     codes = np.full((20, 32), element.codes.smallest, np.int8)
     codes[::2] = element.codes.largest
     weight = QuantizedArray(element, codes, np.ones((20, 1), np.float16))
@@ -132,7 +131,9 @@ def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign:
 
 
 def test_a_row_that_is_no_number_harms_no_other(machine: Machine) -> None:
-    kernel = machine.build(linear_float(machine.isa, "kernel", 18, Rows.dense(8), "float32", False))
+    kernel = machine.build(
+        linear_float(machine.isa, "kernel", FloatMatrix(18, 8, "float32"), Rows.dense(8), False)
+    )
     random = np.random.default_rng(2)
     (weight,) = pack(random.standard_normal((18, 8), np.float32), Layout.BLOCKED)
     x = random.standard_normal((11, 8), np.float32)

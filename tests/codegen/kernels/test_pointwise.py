@@ -8,9 +8,15 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.elementwise import Argument, elementwise, gate
 from ingot.codegen.kernels.layout import Layout, pack
+<<<<<<< HEAD
 from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, mean, rms_norm, rope
+=======
+from ingot.codegen.kernels.linear import FloatMatrix
+from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, rms_norm, rope
+>>>>>>> 7dd4f11 (Matrix products and tables in every format: codes, scales and offsets are read as the declaration says)
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import Array, Attribute, find_format, find_operator, quantize
 
@@ -200,15 +206,15 @@ def test_gather_rows(machine: Machine, view: Rows, fixed: int | None) -> None:
 @pytest.mark.parametrize("vocabulary", [32, 45])
 def test_embedding(machine: Machine, kind: str, vocabulary: int) -> None:
     table: Array = np.random.default_rng(0).standard_normal((vocabulary, 64), np.float32)
-    quantized = None
+    matrix: FloatMatrix | CodedMatrix
     if kind.endswith("g32"):
-        element = find_format(kind)
-        table, quantized = quantize(table, element), (element.bits, 32, element.scale.type)
+        matrix = CodedMatrix(vocabulary, 64, find_format(kind))
+        table = quantize(table, matrix.format)
     else:
         table = table.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
+        matrix = FloatMatrix(vocabulary, 64, "uint16" if kind == "bfloat16" else kind)
     arrays = pack(table, Layout.BLOCKED)
-    dtype = arrays[0].dtype.name
-    kernel = machine.build(embedding(machine.isa, "kernel", vocabulary, 64, dtype, quantized))
+    kernel = machine.build(embedding(machine.isa, "kernel", matrix))
     token_ids = np.array([vocabulary - 1, 0, 16, 15, 31, 7], np.int32)
     out = filled((len(token_ids), 64), "float32")
     kernel(*arrays, token_ids, out)

@@ -1,0 +1,130 @@
+"""How fast a matrix in each format is multiplied: ``python tests/perf/format_speed.py [FORMAT...]``.
+
+For each format a kernel for this host goes over more weights than any cache holds, with 1 row and with 8.
+Printed are bits a weight, the best time of a product, how many gigabytes of weights a second that is, and its
+share of what plain reading of memory reaches, measured in between, so that what else the machine does weighs
+on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tvm
+from ingot.codegen.kernels.coded import ROW_GROUP, CodedMatrix
+from ingot.codegen.kernels.isa import ISAS
+from ingot.codegen.kernels.layout import num_blocks
+from ingot.codegen.kernels.linear import linear_float, linear_quantized
+from ingot.codegen.kernels.probe import probe_kernels
+from ingot.codegen.kernels.rows import Rows
+from ingot.codegen.library import llvm_target
+from ingot.ir import TensorType, find_format
+from ingot.passes.quantize_weights import activations_for
+from ingot.targets import parse_target
+from ingot.targets.threads import use_all_cores
+
+FORMATS = (
+    *("int4_g32", "int8_g32", "q4_0", "q4_1", "q5_0", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+    *("iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "int2_g32", "int3_g32", "int4_g128", "int4_g128_z", "int8_row"),
+    *("fp8_e4m3_row", "fp8_e4m3_g128", "nf4_g64"),
+)
+_OUTPUTS, _INPUTS = 8192, 2048
+_TOTAL_BYTES = 400 << 20
+_ROUNDS = 5
+
+Array = tvm.runtime.Tensor
+
+
+class _Machine:
+    def __init__(self, threads: int) -> None:
+        target = parse_target("cpu")
+        self.isa, self._llvm = ISAS[target.isa], llvm_target(target)
+        self._read = self.build("probe_read", probe_kernels(self.isa)["probe_read"])
+        words = _TOTAL_BYTES // threads // 4 // 128 * 128
+        self._memory = tvm.runtime.tensor(np.ones((threads, words), np.int32))
+        self._sums = tvm.runtime.tensor(np.zeros((threads, 16), np.int32))
+
+    def build(self, name: str, function: tvm.tirx.PrimFunc) -> Callable[..., None]:
+        """The compiled kernel."""
+        found: Callable[..., None] = tvm.compile(tvm.IRModule({name: function}), target=self._llvm)[name]
+        return found
+
+    def read(self) -> float:
+        """Seconds a byte that reading takes."""
+        started = time.perf_counter()
+        self._read(self._memory, self._sums)
+        return (time.perf_counter() - started) / self._memory.numpy().nbytes
+
+
+def _random_weights(matrix: CodedMatrix, random: np.random.Generator) -> list[Array]:
+    """Any codes, and scales that are numbers."""
+    arrays = []
+    for name, shape, dtype in matrix.arguments(num_blocks(matrix.outputs)):
+        sizes = tuple(map(int, shape))
+        if dtype.startswith("float"):
+            array = np.full(sizes, 0.01, dtype)
+        elif name == "codes":
+            array = random.integers(0, 120, sizes, dtype)
+        else:
+            array = np.full(sizes, 56, dtype)
+        arrays.append(tvm.runtime.tensor(array))
+    return arrays
+
+
+def _arguments(matrix: CodedMatrix, rows: int, random: np.random.Generator) -> list[Array]:
+    """Activations, rounded where the format takes them so."""
+    if activations_for(TensorType((matrix.outputs, matrix.inputs), matrix.format)) is None:
+        return [tvm.runtime.tensor(random.standard_normal((rows, matrix.inputs), np.float32))]
+    codes = random.integers(-127, 128, (rows, matrix.inputs), np.int8)
+    scales = np.full((rows, matrix.inputs // ROW_GROUP), 0.01, np.float32)
+    sums = codes.reshape(rows, -1, matrix.sum_size).sum(axis=-1, dtype=np.int32)
+    return [tvm.runtime.tensor(array) for array in (codes, scales, sums)]
+
+
+def _measure(machine: _Machine, name: str, row_counts: tuple[int, ...]) -> str:
+    matrix = CodedMatrix(_OUTPUTS, _INPUTS, find_format(name))
+    random = np.random.default_rng(0)
+    weights = [_random_weights(matrix, random)]
+    num_bytes = sum(array.numpy().nbytes for array in weights[0])
+    weights += [_random_weights(matrix, random) for _ in range(_TOTAL_BYTES // num_bytes)]
+    if len(_arguments(matrix, 1, random)) == 1:
+        view = Rows.dense(_INPUTS)
+        kernel = machine.build("kernel", linear_float(machine.isa, "kernel", matrix, view, False))
+    else:
+        kernel = machine.build("kernel", linear_quantized(machine.isa, "kernel", matrix, False))
+    text = f"{name:16}{8 * num_bytes / (_OUTPUTS * _INPUTS):7.3f}"
+    for rows in row_counts:
+        x = _arguments(matrix, rows, random)
+        out = tvm.runtime.tensor(np.zeros((rows, _OUTPUTS), np.float32))
+        products, reads = [], []
+        for _ in range(_ROUNDS):
+            reads.append(machine.read())
+            for own in weights:
+                started = time.perf_counter()
+                kernel(*x, *own, out)
+                products.append(time.perf_counter() - started)
+        best = sorted(products)[len(products) // 10]
+        share = min(reads) * num_bytes / best
+        text += f"{best * 1e6:10.0f}{num_bytes / best / 1e9:7.1f}{share:7.0%}"
+    return text
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("formats", nargs="*", default=FORMATS)
+    parser.add_argument("--rows", default="1,8", help="rows of activations, by comma")
+    options = parser.parse_args()
+    row_counts = tuple(map(int, options.rows.split(",")))
+    machine = _Machine(use_all_cores())
+    columns = "".join(f"{f'us ({rows})':>10}{'GB/s':>7}{'read':>7}" for rows in row_counts)
+    print(f"{'format':16}{'bits':>7}{columns}")
+    for name in options.formats:
+        print(_measure(machine, name, row_counts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
