@@ -181,8 +181,13 @@ class Factor:
         return FACTOR_TYPES[self.type]
 
     @property
+    def largest_size(self) -> int | None:
+        """The size of the largest group there is, None for the whole row."""
+        return self.size if self.of is None else self.of.size
+
+    @property
     def block_size(self) -> int:
-        """What rows must be a multiple of: the largest group there is."""
+        """What rows must be a multiple of: the largest group that is not the whole row."""
         return (self.of.size if self.of is not None else None) or self.size or 1
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
 from ingot.codegen.kernels.append import append_to_pages
 from ingot.codegen.kernels.cache import CachedHeads, FloatElement
-from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
-=======
 from ingot.codegen.kernels.coded import CodedMatrix
-from ingot.codegen.kernels.latent import append_latents, head_linear_float, head_linear_quantized
->>>>>>> 7dd4f11 (Matrix products and tables in every format: codes, scales and offsets are read as the declaration says)
+from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
 from ingot.codegen.kernels.layout import Layout, pack
 from ingot.codegen.kernels.linear import FloatMatrix
 from ingot.codegen.kernels.quantize import quantize_rows

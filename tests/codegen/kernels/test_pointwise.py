@@ -11,12 +11,8 @@ import pytest
 from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.elementwise import Argument, elementwise, gate
 from ingot.codegen.kernels.layout import Layout, pack
-<<<<<<< HEAD
-from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, mean, rms_norm, rope
-=======
 from ingot.codegen.kernels.linear import FloatMatrix
-from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, rms_norm, rope
->>>>>>> 7dd4f11 (Matrix products and tables in every format: codes, scales and offsets are read as the declaration says)
+from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, mean, rms_norm, rope
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import Array, Attribute, find_format, find_operator, quantize
 
