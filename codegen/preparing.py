@@ -6,6 +6,7 @@ minutes for, searching the scales of quantized weights, a kernel compiled for th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,13 +26,13 @@ from ..ir import (
     QuantizedArray,
     TensorType,
     Value,
-    evaluate,
     find_format,
     find_operator,
+    quantize,
 )
 from ..targets import CPUS, Target, parse_target
-from .kernels.layout import BLOCK, Component, Layout, components, pack
-from .kernels.quantize_weights import quantize_weight
+from .kernels.layout import Layout, components, pack
+from .kernels.quantize_weights import can_quantize, quantize_weight
 from .library import llvm_target
 from .lowering import parameter_layouts
 
@@ -63,50 +64,22 @@ class PackedParameter:
 def pack_parameters(module: Module, weights: Tensors) -> Iterator[PackedParameter]:
     """Each parameter of ``module``'s step, computed when it is asked for, in order of use."""
     definitions = dict(zip((p.name for p in module.forward.parameters), module.prepare.outputs, strict=True))
-    quantizer = _Quantizer()
-    tensors = _Tensors(weights)
+    computing = _Computing(module.prepare, _Tensors(weights))
     for parameter, layout in parameter_layouts(module.forward).items():
         value = definitions[parameter.name]
-        producer = module.prepare.producers.get(value)
-        quant_format = None
-        if producer is not None and producer.operator == "quantize" and layout is Layout.BLOCKED:
-            quant_format, value = find_format(str(producer.attributes["format"])), producer.operands[0]
         if layout is Layout.BLOCKED and value.type.rank == 3:
-            parts = _Experts(module.prepare, tensors).each(value)
-            arrays = _pack_experts(parts, parameter.type, quant_format, quantizer)
+            arrays = _pack_experts(computing.each(value), parameter.type)
         else:
-            source = _compute(module.prepare, value, tensors)
-            arrays = _pack(source, parameter.type, layout, quant_format, quantizer)
+            arrays = pack(computing.compute(value), layout)
         yield PackedParameter(parameter, layout, arrays)
 
 
-def _pack(
-    source: Array,
-    type_: TensorType,
-    layout: Layout,
-    quant_format: QuantFormat | None,
-    quantizer: _Quantizer,
-) -> tuple[npt.NDArray[np.generic], ...]:
-    """The arrays that store a parameter of ``type_``, quantized on the way where there is a format."""
-    if quant_format is None:
-        return pack(source, layout)
-    assert not isinstance(source, QuantizedArray)
-    return quantizer.pack(source, quant_format, components(type_, layout))
-
-
-def _pack_experts(
-    sources: Iterator[Array],
-    type_: TensorType,
-    quant_format: QuantFormat | None,
-    quantizer: _Quantizer,
-) -> tuple[npt.NDArray[np.generic], ...]:
-    """The same for weights ``[experts, outputs, inputs]``, expert after expert."""
-    count, *matrix = (int(dim) for dim in type_.shape)
-    of_one = type_.with_shape(*matrix)
+def _pack_experts(sources: Iterator[Array], type_: TensorType) -> tuple[npt.NDArray[np.generic], ...]:
+    """The arrays that store weights ``[experts, outputs, inputs]``, from each expert's."""
+    count = int(type_.shape[0])
     arrays = tuple(np.empty(part.shape, part.dtype) for part in components(type_, Layout.BLOCKED))
     for expert, source in enumerate(sources):
-        packed = _pack(source, of_one, Layout.BLOCKED, quant_format, quantizer)
-        for array, part in zip(arrays, packed, strict=True):
+        for array, part in zip(arrays, pack(source, Layout.BLOCKED), strict=True):
             array.reshape(count, *part.shape)[expert] = part
     return arrays
 
@@ -127,19 +100,40 @@ class _Tensors(Mapping[str, Array]):
         return len(self._weights.names)
 
 
-def _compute(graph: Graph, value: Value, tensors: Mapping[str, Array]) -> Array:
-    """One value of a prepare graph: only what it needs is computed."""
-    (result,) = evaluate(_slice(graph, value), tensors)
-    return result
+class _Computing:
+    """Values of a prepare graph, of each of which only what it needs is computed.
 
-
-class _Experts:
-    """Values ``[experts, ...]`` of a prepare graph, taken apart: one expert's part is held at a time."""
+    Those of experts, ``[experts, ...]``, can be taken apart: then one expert's part is held at a time.
+    """
 
     def __init__(self, graph: Graph, tensors: Mapping[str, Array]) -> None:
         self._graph = graph
         self._tensors = tensors
+        self._quantizer = _Quantizer()
         self._whole: dict[Value, Array] = {}
+
+    def compute(self, value: Value) -> Array:
+        """One value."""
+        needed = _slice(self._graph, value)
+        known = {argument: self._tensors[argument.name] for argument in needed.inputs}
+        uses = Counter(operand for operation in needed.operations for operand in operation.operands)
+        for operation in needed.operations:
+            operands = [known[operand] for operand in operation.operands]
+            results = self._apply(operation, operands, operation.attributes)
+            known.update(zip(operation.results, results, strict=True))
+            for operand in operation.operands:
+                uses[operand] -= 1
+                if not uses[operand] and operand is not value:
+                    known.pop(operand, None)
+        return known[value]
+
+    def _apply(
+        self, operation: Operation, operands: list[Array], attributes: Mapping[str, Attribute]
+    ) -> tuple[Array, ...]:
+        if operation.operator == "quantize" and not isinstance(operands[0], QuantizedArray):
+            quant_format = find_format(str(attributes["format"]))
+            return (self._quantizer.quantize(operands[0], quant_format),)
+        return find_operator(operation.operator).evaluate(operands, attributes, {})
 
     def each(self, value: Value) -> Iterator[Array]:
         """What each expert has of ``value``, computed when it is asked for."""
@@ -151,14 +145,14 @@ class _Experts:
         if operation is None:
             return self._tensors[value.name][expert : expert + 1]
         if operation.operator == "stack":
-            return _compute(self._graph, operation.operands[expert], self._tensors)[np.newaxis]
+            return self.compute(operation.operands[expert])[np.newaxis]
         attributes = _attributes_for_one(operation)
         if attributes is None:  # its parts cannot be told apart
             if value not in self._whole:
-                self._whole[value] = _compute(self._graph, value, self._tensors)
+                self._whole[value] = self.compute(value)
             return self._whole[value][expert : expert + 1]
         parts = [self._part(operand, expert) for operand in operation.operands]
-        (array,) = find_operator(operation.operator).evaluate(parts, attributes, {})
+        (array,) = self._apply(operation, parts, attributes)
         return array
 
 
@@ -167,7 +161,7 @@ def _attributes_for_one(operation: Operation) -> Mapping[str, Attribute] | None:
     attributes = operation.attributes
     shape = operation.result.type.shape
     match operation.operator:
-        case "cast":
+        case "cast" | "quantize":
             return attributes
         case "concat" | "slice" if attributes["axis"] != 0:
             return attributes
@@ -191,15 +185,15 @@ def _slice(graph: Graph, value: Value) -> Graph:
 
 
 class _Quantizer:
-    """Kernels that quantize weights, compiled for this host as they are needed."""
+    """Quantizes weights: by kernels, compiled for this host as they are needed, where there are any."""
 
     def __init__(self) -> None:
         self._kernels: dict[tuple[str, QuantFormat], tvm.runtime.Executable] = {}
 
-    def pack(
-        self, source: npt.NDArray[np.generic], quant_format: QuantFormat, parts: tuple[Component, ...]
-    ) -> tuple[npt.NDArray[np.generic], ...]:
-        """Codes and scales of ``source`` ``[n, k]`` in the blocked layout."""
+    def quantize(self, source: npt.NDArray[np.generic], quant_format: QuantFormat) -> QuantizedArray:
+        """``source`` ``[..., n, k]`` in ``quant_format``."""
+        if not can_quantize(quant_format) or source.ndim < 2:
+            return quantize(source.astype(np.float32, copy=False), quant_format)
         if source.dtype == ml_dtypes.bfloat16:
             source = source.view(np.uint16)
         key = source.dtype.name, quant_format
@@ -207,12 +201,15 @@ class _Quantizer:
             function = quantize_weight("quantize", source.dtype.name, quant_format)
             module = tvm.IRModule({"quantize": function})
             self._kernels[key] = tvm.compile(module, target=llvm_target(_baseline()))
-        arrays = tuple(np.zeros(part.shape, part.dtype) for part in parts)
-        results = [tvm.runtime.tensor(array) for array in arrays]
-        self._kernels[key]["quantize"](tvm.runtime.tensor(np.ascontiguousarray(source)), *results)
-        codes, scales = (result.numpy() for result in results)
-        _fill_missing_rows(codes, source.shape[0], quant_format)
-        return codes, scales
+        rows = np.ascontiguousarray(source).reshape(-1, source.shape[-1])
+        groups = rows.shape[1] // quant_format.block_size
+        codes = tvm.runtime.empty(rows.shape, "int8")
+        scales = tvm.runtime.empty((len(rows), groups), quant_format.scale.type)
+        self._kernels[key]["quantize"](tvm.runtime.tensor(rows), codes, scales)
+        lead = source.shape[:-1]
+        return QuantizedArray(
+            quant_format, codes.numpy().reshape(source.shape), scales.numpy().reshape(*lead, groups)
+        )
 
 
 def _baseline() -> Target:
@@ -220,12 +217,3 @@ def _baseline() -> Target:
     host = parse_target("cpu")
     fitting = [t for t in CPUS.values() if (t.system, t.machine) == (host.system, host.machine)]
     return min(fitting, key=lambda target: target.rank)
-
-
-def _fill_missing_rows(codes: npt.NDArray[np.generic], rows: int, quant_format: QuantFormat) -> None:
-    """Give the rows that fill the last block the code of zero."""
-    missing = -rows % BLOCK
-    if missing:
-        zero = 1 << (quant_format.bits - 1)
-        byte = zero | zero << 4 if quant_format.bits == 4 else zero
-        codes[-1].reshape(-1, BLOCK, 4)[:, BLOCK - missing :] = byte

@@ -94,12 +94,15 @@ class QuantScheme:
         """A scheme fits every model."""
 
 
+_LEAST_BITS = 6
+"""Bits of an element of tables and heads, where nobody says otherwise."""
+
 SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
     {
         scheme.name: scheme
         for scheme in (
             QuantScheme("int8", "int8_g32", "int8_g32", "int8_g32"),
-            QuantScheme("int4", "int4_g32", "int8_g32", "int8_g32"),
+            *(QuantScheme(f"int{bits}", f"int{bits}_g32", "int8_g32", "int8_g32") for bits in range(2, 8)),
         )
     }
 )
@@ -107,7 +110,10 @@ SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
 
 
 def find_assignment(name: str) -> QuantScheme | None:
-    """What a scheme's or a format's name says; None for ``none``. A format is for weights of all kinds.
+    """What a scheme's or a format's name says; None for ``none``.
+
+    A format is for weights of all kinds; but tables and the head, on which more depends, have at least six
+    bits.
 
     Raises :class:`CompileError` for any other name.
     """
@@ -126,7 +132,10 @@ def find_assignment(name: str) -> QuantScheme | None:
         raise CompileError(
             f"no quantization scheme or format '{name}'; there are {known}, and those like {families}"
         )
-    return QuantScheme(name, name, name, name)
+    careful = name
+    if find_format(name).bits_per_element < _LEAST_BITS:
+        careful = "q6_k" if find_format(name).scale.of is not None else "int8_g32"
+    return QuantScheme(name, name, careful, careful)
 
 
 def find_weights(module: Module) -> dict[Operation, WeightUse]:

@@ -1,4 +1,4 @@
-"""Quantizing a weight at compile time, straight into its blocked layout.
+"""Quantizing a weight at compile time.
 
 The same search as :func:`ingot.ir.quantization.quantize`, which gives it its meaning, a hundred times as
 fast. Vectors are of eight lanes whatever the host and sums have one order, so that every host writes the
@@ -11,15 +11,17 @@ from __future__ import annotations
 from tvm import tirx
 
 from ...ir import QuantFormat
-from ...ir.quantization import SEARCH_STEPS, Integers
+from ...ir.quantization import SEARCH_STEPS, Integers, Rounding
 from .isa import fma, intrinsic
-from .layout import BLOCK
 from .rows import load_float
-from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
+from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, store, symbol
 
-__all__ = ["quantize_weight"]
+__all__ = ["can_quantize", "quantize_weight"]
 
 _LANES = 8
+
+_LARGEST_GROUP = 128
+"""Elements that a kernel holds in variables."""
 
 
 def _sum(value: Vector) -> tirx.Expr:
@@ -30,22 +32,35 @@ def _sum(value: Vector) -> tirx.Expr:
     return terms[0]
 
 
+def can_quantize(quant_format: QuantFormat) -> bool:
+    """Whether there is a kernel for a format: signed whole numbers in groups, their scales searched."""
+    size, codes = quant_format.group_size, quant_format.codes
+    return (
+        isinstance(codes, Integers)
+        and codes.signed
+        and quant_format.rounding is Rounding.SEARCHED
+        and quant_format.scale.type in ("float16", "float32")
+        and quant_format.scale.of is None
+        and size is not None
+        and size % _LANES == 0
+        and size <= _LARGEST_GROUP
+    )
+
+
 def quantize_weight(name: str, dtype: str, quant_format: QuantFormat) -> tirx.PrimFunc:
-    """Arguments: the weight ``dtype`` ``[n, k]`` (uint16 holds bfloat16), which is read; codes uint8
-    ``[blocks, k * 16 * bits / 8]`` and scales ``[blocks, k / group, 16]``, of which rows below n are
-    written. Codes must come filled with zero bytes.
+    """Arguments: the weight ``dtype`` ``[n, k]`` (uint16 holds bfloat16); results: codes int8 ``[n, k]`` and
+    scales ``[n, k / group]``.
     """
     integers = quant_format.codes
     assert isinstance(integers, Integers)
-    size, bits, scale_type = quant_format.block_size, integers.bits, quant_format.scale.type
+    size, scale_type = quant_format.block_size, quant_format.scale.type
     smallest, largest = integers.smallest, integers.largest
     count, middle = size // _LANES, SEARCH_STEPS // 2
 
     def body(weight: Buffer, codes: Buffer, scales: Buffer) -> None:
         outputs, inputs = weight.shape
 
-        def group_of_row(block: Expr, lane: Expr, group: Expr) -> None:
-            row = block * BLOCK + lane
+        def group_of_row(row: Expr, group: Expr) -> None:
             values = [Vector("float32", _LANES) for _ in range(count)]
             rounded = [Vector("float32", _LANES) for _ in range(count)]
             for index, value in enumerate(values):
@@ -105,29 +120,18 @@ def quantize_weight(name: str, dtype: str, quant_format: QuantFormat) -> tirx.Pr
                 fit_and_judge()
             scale.set(best_scale.value)
             round_values()
-            store(scales, (block, group, lane), cast(scale_type, 1, best_scale.value))
+            store(scales, (row, group), cast(scale_type, 1, best_scale.value))
             for index, code in enumerate(rounded):
-                for within in range(_LANES):
-                    element = index * _LANES + within
-                    unsigned = cast("uint8", 1, cast("int32", 1, code.lane(within)) - T.int32(smallest))
-                    four, byte = element // 4, element % 4
-                    if bits == 8:
-                        place = (group * (size // 4) + four) * (4 * BLOCK) + lane * 4 + byte
-                        store(codes, (block, place), unsigned)
-                    else:
-                        place = (group * (size // 8) + four // 2) * (4 * BLOCK) + lane * 4 + byte
-                        shifted = T.shift_left(unsigned, T.uint8(4 * (four % 2)))
-                        store(codes, (block, place), T.bitwise_or(load(codes, (block, place)), shifted))
+                whole_codes = cast("int8", _LANES, cast("int32", _LANES, code.value))
+                store(codes, (row, group * size + index * _LANES), whole_codes, _LANES)
 
-        with T.parallel(codes.shape[0]) as block:
-            rows = tirx.min(outputs - block * BLOCK, BLOCK)
-            with T.serial(rows) as lane, T.serial(inputs // size) as group:
-                group_of_row(block, lane, group)
+        with T.parallel(outputs) as row, T.serial(inputs // size) as group:
+            group_of_row(row, group)
 
-    n, k, blocks, width, groups = (symbol(s) for s in ("n", "k", "blocks", "width", "groups"))
+    n, k, groups = (symbol(s) for s in ("n", "k", "groups"))
     arguments = [
         ("weight", (n, k), dtype),
-        ("codes", (blocks, width), "uint8"),
-        ("scales", (blocks, groups, BLOCK), scale_type),
+        ("codes", (n, k), "int8"),
+        ("scales", (n, groups), scale_type),
     ]
     return kernel(name, arguments, body)

@@ -170,7 +170,7 @@ def test_force_replaces_nothing_else(checkpoint: Path, tmp_path: Path, is_folder
     [
         ({"targets": []}, "no target to build for"),
         ({"targets": ["cpu", "cpu:z80"]}, "no target 'cpu:z80'; CPUs are x86-64-v3, "),
-        ({"quant": "int3"}, "no quantization scheme or format 'int3'; there are none, int8, int4"),
+        ({"quant": "int9"}, "no quantization scheme or format 'int9'; there are none, int8, int2"),
         ({"dtype": "float64"}, "no dtype 'float64'; dtypes: auto, float32, float16, bfloat16"),
         ({"dtype": "int8"}, "no dtype 'int8'"),
         ({"backend": "onnx"}, "no backend 'onnx'; backends: tvm"),

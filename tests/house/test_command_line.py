@@ -59,8 +59,8 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
         (["melt"], "No such command 'melt'"),
         (["compile"], "Missing argument 'MODEL'"),
         (
-            ["compile", "somewhere", "--quant", "int3"],
-            "no quantization scheme or format 'int3'; there are none, ",
+            ["compile", "somewhere", "--quant", "int9"],
+            "no quantization scheme or format 'int9'; there are none, ",
         ),
         (["compile", "somewhere", "--target", "toaster"], "no target 'toaster'"),
         (["compile", "somewhere", "--page-size", "17"], "'17' is not one of"),

@@ -283,10 +283,13 @@ def test_a_check_needs_a_few_tokens() -> None:
 def test_schemes_are_found_by_name() -> None:
     assert find_assignment("none") is None
     assert find_assignment("int8_g32").head == "int8_g32"
+    assert find_assignment("q4_k").linear == "q4_k"
+    assert find_assignment("q4_k").head == "q6_k"
+    assert find_assignment("int3").head == find_assignment("mxfp4").embedding == "int8_g32"
     with pytest.raises(
-        CompileError, match="no quantization scheme or format 'int3'; there are none, int8, int4"
+        CompileError, match="no quantization scheme or format 'int9'; there are none, int8, int2, int3"
     ):
-        find_assignment("int3")
+        find_assignment("int9")
 
 
 def test_dead_code_keeps_inputs_of_forward() -> None:

@@ -67,7 +67,7 @@ def test_a_topology_that_is_printed_reads_back() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("default: int3", "t.yaml, line 1: no quantization scheme or format 'int3'"),
+        ("default: int9", "t.yaml, line 1: no quantization scheme or format 'int9'"),
         ("weights:\n  - match: a\n    format: nf9", "line 3: no quantization scheme or format 'nf9'"),
         ("weights:\n- {layers: 3-1, format: int8}", "line 2: '3-1' is no range of layers"),
         ("weights:\n- {layers: x, format: int8}", "line 2: 'x' is no range"),

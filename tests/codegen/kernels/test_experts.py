@@ -161,7 +161,9 @@ def test_floats(
             has_bias,
         )
     )
-    alone = machine.build(linear_float(machine.isa, "kernel", outputs, view, dtype, has_bias))
+    alone = machine.build(
+        linear_float(machine.isa, "kernel", FloatMatrix(outputs, inputs, dtype), view, has_bias)
+    )
     arrays = [*pack(weight, Layout.BLOCKED), *(pack(bias, Layout.PADDED) if has_bias else ())]
     for num_tokens in COUNTS:
         chosen = some_experts(num_tokens)
