@@ -112,8 +112,8 @@ SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
 def find_assignment(name: str) -> QuantScheme | None:
     """What a scheme's or a format's name says; None for ``none``.
 
-    A format is for weights of all kinds; but tables and the head, on which more depends, have at least six
-    bits.
+    A format whose name says its numbers (``int4_g64``) is for weights of all kinds. Where it has a name of its
+    own (``q4_k``), tables and the head, on which more depends, have at least six bits, as schemes have it.
 
     Raises :class:`CompileError` for any other name.
     """
@@ -133,8 +133,8 @@ def find_assignment(name: str) -> QuantScheme | None:
             f"no quantization scheme or format '{name}'; there are {known}, and those like {families}"
         )
     careful = name
-    if find_format(name).bits_per_element < _LEAST_BITS:
-        careful = "q6_k" if find_format(name).scale.of is not None else "int8_g32"
+    if name in FORMATS and FORMATS[name].bits_per_element < _LEAST_BITS:
+        careful = "q6_k" if FORMATS[name].block_size == 256 else "int8_g32"
     return QuantScheme(name, name, careful, careful)
 
 
