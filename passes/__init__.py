@@ -12,11 +12,13 @@ from .eliminate_common_subexpressions import EliminateCommonSubexpressions
 from .eliminate_dead_code import EliminateDeadCode
 from .fix_length import FixLength
 from .fold_constants import FoldConstants
+from .fuse_activations import FuseActivations
 from .fuse_attention import FuseAttention
 from .fuse_gate_up import FuseGateUp
 from .fuse_norms import FuseNorms
 from .fuse_qkv import FuseQKV
 from .fuse_rope import FuseRope
+from .merge_routes import MergeRoutes
 from .page_kv_cache import PageKVCache
 from .pipeline import (
     Checker,
@@ -47,12 +49,14 @@ __all__ = [
     "EliminateDeadCode",
     "FixLength",
     "FoldConstants",
+    "FuseActivations",
     "FuseAttention",
     "FuseGateUp",
     "FuseNorms",
     "FuseQKV",
     "FuseRope",
     "InterpreterChecker",
+    "MergeRoutes",
     "PageKVCache",
     "Pass",
     "PassRecord",

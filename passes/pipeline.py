@@ -20,11 +20,13 @@ from .eliminate_common_subexpressions import EliminateCommonSubexpressions
 from .eliminate_dead_code import EliminateDeadCode
 from .fix_length import FixLength
 from .fold_constants import FoldConstants
+from .fuse_activations import FuseActivations
 from .fuse_attention import FuseAttention
 from .fuse_gate_up import FuseGateUp
 from .fuse_norms import FuseNorms
 from .fuse_qkv import FuseQKV
 from .fuse_rope import FuseRope
+from .merge_routes import MergeRoutes
 from .page_kv_cache import PageKVCache
 from .quantize_weights import QuantizeWeights
 from .round_rows import RoundRows
@@ -100,6 +102,8 @@ def fusing_passes(options: PipelineOptions) -> tuple[Pass, ...]:
         FuseRope(),
         TabulateRope(options.max_seq_len),
         FuseNorms(),
+        FuseActivations(),
+        MergeRoutes(),
         FuseAttention(),
         *((AbsorbLatents(),) if options.generates else ()),
     )

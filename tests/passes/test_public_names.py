@@ -4,10 +4,11 @@ import ingot.passes
 
 NAMES = """
 SCHEMES Assignment AbsorbLatents BatchSequences CacheType CastWeights Checker DropNeutralTerms
-EliminateCommonSubexpressions EliminateDeadCode FixLength FoldConstants FuseAttention FuseGateUp FuseNorms
-FuseQKV FuseRope InterpreterChecker PageKVCache Pass PassRecord PassResult PipelineOptions PipelineResult
-QuantScheme QuantizeWeights RoundRows StoreConstants TabulateRope Topology build_pipeline find_assignment
-parse_topology print_topology read_topology run_passes TakeCalibrated calibrated_name fusing_passes
+EliminateCommonSubexpressions EliminateDeadCode FixLength FoldConstants FuseActivations FuseAttention
+FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker MergeRoutes PageKVCache Pass PassRecord PassResult
+PipelineOptions PipelineResult QuantScheme QuantizeWeights RoundRows StoreConstants TabulateRope Topology
+build_pipeline find_assignment parse_topology print_topology read_topology run_passes TakeCalibrated
+calibrated_name fusing_passes
 """
 
 
