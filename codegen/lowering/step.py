@@ -232,7 +232,8 @@ class Step:
         if operation.operator == "expert_linear":
             return shape[:2]
         for region in map(self.regions.get, self.sources(operation)):
-            if region is not None and len(region.rows) > 1 and shape[:-1] == region.rows:
+            count = 0 if region is None else len(region.rows)
+            if region is not None and 1 < count < len(shape) and shape[:count] == region.rows:
                 return region.rows
         return shape[:1]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["causal_models", "tiny_config"]
 
-_HIDDEN, _HEADS, _KV_HEADS, _HEAD_DIM, _WIDE = 96, 6, 2, 16, 80
+_HIDDEN, _HEADS, _KV_HEADS, _HEAD_DIM, _WIDE = 96, 6, 2, 16, 160
 _NOTHING_SHARED = {"num_kv_shared_layers": 0}
 _MLA = {"head_dim": 8, "num_key_value_heads": 6}
 
@@ -27,8 +27,8 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 128),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), 2),
-    **dict.fromkeys(("moe_intermediate_size", "expert_ffn_hidden_size"), 56),
-    "shared_expert_intermediate_size": 72,
+    **dict.fromkeys(("moe_intermediate_size", "expert_ffn_hidden_size"), 64),
+    "shared_expert_intermediate_size": 192,
     "n_shared_experts": 1,
     "first_k_dense_replace": 1,
     "n_group": 2,

@@ -14,7 +14,7 @@ from ingot.frontend.catalog.checked import TOLERANCE
 from ..tiny_models import write_tokenizer
 from .tiny_configs import tiny_config
 
-__all__ = ["TOLERANCE", "Outcome", "try_one"]
+__all__ = ["TOLERANCE", "Outcome", "make_checkpoint", "try_one"]
 
 NUM_TOKENS = 37
 RECURRENT = (
@@ -63,21 +63,32 @@ def _ours(error: Exception) -> bool:
     return isinstance(error, IngotError)
 
 
-def _go(outcome: Outcome, class_name: str, folder: Path, to_compile: bool) -> None:
+def make_checkpoint(model_type: str, folder: Path) -> Any:
+    """Save a tiny random model of any architecture to ``folder``, and return it.
+
+    Its matrices divide into whole groups of 32, so that they can be quantized.
+    """
     import torch
     import transformers
 
-    config = tiny_config(outcome.model_type)
-    outcome.has_states = _is_recurrent(class_name)
     torch.manual_seed(0)
+    config = tiny_config(model_type)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
     _fill(model)
+    model.save_pretrained(folder)
+    write_tokenizer(folder)
+    return model
+
+
+def _go(outcome: Outcome, class_name: str, folder: Path, to_compile: bool) -> None:
+    import torch
+
+    outcome.has_states = _is_recurrent(class_name)
+    model = make_checkpoint(outcome.model_type, folder)
     token_ids = np.random.default_rng(5).integers(2, 300, NUM_TOKENS)
     with torch.no_grad():
         logits = model(torch.tensor(token_ids[None]), use_cache=False).logits[0].float()
         expected = torch.log_softmax(logits, dim=-1).numpy()
-    model.save_pretrained(folder)
-    write_tokenizer(folder)
     outcome.stage = "built"
 
     from ingot.frontend import load_model
