@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -53,9 +53,9 @@ class MergeRoutes(Pass):
                 for old, new in zip(route.results, results, strict=True):
                     rewriter.forward.replace(old, new)
 
-        rules = {}
-        for routes, weighing in merged:
-            rules.update(dict.fromkeys(routes, lambda: None))
-            rules[routes[0]] = partial(merge, routes, weighing)
+        rules: dict[Operation, Callable[[], None]] = {}
+        for same, weighing_one in merged:
+            rules.update(dict.fromkeys(same, lambda: None))
+            rules[same[0]] = partial(merge, same, weighing_one)
         rewriter.forward.apply(rules)
         return Rewritten(rewriter.finish())
