@@ -27,7 +27,7 @@ from ..ir.errors import HubError, IngotError
 from ._hub_bars import silent_bars
 from .gguf import gguf_parts
 from .progress import DownloadProgress
-from .weights.folder import INDEX_NAME, SINGLE_NAME, read_index
+from .weights.folder import INDEX_NAME, SINGLE_NAME, TORCH_INDEX_NAME, TORCH_NAME, read_index
 
 __all__ = ["fetch_gguf", "fetch_repository"]
 
@@ -50,6 +50,7 @@ _DESCRIPTION_FILES = (
     "[0-9]*_*/config.json",
     "[0-9]*_Dense/model.safetensors",
     INDEX_NAME,
+    TORCH_INDEX_NAME,
 )
 """All but the weights: which files hold those, the index says; others are copies in other formats."""
 
@@ -67,7 +68,7 @@ def fetch_repository(
     endpoint: str | None = None,
     cache_folder: Path | None = None,
 ) -> Path:
-    """Bring a repository's configuration, tokenizer and safetensors into the cache; return their folder.
+    """Bring a repository's configuration, tokenizer and weights into the cache; return their folder.
 
     Args:
         repository: ``org/name``.
@@ -86,15 +87,15 @@ def fetch_repository(
     fetch = _fetcher(repository, revision, token, progress, address, cache_folder)
     folder = fetch(revision, _DESCRIPTION_FILES)
     commit = folder.name  # so that both parts are of one commit, even if the branch moves in between
-    weights = _weight_files(folder)
     if not (folder / "config.json").is_file():
         raise HubError(_explain_absence(repository, commit, "config.json", token, address))
-    fetch(commit, [glob.escape(name) for name in weights])
-    if not any((folder / name).is_file() for name in weights):
-        raise HubError(
-            _explain_absence(repository, commit, f"{SINGLE_NAME} and no {INDEX_NAME}", token, address)
-        )
-    return folder
+    for index, single in ((INDEX_NAME, SINGLE_NAME), (TORCH_INDEX_NAME, TORCH_NAME)):
+        weights = _weight_files(folder / index, single)
+        fetch(commit, [glob.escape(name) for name in weights])
+        if any((folder / name).is_file() for name in weights):
+            return folder
+    wanted = f"{SINGLE_NAME}, no {INDEX_NAME} and no {TORCH_NAME}"
+    raise HubError(_explain_absence(repository, commit, wanted, token, address))
 
 
 def fetch_gguf(
@@ -157,9 +158,8 @@ def _fetcher(
     return fetch
 
 
-def _weight_files(folder: Path) -> list[str]:
-    index = folder / INDEX_NAME
-    return sorted(set(read_index(index).values())) if index.is_file() else [SINGLE_NAME]
+def _weight_files(index: Path, single: str) -> list[str]:
+    return sorted(set(read_index(index).values())) if index.is_file() else [single]
 
 
 def _list_files(repository: str, commit: str, token: str | None, endpoint: str) -> list[str]:

@@ -106,7 +106,9 @@ class Model:
 
 
 def _index(weights: WeightSource) -> tuple[str, ...]:
-    return ("model.safetensors.index.json",) if len(weights.files) > 1 else ()
+    indexes = {".safetensors": "model.safetensors.index.json", ".bin": "pytorch_model.bin.index.json"}
+    suffix = weights.files[0].suffix
+    return (indexes[suffix],) if len(weights.files) > 1 and suffix in indexes else ()
 
 
 def load_model(

@@ -107,7 +107,7 @@ def encode(array: Array, kind: str) -> Array:
 def round_checkpoint(folder: Path, rounded: Path, choose: Choice) -> Path:
     """A copy of the checkpoint in ``folder``, its matrices what files of these types hold.
 
-    It is by the ``gguf`` package. Rows are rounded apart from each other, so that their order does not matter.
+    It is by the ``gguf`` package. Rows are rounded apart from each other: their order does not matter.
     """
     import gguf
     from safetensors.numpy import save_file

@@ -86,7 +86,7 @@ class GgufFile:
     def _read_metadata(self, cursor: Cursor, count: int) -> dict[str, MetadataValue]:
         metadata: dict[str, MetadataValue] = {}
         for number in range(count):
-            key = cursor.string(f"key {number} of the metadata")
+            key = cursor.name(f"key {number} of the metadata")
             if key in metadata:
                 raise cursor.corrupt(f"metadata '{key}' is there twice")
             metadata[key] = cursor.value(f"metadata '{key}'")
@@ -95,7 +95,7 @@ class GgufFile:
     def _read_tensors(self, cursor: Cursor, count: int) -> dict[str, GgufTensor]:
         entries: dict[str, tuple[GgufTensorType, tuple[int, ...], int]] = {}
         for number in range(count):
-            name = cursor.string(f"the name of tensor {number}")
+            name = cursor.name(f"the name of tensor {number}")
             if name in entries:
                 raise cursor.corrupt(f"tensor '{name}' is there twice")
             entries[name] = self._read_entry(cursor, name)

@@ -34,6 +34,7 @@ _FORMATS: Mapping[int, str] = {
 
 _STRING, _ARRAY = 8, 9
 _LONGEST_STRING = 1 << 26
+_LONGEST_NAME = 1 << 10
 _MOST_STRINGS = 1 << 24
 """Vocabularies have some hundred thousand tokens, and as many merges."""
 
@@ -78,10 +79,14 @@ class Cursor:
         """A size or an offset."""
         return int(self._number("Q", what))
 
-    def string(self, what: str) -> str:
+    def name(self, what: str) -> str:
+        """The name of a value or a tensor: a text, but a short one."""
+        return self.string(what, most=_LONGEST_NAME)
+
+    def string(self, what: str, *, most: int = _LONGEST_STRING) -> str:
         """A text behind its length in bytes."""
         length = self.uint64(what)
-        if length > _LONGEST_STRING:
+        if length > most:
             raise self.corrupt(f"{what} is a string of {length} bytes")
         start = self._take(length, what)
         try:

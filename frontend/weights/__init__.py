@@ -6,13 +6,13 @@ from .provenance import SourceFile, hash_files
 from .quantized import QuantizedWeights, open_quantized
 from .safetensors_file import SafetensorsFile
 from .selected import SelectedWeights
-from .source import SafetensorsWeights, WeightSource
+from .source import FileWeights, WeightSource
 
 __all__ = [
+    "FileWeights",
     "Fitting",
     "QuantizedWeights",
     "SafetensorsFile",
-    "SafetensorsWeights",
     "SelectedWeights",
     "SourceFile",
     "WeightSource",

@@ -1,23 +1,36 @@
-"""The weights in a Hugging Face folder: ``model.safetensors``, or the shards that an index names."""
+"""The weights in a Hugging Face folder: safetensors or torch's, one file or the shards of an index."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from ...ir.errors import WeightError
 from .safetensors_file import SafetensorsFile
-from .source import SafetensorsWeights
+from .source import FileWeights, TensorFile
+from .torch_file import TorchFile
 
-__all__ = ["INDEX_NAME", "SINGLE_NAME", "open_weights", "read_index"]
+__all__ = ["INDEX_NAME", "SINGLE_NAME", "TORCH_INDEX_NAME", "TORCH_NAME", "open_weights", "read_index"]
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+TORCH_NAME = "pytorch_model.bin"
+TORCH_INDEX_NAME = "pytorch_model.bin.index.json"
+
+_FORMATS: tuple[tuple[str, str, Callable[[Path], TensorFile]], ...] = (
+    (SINGLE_NAME, INDEX_NAME, SafetensorsFile),
+    (TORCH_NAME, TORCH_INDEX_NAME, TorchFile),
+)
+"""A single file, an index of several, and what opens one."""
+
+_OTHER_NAMES = ("pytorch_model.pt", "pytorch_model.pth", "model.pt", "model.pth")
+"""What the only file of weights is called by those who saved it with torch themselves."""
 
 _OTHER_FORMATS = {
-    ".bin": "PyTorch pickles, which can run code when they are read",
-    ".pt": "PyTorch pickles, which can run code when they are read",
-    ".pth": "PyTorch pickles, which can run code when they are read",
+    ".bin": f"of other names than {TORCH_NAME}",
+    ".pt": f"of other names than {', '.join(_OTHER_NAMES)}",
+    ".pth": f"of other names than {', '.join(_OTHER_NAMES)}",
     ".gguf": "GGUF files, each a model of its own: give one of them",
     ".onnx": "ONNX models",
     ".h5": "TensorFlow weights",
@@ -25,18 +38,22 @@ _OTHER_FORMATS = {
 }
 
 
-def open_weights(folder: Path) -> SafetensorsWeights:
+def open_weights(folder: Path) -> FileWeights:
     """The weights in ``folder``. Headers are read and checked, values are mapped when read.
 
-    As in ``transformers``, a single file wins over an index.
+    As in ``transformers``, safetensors win over what torch saved, and a single file over an index.
 
     Raises:
         WeightError: there are none, a shard is missing, or a file is not what it should be.
     """
-    if (folder / SINGLE_NAME).is_file():
-        return SafetensorsWeights([SafetensorsFile(folder / SINGLE_NAME)])
-    if (folder / INDEX_NAME).is_file():
-        return _open_shards(folder)
+    for single, index, open_file in _FORMATS:
+        if (folder / single).is_file():
+            return FileWeights([open_file(folder / single)])
+        if (folder / index).is_file():
+            return _open_shards(folder, index, open_file)
+    for name in _OTHER_NAMES:
+        if (folder / name).is_file():
+            return FileWeights([TorchFile(folder / name)])
     raise WeightError(_explain_absence(folder))
 
 
@@ -46,7 +63,7 @@ def read_index(path: Path) -> dict[str, str]:
         index = json.loads(path.read_bytes())
     except OSError as error:
         raise WeightError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightError(f"{path} is not JSON: {error}") from error
     match index:
         case {"weight_map": dict(weight_map)} if weight_map and all(
@@ -56,26 +73,24 @@ def read_index(path: Path) -> dict[str, str]:
     raise WeightError(f"{path} has no 'weight_map' from the names of tensors to those of files")
 
 
-def _open_shards(folder: Path) -> SafetensorsWeights:
-    weight_map = read_index(folder / INDEX_NAME)
-    shards: dict[str, SafetensorsFile] = {}
+def _open_shards(folder: Path, index: str, open_file: Callable[[Path], TensorFile]) -> FileWeights:
+    weight_map = read_index(folder / index)
+    shards: dict[str, TensorFile] = {}
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard:
-            raise WeightError(
-                f"{folder / INDEX_NAME} points to '{shard}', which is not a file of this folder"
-            )
+            raise WeightError(f"{folder / index} points to '{shard}', which is not a file of this folder")
         if not (folder / shard).is_file():
             count = sum(file == shard for file in weight_map.values())
-            raise WeightError(f"{folder} lacks the shard {shard}, in which {INDEX_NAME} has {count} tensors")
-        shards[shard] = SafetensorsFile(folder / shard)
+            raise WeightError(f"{folder} lacks the shard {shard}, in which {index} has {count} tensors")
+        shards[shard] = open_file(folder / shard)
     for name, shard in weight_map.items():
         if name not in shards[shard].entries:
-            raise WeightError(f"{folder / INDEX_NAME} has tensor '{name}' in {shard}, which does not hold it")
-    return SafetensorsWeights(list(shards.values()))
+            raise WeightError(f"{folder / index} has tensor '{name}' in {shard}, which does not hold it")
+    return FileWeights(list(shards.values()))
 
 
 def _explain_absence(folder: Path) -> str:
-    wanted = f"{SINGLE_NAME} or {INDEX_NAME}"
+    wanted = f"{SINGLE_NAME}, {INDEX_NAME} or {TORCH_NAME}"
     suffixes = {path.suffix.lower() for path in folder.iterdir() if path.is_file()}
     for suffix, what in _OTHER_FORMATS.items():
         if suffix in suffixes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,12 @@ import numpy.typing as npt
 from ...ir.errors import WeightError
 from ...ir.types import ScalarType
 
-__all__ = ["SafetensorsFile", "TensorEntry"]
+__all__ = ["BITS", "SCALARS", "SafetensorsFile", "TensorEntry", "can_be_shape"]
 
 _LONGEST_HEADER = 100_000_000
 """Bytes; the limit of the format's own reader."""
 
-_BITS: Mapping[str, int] = {
+BITS: Mapping[str, int] = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
@@ -38,7 +38,7 @@ _BITS: Mapping[str, int] = {
 _NARROW_FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F8_E8M0"})
 """Types that ingot has no scalar type for, but formats whose codes or scales they are."""
 
-_SCALARS: Mapping[str, ScalarType] = {
+SCALARS: Mapping[str, ScalarType] = {
     "F32": ScalarType.FLOAT32,
     "F16": ScalarType.FLOAT16,
     "BF16": ScalarType.BFLOAT16,
@@ -47,6 +47,15 @@ _SCALARS: Mapping[str, ScalarType] = {
     "I32": ScalarType.INT32,
     "I64": ScalarType.INT64,
 }
+
+
+_MOST_DIMENSIONS = 32
+"""More than any tensor has; with huge numbers of many digits, even a product takes its time."""
+
+
+def can_be_shape(dims: Sequence[object]) -> bool:
+    """Whether ``dims`` are counts, and so few and small that they can be multiplied."""
+    return len(dims) <= _MOST_DIMENSIONS and all(type(dim) is int and 0 <= dim < 1 << 63 for dim in dims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class TensorEntry:
     @property
     def scalar(self) -> ScalarType | None:
         """The scalar type, or ``None`` where ingot has none for ``dtype``."""
-        return _SCALARS.get(self.dtype)
+        return SCALARS.get(self.dtype)
 
 
 class SafetensorsFile:
@@ -98,7 +107,7 @@ class SafetensorsFile:
     def _parse(self, text: bytes) -> dict[str, TensorEntry]:
         try:
             header = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._corrupt(f"not JSON ({error})") from error
         if not isinstance(header, dict):
             raise self._corrupt("not a JSON object")
@@ -124,11 +133,11 @@ class SafetensorsFile:
                 pass
             case _:
                 raise self._corrupt(f"tensor '{name}' has no dtype, shape and data_offsets")
-        if dtype not in _BITS:
+        if dtype not in BITS:
             raise self._corrupt(f"tensor '{name}' is of the unknown type '{dtype}'")
-        if not all(type(dim) is int and dim >= 0 for dim in shape) or start < 0:
+        if not can_be_shape(shape) or start < 0:
             raise self._corrupt(f"tensor '{name}' has a shape or offsets that are not counts")
-        needed = math.prod(shape) * _BITS[dtype]
+        needed = math.prod(shape) * BITS[dtype]
         if (stop - start) * 8 != needed:
             raise self._corrupt(
                 f"tensor '{name}' takes {stop - start} bytes where {dtype}{shape} is {needed // 8}"

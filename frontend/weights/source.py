@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ...ir.errors import WeightError
 from ...ir.operator import Array
 from ...ir.types import TensorType
-from .safetensors_file import SafetensorsFile, TensorEntry
+from .safetensors_file import TensorEntry
 
-__all__ = ["SafetensorsWeights", "WeightSource"]
+__all__ = ["FileWeights", "TensorFile", "WeightSource"]
 
 
 class WeightSource(Protocol):
@@ -54,15 +54,42 @@ class WeightSource(Protocol):
         ...
 
 
-class SafetensorsWeights:
-    """The tensors of one or several safetensors files.
+class TensorFile(Protocol):
+    """A file of tensors: safetensors, or torch's."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """How large it is."""
+        ...
+
+    @property
+    def entries(self) -> Mapping[str, TensorEntry]:
+        """What each tensor is, by name."""
+        ...
+
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        """A tensor's values; raises :class:`WeightError`."""
+        ...
+
+    def read_stored(self, name: str) -> npt.NDArray[np.generic]:
+        """The same, and floats of eight bits as the bytes they are; raises :class:`WeightError`."""
+        ...
+
+
+class FileWeights:
+    """The tensors of one or several files.
 
     Raises:
         WeightError: two files hold a tensor of one name.
     """
 
-    def __init__(self, files: Sequence[SafetensorsFile]) -> None:
-        self._owners: dict[str, SafetensorsFile] = {}
+    def __init__(self, files: Sequence[TensorFile]) -> None:
+        self._owners: dict[str, TensorFile] = {}
         for file in files:
             for name in file.entries:
                 if (other := self._owners.setdefault(name, file)) is not file:
@@ -78,7 +105,7 @@ class SafetensorsWeights:
             }
         )
 
-    def _owner(self, name: str) -> SafetensorsFile:
+    def _owner(self, name: str) -> TensorFile:
         try:
             return self._owners[name]
         except KeyError:

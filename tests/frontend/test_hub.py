@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, file_download
-from ingot.frontend.hub import fetch_repository
+from ingot.frontend.hub import fetch_gguf, fetch_repository
 from ingot.ir.errors import HubError
 
 from .stand_in_hub import INVALID_TOKEN, Repository, serve_hub
@@ -57,6 +57,36 @@ def test_fetches_the_shards_that_the_index_names(tmp_path: Path) -> None:
     ) as hub:
         fetch_repository(NAME, endpoint=hub.address, cache_folder=tmp_path)
         assert hub.fetched() == set(files)
+
+
+def test_what_torch_saved_is_fetched_where_there_is_nothing_else(tmp_path: Path) -> None:
+    files = {"config.json": b"{}", "pytorch_model.bin": b"x"}
+    index = json.dumps({"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}).encode()
+    sharded = {
+        "config.json": b"{}",
+        "pytorch_model.bin.index.json": index,
+        "part-1.bin": b"x",
+        "part-2.bin": b"y",
+    }
+    with serve_hub({NAME: Repository(files), "someone/large": Repository(sharded)}) as hub:
+        fetch_repository(NAME, endpoint=hub.address, cache_folder=tmp_path)
+        assert hub.fetched() == set(files)
+        hub.requests.clear()
+        fetch_repository("someone/large", endpoint=hub.address, cache_folder=tmp_path)
+        assert hub.fetched() == set(sharded)
+
+
+def test_one_file_of_gguf_and_all_parts_of_it(tmp_path: Path) -> None:
+    parts = {f"q4/m-{number:05}-of-00002.gguf": b"x" * number for number in (1, 2)}
+    files = {**tiny_files(), **parts, "m.Q8_0.gguf": b"y"}
+    with serve_hub({NAME: Repository(files)}) as hub:
+        found = fetch_gguf(NAME, "q4/m-00001-of-00002.gguf", endpoint=hub.address, cache_folder=tmp_path)
+        assert hub.fetched() == set(parts)
+        assert found.read_bytes() == b"x"
+        with pytest.raises(
+            HubError, match=r"has no file m.Q2_K.gguf; its GGUF files are m.Q8_0.gguf, q4/m-0"
+        ):
+            fetch_gguf(NAME, "m.Q2_K.gguf", endpoint=hub.address, cache_folder=tmp_path)
 
 
 def test_a_second_time_fetches_no_file_again(tmp_path: Path) -> None:
@@ -190,10 +220,10 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
             {"model.Q4_0.gguf": b"x"},
             r"holds no config.json, but GGUF files: name one of them, such as someone/tiny:model.Q4_0.gguf$",
         ),
-        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, r"holds no model.safetensors.*, only .bin files"),
+        ({"config.json": b"{}", "model.onnx": b"x"}, r"holds no model.safetensors.*, only .onnx files"),
         (
             {"config.json": b"{}"},
-            r"holds no model.safetensors and no model.safetensors.index.json; a model in",
+            r"holds no model.safetensors, no model.safetensors.index.json and no pytorch_model.bin; a",
         ),
     ],
 )

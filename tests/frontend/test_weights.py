@@ -232,12 +232,13 @@ def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
     ("name", "message"),
     [
         (
-            "pytorch_model.bin",
-            r"holds weights only as \.bin \(PyTorch pickles, which can run code.*is needed",
+            "adapter.bin",
+            r"holds weights only as \.bin \(of other names than pytorch_model.bin\); .*is needed",
         ),
+        ("pytorch_model.bin", "is not a checkpoint of torch 1.6 or later"),
         ("model.Q4_0.gguf", r"holds weights only as \.gguf"),
         ("weights.safetensors", r"holds safetensors, but neither model.safetensors nor the index"),
-        ("README.md", r"holds no weights: model.safetensors or model.safetensors.index.json is needed"),
+        ("README.md", r"holds no weights: model.safetensors, model.safetensors.index.json or pytorch_m"),
     ],
 )
 def test_a_folder_without_safetensors(tmp_path: Path, name: str, message: str) -> None:

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from ...configs import Fields
-from ..source import SafetensorsWeights, WeightSource
+from ..source import FileWeights, WeightSource
 from .matrix import StoredTensors
 from .source import QuantizedWeights
 
@@ -33,7 +33,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
 """The module of each ``quant_method``."""
 
 
-def open_quantized(config: Mapping[str, object], weights: SafetensorsWeights) -> WeightSource:
+def open_quantized(config: Mapping[str, object], weights: FileWeights) -> WeightSource:
     """``weights`` as the model asks for them, by ``quantization_config`` of ``config.json``.
 
     Without one they are as they are.

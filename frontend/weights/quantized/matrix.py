@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ....ir.errors import WeightError
 from ....ir.quantization import QuantFormat, QuantizedArray, find_format
 from ....ir.types import TensorType
-from ..source import SafetensorsWeights
+from ..source import FileWeights
 from .packing import common_size
 
 __all__ = [
@@ -57,7 +57,7 @@ class StoredMatrix:
 class StoredTensors:
     """A checkpoint's tensors, asked for with what they have to be; ``method`` is who laid them out."""
 
-    weights: SafetensorsWeights
+    weights: FileWeights
     method: str
 
     def modules_with(self, part: str) -> Iterator[str]:

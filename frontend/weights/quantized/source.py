@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ....ir.errors import WeightError
 from ....ir.operator import Array
 from ....ir.types import ScalarType, TensorType
-from ..source import SafetensorsWeights
+from ..source import FileWeights
 from .matrix import StoredMatrix
 
 __all__ = ["QuantizedWeights"]
@@ -34,7 +34,7 @@ class QuantizedWeights:
         WeightError: a matrix is there twice.
     """
 
-    def __init__(self, stored: SafetensorsWeights, method: str, matrices: Iterable[StoredMatrix]) -> None:
+    def __init__(self, stored: FileWeights, method: str, matrices: Iterable[StoredMatrix]) -> None:
         self._stored = stored
         self.method = method
         self._matrices: dict[str, StoredMatrix] = {}
