@@ -232,7 +232,7 @@ def _is_file_of_hub(file: str) -> bool:
 
 
 def _explain_absence(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == GGUF_SUFFIX)
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() == GGUF_SUFFIX)
     if files:
         return f"{folder} holds no config.json but GGUF files: give one of them, such as {files[0]}"
     return f"{folder} holds no config.json: a Hugging Face model folder is needed"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from ..ir.errors import ConfigError
@@ -66,6 +66,14 @@ def read_modules(folder: Path) -> SentenceTransformer | None:
     return _Reader(folder, [Fields(entry, str(path)) for entry in modules]).read()
 
 
+def _path(module: Fields) -> str:
+    """The folder of a module's files, within the model's."""
+    path = module.text("path", "")
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
+        raise module.refuse(f"path '{path}' is not within the model's folder")
+    return path
+
+
 class _Reader:
     def __init__(self, folder: Path, modules: list[Fields]) -> None:
         self._folder = folder
@@ -79,13 +87,13 @@ class _Reader:
         kinds = [_kind(module) for module in self._modules]
         if kinds[:1] != ["Transformer"]:
             raise ConfigError(f"{self._files[0]}: the first module must be a Transformer")
-        transformer = self._folder / self._modules[0].text("path", "")
+        transformer = self._folder / _path(self._modules[0])
         for kind, module in zip(kinds[1:], self._modules[1:], strict=True):
             reader = _MODULES.get(kind)
             if reader is None:
                 known = ", ".join(("Transformer", *_MODULES))
                 raise ConfigError(f"{self._files[0]}: no module '{kind}' is supported; supported are {known}")
-            reader(self, module.text("path", ""))
+            reader(self, _path(module))
         if self._pooling is None:
             raise ConfigError(f"{self._files[0]}: there is no Pooling")
         own = self._settings(transformer / "sentence_bert_config.json")

@@ -16,6 +16,7 @@ _DERIVED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 """Buffers that older checkpoints hold although they follow from the configuration."""
 
 _MOST_NAMED = 3
+_MOST_MISSING = 10_000
 
 
 class Fitting:
@@ -41,6 +42,8 @@ class Fitting:
         self._asked.add(name)
         if name not in self._names:
             self._missing.append(name)
+            if len(self._missing) > _MOST_MISSING:  # who asks for ever more gets no answer at the end
+                self.finish()
             return made_up
         found = self._weights.types.get(name)
         if found is None or not (isinstance(found.element, QuantFormat) or found.element.is_float):

@@ -24,6 +24,9 @@ _FORMATS: tuple[tuple[str, str, Callable[[Path], TensorFile]], ...] = (
 )
 """A single file, an index of several, and what opens one."""
 
+_LONGEST_NAME = 200
+"""Characters; file systems take no more than 255 bytes."""
+
 _OTHER_NAMES = ("pytorch_model.pt", "pytorch_model.pth", "model.pt", "model.pth")
 """What the only file of weights is called by those who saved it with torch themselves."""
 
@@ -77,8 +80,9 @@ def _open_shards(folder: Path, index: str, open_file: Callable[[Path], TensorFil
     weight_map = read_index(folder / index)
     shards: dict[str, TensorFile] = {}
     for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard:
-            raise WeightError(f"{folder / index} points to '{shard}', which is not a file of this folder")
+        if Path(shard).name != shard or len(shard) > _LONGEST_NAME or "\0" in shard:
+            shown = shard[:_LONGEST_NAME]
+            raise WeightError(f"{folder / index} points to '{shown}', which is not a file of this folder")
         if not (folder / shard).is_file():
             count = sum(file == shard for file in weight_map.values())
             raise WeightError(f"{folder} lacks the shard {shard}, in which {index} has {count} tensors")

@@ -339,7 +339,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} must hold a JSON object")
@@ -357,13 +357,21 @@ def _token_ids(value: object) -> tuple[int, ...]:
     return tuple(token_id for token_id in values if isinstance(token_id, int))
 
 
+def _template_in(entry: object) -> tuple[str, str]:
+    """A template's name and text."""
+    match entry:
+        case {"name": str(name), "template": str(text)}:
+            return name, text
+    raise ArtifactError("a chat template in tokenizer_config.json has no name and no text")
+
+
 def _read_templates(folder: Path, configured: object) -> dict[str, str]:
     """Templates by name; files win over what ``tokenizer_config.json`` holds, as in ``transformers``."""
     templates: dict[str, str] = {}
     if isinstance(configured, str):
         templates["default"] = configured
     elif isinstance(configured, list):
-        templates |= {entry["name"]: entry["template"] for entry in configured}
+        templates |= {name: text for entry in configured for name, text in (_template_in(entry),)}
     if (folder / "chat_template.jinja").is_file():
         templates["default"] = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     for path in sorted((folder / "additional_chat_templates").glob("*.jinja")):
