@@ -137,6 +137,7 @@ def compile_model(
     watcher.stage("Reading the model", None)
     model = load_model(source, frontend=frontend)
     _check_length(model, options)
+    _check_formats(model, options)
     path = Path(output) if output is not None else Path(f"{model.name}.ingot")
     if not prepare_compiler():
         again: dict[str, Option] = {
@@ -274,6 +275,20 @@ def _check_length(model: Model, options: CompileOptions) -> None:
         )
 
 
+def _check_formats(model: Model, options: CompileOptions) -> None:
+    """Raise :class:`CompileError` where all weights of a model that comes quantized shall be again.
+
+    A topology is another thing: it names weights, and those that are quantized cannot be among them.
+    """
+    elements = (value.type.element for value in model.module.forward.parameters)
+    formats = dict.fromkeys(element.name for element in elements if isinstance(element, QuantFormat))
+    if formats and options.quantizing.assignment is not None and options.quantizing.name != "topology":
+        raise CompileError(
+            f"the weights of {model.name} come quantized ({', '.join(formats)}) and are kept as they are, "
+            "not rounded again: leave quant away; a topology can quantize those of its weights that are not"
+        )
+
+
 def _step_tokens(model: Model, options: CompileOptions) -> int:
     """The most tokens of a step; a model without a cache takes each sequence whole."""
     from .lowering import MAX_STEP_TOKENS
@@ -372,6 +387,8 @@ def _num_parameters(model: Model) -> int:
     """Elements of the tensors the graph uses; a tied head is counted once."""
     total = 0
     for value in model.module.forward.parameters:
+        if value.type.element is ScalarType.INT32:  # the order of columns, which the checkpoint adds
+            continue
         count = 1
         for dim in value.type.shape:
             count *= int(dim)

@@ -143,7 +143,9 @@ class _Computing:
         """``value[expert : expert + 1]``."""
         operation = self._graph.producers.get(value)
         if operation is None:
-            return self._tensors[value.name][expert : expert + 1]
+            if value not in self._whole:  # what comes quantized is unpacked once for all experts
+                self._whole[value] = self._tensors[value.name]
+            return self._whole[value][expert : expert + 1]
         if operation.operator == "stack":
             return self.compute(operation.operands[expert])[np.newaxis]
         attributes = _attributes_for_one(operation)

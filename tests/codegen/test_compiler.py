@@ -20,6 +20,7 @@ from ingot.ir.errors import CompileError
 from ingot.targets import CPUS, detect_host, read_manifest, supported_targets
 
 from ..compiled import WHOLE_GROUPS, compile_tiny
+from ..quantized_checkpoints import quantize_folder
 from ..tiny_models import make_tiny
 
 ANYWHERE = ("cpu:x86-64-v3", "cpu:aarch64")
@@ -184,6 +185,18 @@ def test_options_that_make_no_sense(
     with pytest.raises(CompileError, match=message):
         compile_model(checkpoint, tmp_path / "x.ingot", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_quantized_is_not_quantized_again(checkpoint: Path, tmp_path: Path) -> None:
+    quantized, _ = quantize_folder(checkpoint, tmp_path, "ct packed")
+    output = tmp_path / "x.ingot"
+    with pytest.raises(CompileError, match=r"come quantized \(int4_g32_bf16\) and are kept as they are"):
+        compile_model(quantized, output, quant="int8")
+    topology = tmp_path / "topology.yaml"
+    topology.write_text("weights:\n  - match: lm_head.weight\n    format: int8_g32\n")
+    compile_model(quantized, output, topology=topology, dtype="bfloat16")
+    types = [record.type.partition("[")[0] for record in read_manifest(output).parameters]
+    assert {"int4_g32_bf16", "int8_g32", "bfloat16"} <= set(types)
 
 
 def test_a_checkpoint_without_tokenizer(checkpoint: Path, tmp_path: Path) -> None:

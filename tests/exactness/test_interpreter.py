@@ -19,40 +19,23 @@ from ingot.ir import (
     QuantizedArray,
     dequantize,
     evaluate,
-    filled,
-    page_size_of,
-    parse_module,
 )
-from ingot.runtime.execution.batch import describe_batch
 
 from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_DELTA_RULES, WHOLE_GROUPS_OF_LATENTS, compile_tiny
 from ..tiny_models import make_tiny
-from .stepping import Logits, executing, in_steps, steps_of
+from .interpreting import interpret, paged_module
+from .stepping import Logits, executing, in_steps
 from .unpacking import unpack_parameters
 
 SEQUENCES = [np.random.default_rng(seed).integers(0, 300, n).tolist() for seed, n in enumerate((70, 9))]
 STEPS = [{0: 20, 1: 8}, {0: 1, 1: 1}, {0: 49}]
 
 
-def paged_module(artifact: Path) -> Module:
-    return parse_module((artifact / "ir" / "paged.ir").read_text())
-
-
 def interpreted(artifact: Path) -> list[Logits]:
     """Logits of :data:`SEQUENCES` by the module and the weights that lie in the artifact."""
     module = paged_module(artifact)
     parameters = unpack_parameters(artifact, module.forward.parameters)
-    page_size = page_size_of(module.forward)
-    states = [filled(state.type, {"pages": 20}, 0.0) for state in module.forward.states]
-    rows: list[list[Logits]] = [[], []]
-    for step in steps_of(SEQUENCES, STEPS, page_size=page_size, num_pages=20):
-        by_name = dict(zip((state.name for state in module.forward.states), states, strict=True))
-        batch = describe_batch(step, page_size)
-        logits, *states = evaluate(module.forward, {**parameters, **batch, **by_name})
-        bounds = np.cumsum([chunk.num_logit_rows for chunk in step.chunks])[:-1]
-        for chunk, part in zip(step.chunks, np.split(np.asarray(logits), bounds), strict=True):
-            rows[chunk.sequence_id].append(part)
-    return [np.concatenate(parts) for parts in rows]
+    return interpret(module, parameters, SEQUENCES, STEPS)
 
 
 def model_of(architecture: str) -> dict[str, Any]:
