@@ -66,7 +66,7 @@ def test_it_runs_outside_the_repository(installed: Path) -> None:
     assert Path(said.strip()) == installed / "ingot" / "__init__.py"
     by_script = _run(installed, sys.executable, str(installed / "bin" / "ingot"), "--help")
     assert by_script == _run(installed, sys.executable, "-m", "ingot", "--help")
-    assert "compile  Compile a model into an artifact." in by_script
+    assert "Compile a model into an artifact." in by_script
 
 
 @pytest.mark.parametrize("command", ["compile", "run", "serve", "inspect", "models", "targets"])
