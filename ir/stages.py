@@ -127,11 +127,11 @@ def _int32(*shape: str) -> TensorType:
 
 _ELEMENTWISE = frozenset(
     {"neg", "exp", "log", "cos", "sin", "rsqrt", "square", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"}
-    | {"cast"}
+    | {"cast", "floor", "greater", "where"}
     | {"add", "sub", "mul", "div", "pow", "maximum", "minimum"}
 )
 _SHAPE = frozenset({"constant", "iota", "reshape", "transpose", "concat", "slice", "repeat", "gather_rows"})
-_EXPERTS = frozenset({"route", "expert_linear", "weighted_sum"})
+_EXPERTS = frozenset({"route", "take_chosen", "expert_linear", "weighted_sum"})
 _LATENT = frozenset({"head_linear", "latent_attention"})
 _PREPARE = _ELEMENTWISE | _SHAPE | {"mean", "matmul", "stack"}
 _RECURRENT = frozenset({"causal_conv", "gated_delta_rule", "selective_scan"})

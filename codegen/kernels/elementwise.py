@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from tvm import tirx
 
-from .functions import BINARY, UNARY
+from .functions import BINARY, CHOICES, UNARY
 from .isa import Isa
 from .rows import Rows, columns, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
@@ -79,6 +79,8 @@ def elementwise(
             operands = [value(t, row, indices, lanes) for t in terms]
             if operator in UNARY:
                 result.set(UNARY[operator](isa, lanes, *operands))
+            elif operator in CHOICES:
+                result.set(CHOICES[operator](lanes, *operands))
             else:
                 result.set(BINARY[operator](*operands))
             return result.value

@@ -30,6 +30,7 @@ __all__ = [
     "group_by_expert",
     "quantize_expert_rows",
     "route",
+    "take_chosen",
     "weighted_sum",
 ]
 
@@ -406,6 +407,25 @@ def _grouping(pairs: Expr, experts: int) -> list[tuple[str, tuple[Expr, ...], st
         ("starts", (experts + 1,), "int32"),
         ("active", (experts + 1,), "int32"),
     ]
+
+
+def take_chosen(isa: Isa, name: str, x: Rows, count: int) -> tirx.PrimFunc:
+    """Of each row the ``count`` elements whose numbers are given.
+
+    Arguments: ``x`` float32 ``[m, x.stride]``, numbers int32 ``[m, count]``; the result ``[m, count]``.
+    """
+
+    def body(rows: Buffer, chosen: Buffer, out: Buffer) -> None:
+        with T.parallel(out.shape[0]) as row, T.serial(count) as place:
+            store(out, (row, place), load_rows(rows, x, row, load(chosen, (row, place), 1), 1), 1)
+
+    m = symbol("m")
+    arguments: list[tuple[str, tuple[Expr, ...], str]] = [
+        ("x", (m, x.stride), "float32"),
+        ("chosen", (m, count), "int32"),
+        ("out", (m, count), "float32"),
+    ]
+    return kernel(name, arguments, body)
 
 
 def weighted_sum(isa: Isa, name: str, x: Rows, weights: Rows) -> tirx.PrimFunc:

@@ -11,7 +11,7 @@ from .isa import Isa, fma, intrinsic
 from .rows import exponential, hyperbolic_tangent
 from .script import T, Vector, broadcast, cast, reinterpret, vector_type
 
-__all__ = ["BINARY", "UNARY"]
+__all__ = ["BINARY", "CHOICES", "UNARY"]
 
 Unary = Callable[[Isa, int, tirx.Expr], tirx.Expr]
 
@@ -99,6 +99,7 @@ UNARY: Mapping[str, Unary] = {
     "log": _logarithm,
     "sqrt": lambda isa, lanes, x: tirx.sqrt(x),
     "rsqrt": lambda isa, lanes, x: _constant(1, lanes) / tirx.sqrt(x),
+    "floor": lambda isa, lanes, x: tirx.floor(x),
     "square": lambda isa, lanes, x: x * x,
     "tanh": hyperbolic_tangent,
     "sigmoid": _sigmoid,
@@ -117,3 +118,9 @@ BINARY: Mapping[str, Callable[[tirx.Expr, tirx.Expr], tirx.Expr]] = {
     "minimum": tirx.min,
 }
 """Functions of two elements, by their operator's name."""
+
+CHOICES: Mapping[str, Callable[..., tirx.Expr]] = {
+    "greater": lambda lanes, a, b: tirx.Select(a > b, _constant(1, lanes), _constant(0, lanes)),
+    "where": lambda lanes, c, a, b: tirx.Select(tirx.NE(c, _constant(0, lanes)), a, b),
+}
+"""Comparisons, and what is chosen by them: functions of how many lanes there are, and the elements."""

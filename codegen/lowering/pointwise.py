@@ -11,7 +11,7 @@ import numpy as np
 from ...ir import Operation, ScalarType, Value
 from ...ir.errors import CompileError
 from ..kernels.elementwise import Argument, Expression, elementwise, gate
-from ..kernels.functions import BINARY, UNARY
+from ..kernels.functions import BINARY, CHOICES, UNARY
 from ..kernels.pointwise import layer_norm, mean, rms_norm, rope
 from ..kernels.pooling import l2_normalize, pool
 from ..kernels.rows import Rows
@@ -19,7 +19,7 @@ from .step import Rule, Step, columns_of
 
 __all__ = ["RULES"]
 
-_ELEMENTWISE = (*UNARY, *BINARY, "cast", "pow")
+_ELEMENTWISE = (*UNARY, *BINARY, *CHOICES, "cast", "pow")
 
 
 def _rms_norm(step: Step, operation: Operation) -> None:

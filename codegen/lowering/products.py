@@ -17,6 +17,7 @@ from ..kernels.experts import (
     group_by_expert,
     quantize_expert_rows,
     route,
+    take_chosen,
     weighted_sum,
 )
 from ..kernels.latent import head_linear_float, head_linear_quantized
@@ -134,6 +135,12 @@ def _expert_linear(step: Step, operation: Operation) -> None:
     step.emit_rows(operation, expert_linear_float, key, arguments)
 
 
+def _take_chosen(step: Step, operation: Operation) -> None:
+    x, chosen = operation.operands
+    region, count = step.region(x), int(chosen.type.shape[1])
+    step.emit_rows(operation, take_chosen, (region.view, count), [region.buffer, step.plain[chosen]])
+
+
 def _weighted_sum(step: Step, operation: Operation) -> None:
     x, weights = (step.region(value) for value in operation.operands)
     step.emit_rows(operation, weighted_sum, (x.view, weights.view), [x.buffer, weights.buffer])
@@ -145,6 +152,7 @@ RULES: Mapping[str, Rule] = {
     "linear": _linear,
     "quantize": _quantize,
     "route": _route,
+    "take_chosen": _take_chosen,
     "weighted_sum": _weighted_sum,
 }
 """By operator."""

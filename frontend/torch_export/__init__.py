@@ -31,19 +31,13 @@ def require_transformers(why: str) -> None:
         )
 
 
-_DIFFERS = frozenset({"roberta-prelayernorm"})
-"""What is converted, and then differs from transformers by more than 1e-4: only who forces it gets it."""
-
-
 def can_trace(config: Mapping[str, object]) -> bool:
-    """Whether a ``config.json`` is of a causal language model that the installed transformers can build, and
-    that is not known to come out wrong."""
+    """Whether a ``config.json`` is of a causal language model that the installed transformers can build."""
     if find_spec("torch") is None or find_spec("transformers") is None:
         return False
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    model_type = config.get("model_type")
-    return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in _DIFFERS
+    return config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def export_model(folder: Path, weights: WeightSource, name: str) -> Exported:

@@ -18,8 +18,8 @@ from ...ir.types import ScalarType
 from .emitter import Emitter
 from .layout import TOKENS, Layout
 from .sources import describe
-from .terms import Mask, Parameter, Positional, Term, TokenIds
-from .tracing import BATCH, Trace
+from .terms import BestLogits, Mask, MaskForm, Parameter, Positional, Term, TokenIds
+from .tracing import BATCH, Trace, is_known
 
 __all__ = ["Converter", "Rule"]
 
@@ -37,6 +37,7 @@ class Converter:
         emit: where operations go.
         token_ids, positions: the inputs of the graph.
         padding: the token that stands for none.
+        vocab_size: one more than the largest token.
         chosen: weights of experts, by the scores that they are and the experts' numbers.
     """
 
@@ -48,6 +49,7 @@ class Converter:
         positions: Value,
         weights: Callable[[str], Value],
         padding: int | None,
+        vocab_size: int,
         rules: Mapping[str, Rule],
     ) -> None:
         self.emit = emit
@@ -55,6 +57,7 @@ class Converter:
         self.positions = positions
         self._trace = trace
         self.padding = padding
+        self.vocab_size = vocab_size
         self.chosen: dict[tuple[Value, Value], Value] = {}
         self._weights = weights
         self._rules = rules
@@ -92,7 +95,9 @@ class Converter:
         if node.name == trace.token_ids:
             return TokenIds()
         if node.name in trace.constants:
-            return trace.constants[node.name]
+            if not is_known(constant := trace.constants[node.name]):
+                raise CompileError(f"transformers leaves the buffer {node.name} of this model without values")
+            return constant
         return Parameter(trace.parameters[node.name])
 
     def _convert(self, owner: torch.fx.GraphModule, node: torch.fx.Node) -> Term:
@@ -149,6 +154,15 @@ class Converter:
         """What a node, given as an argument, became."""
         return self._terms[argument] if isinstance(argument, torch.fx.Node) else argument
 
+    def as_if(self, source: torch.fx.Node, term: Term, rule: Rule, node: torch.fx.Node) -> Term:
+        """What ``rule`` makes of ``node`` where ``source`` is ``term``."""
+        before = self._terms[source]
+        self._terms[source] = term
+        try:
+            return rule(self, node)
+        finally:
+            self._terms[source] = before
+
     def layout(self, node: torch.fx.Node) -> Layout:
         """How a node's tensor lies."""
         return Layout.of(node.meta["val"].shape)
@@ -167,10 +181,12 @@ class Converter:
             return self._rows(term, argument) if tokens else self._constant(term)
         if isinstance(term, Positional):
             return self._positional(term, argument)
-        if isinstance(term, Mask):
+        if isinstance(term, Mask) and term.form is MaskForm.ADDED:
             return self.emit.reshape(self.mask(term.window), self.layout(argument).shape)
         if isinstance(term, TokenIds):
             return self.token_ids
+        if isinstance(term, BestLogits):
+            return self.emit("take_chosen", term.logits, term.experts)
         raise CompileError("is no tensor of numbers here")
 
     def weight(self, argument: Any) -> Value:
@@ -186,7 +202,10 @@ class Converter:
 
     def aligned(self, argument: Any, out: Layout) -> Value:
         """A node, or a number, as a value that broadcasts to one that lies like ``out``."""
-        value = self.value(argument)
+        return self.aligned_value(self.value(argument), argument, out)
+
+    def aligned_value(self, value: Value, argument: Any, out: Layout) -> Value:
+        """:meth:`aligned` of a ``value`` that lies like ``argument``."""
         if not isinstance(argument, torch.fx.Node):
             return value
         layout = self.layout(argument)
@@ -275,7 +294,13 @@ class Converter:
             if term.multiple != 1:
                 value = self.emit("mul", value, self.emit.number(float(term.multiple)))
             value = self.emit("add", value, self.emit.number(term.offset))
-        return self.emit.reshape(value, layout.shape) if TOKENS in layout.shape else value
+        if TOKENS not in layout.shape:
+            return value
+        value = self.emit.reshape(value, [size if size == TOKENS else 1 for size in layout.shape])
+        for axis, size in enumerate(layout.shape):
+            if isinstance(size, int):
+                value = self.emit.repeat(value, axis, size)
+        return value
 
 
 def _batches(tensor: torch.Tensor) -> int:

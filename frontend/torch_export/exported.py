@@ -21,7 +21,7 @@ from .converter import Converter
 from .emitter import Emitter
 from .rules import RULES
 from .terms import Parameter
-from .tracing import build_model, trace
+from .tracing import build_model, longest_sequence, trace
 
 __all__ = ["Exported", "export"]
 
@@ -52,14 +52,15 @@ def export(folder: Path, weights: WeightSource, name: str) -> Exported:
     emit = Emitter(builder)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     padding = getattr(config.get_text_config(decoder=True), "pad_token_id", None)
+    vocab_size = int(model.get_input_embeddings().weight.shape[0])
     parameters = _Parameters(builder, emit, matched, weights, shapes, token_ids, positions)
-    logits = Converter(traced, emit, token_ids, positions, parameters.value, padding, RULES).run()
+    logits = Converter(traced, emit, token_ids, positions, parameters.value, padding, vocab_size, RULES).run()
     forward = builder.build(logits)
     fitting.finish(ignored=_expected(model, matched))
 
     text = config.get_text_config(decoder=True)
     module = Module(name, "plain", identity(forward.parameters), forward)
-    longest = getattr(text, "max_position_embeddings", None) or _MOST_POSITIONS
+    longest = longest_sequence(config) or _MOST_POSITIONS
     described = TracedConfig(
         model_type=config.model_type,
         vocab_size=int(logits.type.shape[1]),
@@ -144,7 +145,7 @@ class _Parameters:
     def _convert(self, name: str) -> None:
         conversion = self._matched.conversions[name]
         tensors = [Parameter(tensor) for tensor in conversion.tensors]
-        converter = Converter(None, self._emit, *self._inputs, self._tensor, None, RULES)
+        converter = Converter(None, self._emit, *self._inputs, self._tensor, None, 0, RULES)
         results = converter.run_graph(conversion.graph, tensors)
         for parameter, result in zip(conversion.parameters, results, strict=True):
             if not isinstance(result, Value):

@@ -15,11 +15,15 @@ from typing import Any
 
 from ...ir.errors import CompileError
 from ...ir.types import Dim
+from .lengths import at_length, longest_of
 from .tracing import BATCH
 
 __all__ = ["TOKENS", "Layout"]
 
 TOKENS = "tokens"
+
+_FEW = (8, 24)
+"""Numbers of tokens at which a dimension is looked at, beside the most, to see what it is at all."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,14 @@ def _dim(size: Any) -> tuple[Dim, bool]:
         return (size // BATCH, True) if size and size % BATCH == 0 else (size, False)
     expression = size.node.expr
     symbols = list(expression.free_symbols)
-    factor = expression / symbols[0] if len(symbols) == 1 else None
-    if factor == 1:
-        return TOKENS, False
-    if factor == BATCH:
-        return TOKENS, True
+    if len(symbols) == 1:
+        # Code that asks for the larger of two lengths, say, leaves an expression that is always one of them.
+        lengths = (*_FEW, longest_of(size))
+        sizes = {tokens: at_length(expression, tokens) for tokens in lengths}
+        if all(size == tokens for tokens, size in sizes.items()):
+            return TOKENS, False
+        if all(size == tokens * BATCH for tokens, size in sizes.items()):
+            return TOKENS, True
+        if len(numbers := {int(size) for size in sizes.values()}) == 1:
+            return _dim(numbers.pop())
     raise CompileError(f"a dimension of {expression} is neither a number nor the tokens")

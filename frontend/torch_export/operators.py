@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
 from ...ir.errors import CompileError
+from .lengths import at_length
 
-__all__ = ["IMPLEMENTATION", "one_sequence"]
+__all__ = ["IMPLEMENTATION", "expert_linear", "one_sequence", "weighted_sum"]
 
 IMPLEMENTATION = "ingot"
 """What ``attn_implementation`` and ``experts_implementation`` are while a model is traced."""
@@ -30,6 +32,9 @@ _PROBED_KEYS = 4
 
 _FAR = 1 << 20
 """A position that no window reaches back from to the start."""
+
+_FARTHEST: ContextVar[int] = ContextVar("_FARTHEST", default=_FAR)
+"""The last position of the model that is traced, as far as its masks are asked about."""
 
 
 @torch.library.custom_op("ingot::attention", mutates_args=())  # type: ignore[untyped-decorator]
@@ -78,7 +83,7 @@ def _(rows: torch.Tensor, batch: int, window: int, problem: str) -> torch.Tensor
 _UNDERSTOOD = frozenset(
     {"position_ids", "use_cache", "output_router_logits", "output_attentions", "output_hidden_states"}
     | {"cache_position", "softcap", "sliding_window", "s_aux", "return_dict", "layer_idx", "is_training"}
-    | {"logits_to_keep", "deterministic", "position_embeddings", "cu_seq_lens_q", "cu_seq_lens_k"}
+    | {"logits_to_keep", "deterministic", "indices", "position_embeddings", "cu_seq_lens_q", "cu_seq_lens_k"}
 )
 """What is handed to an attention besides its tensors and that does not change what it computes."""
 
@@ -100,6 +105,9 @@ def _attend(
     )
     if unknown:
         raise CompileError(f"attention with {', '.join(unknown)} ({type(module).__name__}) is not supported")
+    indices = options.get("indices")
+    if indices is not None and not _are_all(indices.shape[-1], key.shape[2]):
+        raise CompileError(f"attention to some chosen tokens ({type(module).__name__}) is not supported")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     if attention_mask is None and not is_causal:
@@ -111,6 +119,16 @@ def _attend(
         query, key, value, attention_mask, sinks, float(scale), float(soft_cap or 0.0), int(window or 0)
     )
     return mixed, None
+
+
+def _are_all(chosen: Any, tokens: Any) -> bool:
+    """Whether as many are chosen as there are tokens, for any number of them that the model is right for."""
+    if not isinstance(chosen, torch.SymInt) or not isinstance(tokens, torch.SymInt):
+        return False
+    pair = chosen.node.expr, tokens.node.expr
+    return all(
+        at_length(pair[0], number) == at_length(pair[1], number) for number in (2, _FARTHEST.get() + 1)
+    )
 
 
 def _changes_attention(option: object) -> bool:
@@ -149,11 +167,13 @@ def _window(mask_function: Callable[..., Any]) -> int:
             return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
 
         try:
-            window = _first_unseen(sees)
-            queries = (0, 1, 5, _PROBED_KEYS + 20, max(window - 1, 0), window, window + 1, _FAR)
+            far = _FARTHEST.get()
+            window = _first_unseen(sees, far)
+            queries = {0, 1, 5, _PROBED_KEYS + 20, max(window - 1, 0), window, window + 1, far}
             agrees = all(
                 sees(query, key) == (key <= query and (not window or query - key < window))
                 for query in queries
+                if query <= far
                 for key in _probed(query, window)
             )
         except (RuntimeError, IndexError, TypeError) as error:
@@ -164,14 +184,14 @@ def _window(mask_function: Callable[..., Any]) -> int:
     return window
 
 
-def _first_unseen(sees: Callable[[int, int], bool]) -> int:
-    """How far back the query :data:`_FAR` sees, by bisection; 0 where it sees the first key."""
-    if sees(_FAR, 0):
+def _first_unseen(sees: Callable[[int, int], bool], last: int) -> int:
+    """How far back the query ``last`` sees, by bisection; 0 where it sees the first key."""
+    if sees(last, 0):
         return 0
-    near, far = 0, _FAR  # distances that are seen and not seen
+    near, far = 0, last  # distances that are seen and not seen
     while far - near > 1:
         middle = (near + far) // 2
-        near, far = (middle, far) if sees(_FAR, _FAR - middle) else (near, middle)
+        near, far = (middle, far) if sees(last, last - middle) else (near, middle)
     return far
 
 
@@ -183,14 +203,14 @@ def _probed(query: int, window: int) -> list[int]:
 
 
 @torch.library.custom_op("ingot::expert_linear", mutates_args=())  # type: ignore[untyped-decorator]
-def _expert_linear(
+def expert_linear(
     x: torch.Tensor, weight: torch.Tensor, experts: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
     """Rows ``[n, in]`` or ``[n, k, in]`` by the weights ``[experts, out, in]`` of k each; never computed."""
     raise NotImplementedError
 
 
-@_expert_linear.register_fake  # type: ignore[untyped-decorator]
+@expert_linear.register_fake  # type: ignore[untyped-decorator]
 def _(
     x: torch.Tensor, weight: torch.Tensor, experts: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
@@ -198,12 +218,12 @@ def _(
 
 
 @torch.library.custom_op("ingot::weighted_sum", mutates_args=())  # type: ignore[untyped-decorator]
-def _weighted_sum(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_sum(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The sum over k of rows ``[n, k, out]`` times weights ``[n, k]``; never computed."""
     raise NotImplementedError
 
 
-@_weighted_sum.register_fake  # type: ignore[untyped-decorator]
+@weighted_sum.register_fake  # type: ignore[untyped-decorator]
 def _(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return x.new_empty(x.shape[0], x.shape[2])
 
@@ -217,7 +237,7 @@ def _mix(
         weight = getattr(module, name)
         weight = weight.transpose(1, 2) if module.is_transposed else weight
         bias = getattr(module, f"{name}_bias")[:, part] if module.has_bias else None
-        product: torch.Tensor = _expert_linear(x, weight[:, part], top_k_index, bias)
+        product: torch.Tensor = expert_linear(x, weight[:, part], top_k_index, bias)
         return product
 
     if not module.has_gate:
@@ -231,26 +251,45 @@ def _mix(
     outer = linear(inner, "down_proj")
     if module.has_post_expert_norm:
         outer = module.post_expert_norm(outer)
-    mixed: torch.Tensor = _weighted_sum(outer, top_k_weights)
+    mixed: torch.Tensor = weighted_sum(outer, top_k_weights)
     return mixed
 
 
 @contextmanager
-def one_sequence() -> Iterator[None]:
+def one_sequence(most_tokens: int | None) -> Iterator[None]:
     """Let models take the whole input for one sequence, in place of looking for several packed into it.
 
-    Models whose attention is their own get our mask as well: it is asked for in the same way.
+    Their masks need to be right for ``most_tokens``, if there is a limit. Models whose attention is their own
+    get our mask as well: it is asked for in the same way.
     """
     packed = masking_utils.find_packed_sequence_indices
     masks = AttentionMaskInterface._global_mapping
     eager = masks["eager"]
+    chunked = masking_utils.chunked_causal_mask_function
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    blocks = masking_utils.blockwise_overlay
+    masking_utils.blockwise_overlay = lambda block_sequence_ids: _no_block
+    masking_utils.chunked_causal_mask_function = lambda size, left_padding: chunked(size, _no_padding())
+    farthest = _FARTHEST.set(_FAR if most_tokens is None else most_tokens - 1)
     masks["eager"] = _make_mask
     try:
         yield
     finally:
+        _FARTHEST.reset(farthest)
+        masking_utils.chunked_causal_mask_function = chunked
+        masking_utils.blockwise_overlay = blocks
         masking_utils.find_packed_sequence_indices = packed
         masks["eager"] = eager
+
+
+def _no_block(*_: Any) -> torch.Tensor:
+    """Blocks within which tokens see each other are of images and the like; text has none."""
+    return torch.tensor(False)
+
+
+def _no_padding() -> torch.Tensor:
+    with unset_fake_temporarily(), disable_proxy_modes_tracing():
+        return torch.zeros(1, dtype=torch.int64)
 
 
 AttentionInterface.register(IMPLEMENTATION, _attend)

@@ -6,16 +6,21 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from ...ir.errors import CompileError, IngotError
+from .guards import check_guards
 from .operators import IMPLEMENTATION, one_sequence
 from .sources import source_line
+from .standins import standing_in
 
-__all__ = ["BATCH", "Trace", "build_model", "trace"]
+__all__ = ["BATCH", "Trace", "build_model", "is_known", "longest_sequence", "trace"]
 
 BATCH = 1009
 """The batch a model is traced over: a prime that is no dimension of a model, so that it is recognised
@@ -96,16 +101,33 @@ def trace(model: PreTrainedModel) -> Trace:
     Raises:
         CompileError: its code cannot be traced; the message names the line at which it stopped.
     """
+    # What the code asks about the number of tokens is not proved by torch, but checked when it is done.
+    shapes = ShapeEnv(tracked_fakes=[], trace_asserts=True, prefer_deferred_runtime_asserts_over_guards=True)
+    mode = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True, export=True)
+    _pretend(model, mode)
     wrapped = _LogitsOnly(model)
-    token_ids = torch.zeros(BATCH, _TRACED_TOKENS, dtype=torch.long, device="meta")
+    token_ids = torch.zeros(BATCH, _TRACED_TOKENS, dtype=torch.long)
     # Tables of positions have an end, and code that looks up in them asks for it: taking all of one is
     # another branch than taking some.
-    longest = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    most = longest - 1 if isinstance(longest, int) else None
+    longest, limit = longest_sequence(model.config), _limit(model.config)
+    most = longest - 1 if longest is not None else None
     tokens = torch.export.Dim("tokens", min=_FEWEST_TOKENS, max=most)
     try:
-        with one_sequence(), _quiet(), torch.no_grad():
-            program = torch.export.export(wrapped, (token_ids,), dynamic_shapes=({1: tokens},), strict=False)
+        with (
+            one_sequence(limit),
+            standing_in(model),
+            _quiet(),
+            torch.no_grad(),
+            tracing(TracingContext(mode)),
+        ):
+            program = torch.export.export(
+                wrapped,
+                (token_ids,),
+                dynamic_shapes=({1: tokens},),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+            check_guards(shapes, most)
             if _writes_in_place(program.graph_module):
                 program = program.run_decompositions({})
     except IngotError as error:
@@ -141,26 +163,85 @@ def trace(model: PreTrainedModel) -> Trace:
     )
 
 
+def longest_sequence(config: PreTrainedConfig) -> int | None:
+    """The most tokens that the traced model is right for, where there is a limit."""
+    text = config.get_text_config(decoder=True)
+    longest = (getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    given = (number for number in (*longest, _limit(config)) if isinstance(number, int))
+    return min(given, default=None)
+
+
+def _limit(config: PreTrainedConfig) -> int | None:
+    """The most tokens for which an attention that leaves some out sees all.
+
+    A sparse attention chooses so many keys by their content, and a chunked one begins anew behind so many. We
+    have neither; up to there both are plain causal attention.
+    """
+    text = config.get_text_config(decoder=True)
+    limits = [getattr(text, "index_topk", None)]
+    if "chunked_attention" in (getattr(text, "layer_types", None) or ()):
+        limits.append(getattr(text, "attention_chunk_size", None))
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def _pretend(model: PreTrainedModel, mode: FakeTensorMode) -> None:
+    """Let parameters and buffers be on the CPU, still without memory.
+
+    On the meta device the constants that a model's code makes there, as of a list that it indexes with, would
+    have no values.
+    """
+    made: dict[torch.Tensor, torch.Tensor] = {}
+    with mode:
+        for module in model.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    if parameter not in made:
+                        empty = torch.empty_like(parameter, device="cpu")
+                        made[parameter] = torch.nn.Parameter(empty, requires_grad=False)
+                    module._parameters[name] = made[parameter]
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = torch.empty_like(buffer, device="cpu")
+
+
 def _buffer_values(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Values of the buffers that no checkpoint holds, made as ``transformers`` makes them when it loads one.
 
     It too builds models without memory, and leaves such buffers to ``_init_weights``.
     """
-    values: dict[str, torch.Tensor] = {}
+    made: dict[str, tuple[torch.nn.Module, str]] = {}
     for path, module in model.named_modules():
-        names = [name for name in module._buffers if name in module._non_persistent_buffers_set]
-        owned = [name for name in names if module._buffers[name] is not None]
-        if not owned:
-            continue
-        for name in owned:
-            buffer = module._buffers[name]
-            module._buffers[name] = torch.full(buffer.shape, 0, dtype=buffer.dtype)
-        with torch.no_grad():
-            owner = _nearest_pretrained(model, path)
-            owner._init_weights(module)
-        for name in owned:
-            values[f"{path}.{name}" if path else name] = module._buffers[name]
-    return values
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name in module._non_persistent_buffers_set:
+                unknown = torch.full(buffer.shape, _unknown(buffer.dtype), dtype=buffer.dtype)
+                module._buffers[name] = unknown
+                made[f"{path}.{name}" if path else name] = module, name
+    paths = {module: path for path, module in model.named_modules()}
+    owners = {module for module, _ in made.values()}
+    with torch.no_grad():
+        for module in owners:
+            _nearest_pretrained(model, paths[module])._init_weights(module)
+        if not all(is_known(cast(torch.Tensor, module._buffers[name])) for module, name in made.values()):
+            for module in paths:  # a model may give the modules within it their values
+                if isinstance(module, PreTrainedModel):
+                    module._init_weights(module)
+    return {name: cast(torch.Tensor, module._buffers[key]) for name, (module, key) in made.items()}
+
+
+def _unknown(dtype: torch.dtype) -> float:
+    """What stands in a buffer until it is given its values: no value that one has."""
+    if dtype is torch.bool:
+        return False
+    return float("nan") if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype).min
+
+
+def is_known(buffer: torch.Tensor) -> bool:
+    """Whether a buffer of :attr:`Trace.constants` was given its values."""
+    if buffer.dtype is torch.bool:
+        return True
+    if buffer.is_floating_point() or buffer.is_complex():
+        return not bool(buffer.isnan().any())
+    return not bool((buffer == torch.iinfo(buffer.dtype).min).any())
 
 
 def _nearest_pretrained(model: PreTrainedModel, path: str) -> PreTrainedModel:

@@ -60,6 +60,7 @@ _UNARY: dict[str, Callable[[FloatArray], FloatArray]] = {
     "square": np.square,
     "tanh": np.tanh,
     "sigmoid": sigmoid,
+    "floor": np.floor,
     **ACTIVATIONS,
 }
 
@@ -71,6 +72,7 @@ _BINARY: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "pow": np.power,
     "maximum": np.maximum,
     "minimum": np.minimum,
+    "greater": lambda left, right: np.greater(left, right).astype(np.float32),
 }
 
 
@@ -95,6 +97,22 @@ for _name, _unary in _UNARY.items():
     _register_unary(_name, _unary)
 for _name, _binary in _BINARY.items():
     _register_binary(_name, _binary)
+
+
+def _infer_where(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:
+    condition, first, second = types
+    (result,) = broadcast((first, second), attributes)
+    (whole_,) = broadcast((result, condition), attributes)
+    return (whole_,)
+
+
+@operator("where", _infer_where, operands=3)
+def _where(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """The second operand where the first is not 0, else the third: neither's infinities reach the other."""
+    condition, first, second = map(as_float32, operands)
+    return (np.where(condition != 0, first, second).astype(np.float32, copy=False),)
 
 
 def _infer_cast(types: Sequence[TensorType], attributes: Mapping[str, Attribute]) -> tuple[TensorType, ...]:

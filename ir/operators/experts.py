@@ -137,6 +137,31 @@ def _sparse_mix(logits: FloatArray, count: int, jitter: float) -> tuple[npt.NDAr
     return np.concatenate(chosen, axis=-1), np.concatenate(weights, axis=-1)
 
 
+def _infer_take_chosen(
+    types: Sequence[TensorType], attributes: Mapping[str, Attribute]
+) -> tuple[TensorType, ...]:
+    x, chosen = types
+    require(
+        chosen.rank == 2 and chosen.element is ScalarType.INT32,
+        f"the experts of each token must be int32 [tokens, k], not {chosen}",
+    )
+    fits = x.rank == 2 and x.shape[0] == chosen.shape[0] and x.element is ScalarType.FLOAT32
+    require(fits, f"{x} is not float32 [tokens, experts] for the choice {chosen}")
+    return (x.with_shape(*chosen.shape),)
+
+
+@operator("take_chosen", _infer_take_chosen, operands=2)
+def _take_chosen(
+    operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Of each row ``[tokens, experts]`` the elements with the numbers ``[tokens, k]``.
+
+    So weights that are none of ``route``'s kinds are computed of what its choice takes.
+    """
+    x, chosen = operands
+    return (np.take_along_axis(as_float32(x), plain(chosen).astype(np.int64), axis=-1),)
+
+
 def _infer_expert_linear(
     types: Sequence[TensorType], attributes: Mapping[str, Attribute]
 ) -> tuple[TensorType, ...]:

@@ -13,6 +13,25 @@ __all__ = ["causal_models", "tiny_config"]
 _HIDDEN, _HEADS, _KV_HEADS, _HEAD_DIM, _WIDE = 96, 6, 2, 16, 160
 _NOTHING_SHARED = {"num_kv_shared_layers": 0}
 _MLA = {"head_dim": 8, "num_key_value_heads": 6}
+_MAMBA2 = {"mamba_n_heads": 12, "mamba_d_head": 16, "mamba_d_state": 10, "mamba_n_groups": 2}
+_MAMBA = {"state_size": 10, "time_step_rank": 7}
+_GEMMA4 = {
+    **_NOTHING_SHARED, "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": 307, "head_dim": 16,
+    "num_key_value_heads": 2, "global_head_dim": 24, "top_k_experts": 2,
+}  # fmt: skip
+
+_DEFAULT: Any = object()
+"""A field that keeps its default."""
+
+_SWA = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 28,
+    "kv_lora_rank": 32,
+    "head_dim": 22,
+    "qk_nope_head_dim": 14,
+    "v_head_dim": 18,
+}
 
 _SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "embedding_size", "word_embed_proj_dim"), _HIDDEN),
@@ -57,14 +76,53 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), _MLA),
     **dict.fromkeys(("glm_moe_dsa", "longcat_flash", "minicpm3", "youtu", "kimi_linear"), _MLA),
     "codegen": {"n_embd": 128, "hidden_size": 128, "n_head": 8, "num_attention_heads": 8},
-    "prophetnet": {"num_hidden_layers": None},
+    "prophetnet": {"num_hidden_layers": _DEFAULT, "num_encoder_layers": 2, "num_decoder_layers": 2},
+    "xlnet": {"max_position_embeddings": _DEFAULT},
+    "zamba": {
+        "num_hidden_layers": 3,
+        "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
+        "n_mamba_heads": 2,
+        "mamba_d_state": 10,
+        "mamba_dt_rank": 7,
+        "attention_head_dim": 32,
+        "num_key_value_heads": 6,
+    },
+    "zamba2": {
+        "layers_block_type": ["linear_attention", "hybrid"],
+        "n_mamba_heads": 12,
+        "mamba_d_state": 10,
+        "mamba_ngroups": 2,
+        "num_key_value_heads": 6,
+    },
+    "zaya": {"num_experts_per_tok": 1},
+    "bamba": {**_MAMBA2, "attn_layer_indices": [1], "num_logits_to_keep": None},
+    "falcon_h1": {**_MAMBA2, "mamba_d_ssm": 192},
+    "mamba2": {"num_heads": 12, "head_dim": 16, "state_size": 10, "n_groups": 2},
+    **dict.fromkeys(("mamba", "falcon_mamba"), _MAMBA),
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0}},
+    "xmod": {"default_language": "en_XX"},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 9},
-    **dict.fromkeys(("gemma3n_text", "gemma4_text", "gemma4", "gemma4_unified_text"), _NOTHING_SHARED),
+    "gemma3n_text": _NOTHING_SHARED,
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), _GEMMA4),
     "lfm2_moe": {"layer_types": ["full_attention", "conv"], "num_dense_layers": 1},
     "lfm2": {"layer_types": ["full_attention", "conv"]},
-    "cohere_compass_text": {"layer_types": ["full_attention"] * 2},
-    "granitemoehybrid": {"layer_types": ["attention", "mamba"]},
-    "mimo_v2_flash": {"layer_types": ["full_attention", "sliding_attention"]},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention"] * 2,
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+    },
+    "granitemoehybrid": {"layer_types": ["attention", "mamba"], **_MAMBA2},
+    "mimo_v2_flash": {"layer_types": ["full_attention", "sliding_attention"], "num_key_value_heads": 1},
+    "reformer": {"axial_pos_embds_dim": (32, 64), "axial_pos_shape": (8, 16)},
+    "dots3_note_text": {
+        **_MLA,
+        "num_attention_heads": 6,
+        "q_lora_rank": 20,
+        "kv_lora_rank": 24,
+        "qk_nope_head_dim": 12,
+        "v_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        **{f"swa_{name}": size for name, size in _SWA.items()},
+    },
 }
 """What a model's own classes ask for."""
 
@@ -80,16 +138,18 @@ def tiny_config(model_type: str) -> Any:
     """A configuration whose model takes a moment: every size that has a known name is small."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return _shrink(CONFIG_MAPPING[model_type], {"is_decoder": True, **_OVERRIDES.get(model_type, {})})
+    return _shrink(CONFIG_MAPPING[model_type])
 
 
-def _shrink(config_class: Any, overrides: dict[str, Any]) -> Any:
+def _shrink(config_class: Any) -> Any:
     default = config_class()
+    overrides = _OVERRIDES.get(config_class.model_type, {})
     chosen = {name: size for name, size in _SIZES.items() if _is_size(default, name)}
     for name in getattr(config_class, "sub_configs", {}):
         if getattr(default, name, None) is not None:
-            chosen[name] = _shrink(type(getattr(default, name)), {}).to_dict()
-    chosen.update({name: value for name, value in overrides.items() if hasattr(default, name)})
+            chosen[name] = _shrink(type(getattr(default, name))).to_dict()
+    chosen.update(overrides)
+    chosen = {name: value for name, value in chosen.items() if value is not _DEFAULT}
     while True:
         try:
             return config_class(**chosen)
@@ -105,6 +165,6 @@ def _is_size(config: Any, name: str) -> bool:
     """Whether a field is there and holds a number, or may; a pattern by layer is left alone."""
     try:
         value = getattr(config, name)
-    except (AttributeError, ValueError):  # some differ by layer, and say so in this way
+    except Exception:  # some differ by layer, and say so each in its own way
         return False
     return value is None or isinstance(value, int | float)

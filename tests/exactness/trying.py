@@ -76,6 +76,7 @@ def make_checkpoint(model_type: str, folder: Path) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
     _fill(model)
     model.save_pretrained(folder)
+    config.save_pretrained(folder)  # the whole, where the model is of a part of it
     write_tokenizer(folder)
     return model
 
@@ -140,7 +141,7 @@ def _fill(model: Any) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            is_norm = "norm" in name.lower() or ".ln" in name
+            is_norm = parameter.dim() == 1 and ("norm" in name.lower() or ".ln" in name)
             scale = 0.3 if parameter.dim() == 1 else 0.1
             parameter.copy_(1 + 0.3 * noise if is_norm and name.endswith("weight") else noise * scale)
 

@@ -143,8 +143,3 @@ def test_a_config_that_is_no_causal_model_is_refused(parent: Path) -> None:
     (other / "config.json").write_text(json.dumps({**config, "model_type": "clip"}))
     with pytest.raises(ConfigError, match="model type 'clip' is no causal language model"):
         load_model(other, frontend="export")
-
-
-def test_what_is_known_to_come_out_wrong_is_not_traced_by_itself() -> None:
-    assert torch_export.can_trace({"model_type": "gpt2"})
-    assert not torch_export.can_trace({"model_type": "roberta-prelayernorm"})

@@ -96,6 +96,12 @@ def test_what_cannot_be_routed_is_refused(changes: dict[str, Attribute], message
         builder.emit_all("route", logits, **{**PLAIN, **changes})
 
 
+def test_what_is_chosen_can_be_taken_of_other_scores() -> None:
+    x, chosen = np.arange(12, dtype=np.float32).reshape(2, 6), np.array([[3, 0], [5, 5]], np.int32)
+    (found,) = find_operator("take_chosen").evaluate([x, chosen], {}, {})
+    np.testing.assert_array_equal(found, [[3, 0], [11, 11]])
+
+
 @pytest.mark.parametrize("shared", [True, False], ids=["a row a token", "a row an expert"])
 def test_each_row_meets_the_weights_of_its_token_s_experts(shared: bool) -> None:
     random = np.random.default_rng(0)

@@ -99,13 +99,19 @@ def test_silu_of_large_negatives_is_zero_without_a_warning() -> None:
     np.testing.assert_array_equal(run("silu", f32([-1e4, 0])), [0, 0])
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum", "minimum"])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "greater"])
 def test_binary_broadcasts(name: str) -> None:
     function = getattr(
         np, {"sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power"}.get(name, name)
     )
     a, b = np.abs(rows(3, 1, 5)), np.abs(rows(4, 1)) + 1
     np.testing.assert_allclose(run(name, a, b), function(a, b), rtol=1e-6)
+
+
+def test_a_choice_lets_no_infinity_through() -> None:
+    chosen = run("where", f32([1, 0, 2]), f32([5]), f32([np.inf, 7, np.nan]))
+    np.testing.assert_array_equal(chosen, [5, 7, 5])
+    np.testing.assert_array_equal(run("floor", f32([1.5, -1.5, 2])), [1, -2, 2])
 
 
 def test_reductions() -> None:

@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..converter import Rule
-from . import attention, elementwise, experts, linear, positions, reduction, shape
+from . import (
+    attention,
+    choices,
+    complexes,
+    elementwise,
+    experts,
+    linear,
+    positions,
+    recurrent,
+    reduction,
+    shape,
+    writes,
+)
 
 __all__ = ["RULES"]
 
@@ -14,11 +26,15 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **shape.RULES,
         **elementwise.RULES,
+        **choices.RULES,
         **reduction.RULES,
         **linear.RULES,
         **positions.RULES,
         **attention.RULES,
         **experts.RULES,
+        **writes.RULES,
+        **recurrent.RULES,
+        **complexes.RULES,
     }
 )
 """Rules by ``namespace.operator``, or ``namespace.operator.overload`` where overloads differ."""

@@ -9,7 +9,7 @@ import torch
 from ....ir.errors import CompileError
 from ..converter import Converter, Rule
 from ..layout import TOKENS
-from ..terms import Mask, Term
+from ..terms import Mask, MaskForm, Term
 
 __all__ = ["RULES"]
 
@@ -25,11 +25,13 @@ def _attention(converter: Converter, node: torch.fx.Node) -> Term:
     """``softmax(q @ k.T * scale + mask) @ v`` of each head, with a soft cap and sinks where there are any."""
     q, k, v, mask, sinks = node.args[:5]
     scale, soft_cap, window = cast("tuple[float, float, int]", node.args[5:8])
+    bias = None
     if mask is not None:
         seen = converter.term(mask)
-        if not isinstance(seen, Mask):
-            raise CompileError("a mask that the model changes is not supported")
-        window = seen.window
+        if isinstance(seen, Mask) and seen.form is MaskForm.ADDED:
+            window = seen.window
+        else:
+            bias = converter.value(mask)  # the causal mask is in it
     emit = converter.emit
     queries, keys, values = (emit("transpose", converter.value(x), axes=(1, 0, 2)) for x in (q, k, v))
     group = int(queries.type.shape[0]) // int(keys.type.shape[0])
@@ -39,7 +41,7 @@ def _attention(converter: Converter, node: torch.fx.Node) -> Term:
     if soft_cap:
         cap = emit.number(soft_cap)
         scores = emit("mul", emit("tanh", emit("div", scores, cap)), cap)
-    seen_mask = emit.reshape(converter.mask(window), (1, TOKENS, TOKENS))
+    seen_mask = bias if bias is not None else emit.reshape(converter.mask(window), (1, TOKENS, TOKENS))
     operands = [emit("add", scores, seen_mask)]
     if sinks is not None:
         logits = converter.value(sinks)

@@ -9,13 +9,10 @@ import torch
 
 from ....ir.errors import CompileError
 from ..converter import Converter, Rule
-from ..layout import TOKENS
-from ..terms import Mask, Positional, Term, TokenIds, Truth
+from ..terms import Positional, Term
+from .masks import combine_masks
 
 __all__ = ["RULES"]
-
-_HIDDEN = -1e30
-"""A score that weighs nothing: at most this."""
 
 
 def _unary(converter: Converter, node: torch.fx.Node, operator: str) -> Term:
@@ -63,11 +60,9 @@ def _masked(converter: Converter, node: torch.fx.Node, operator: str, left: Any,
 
     They are multiplied by a number rather than divided, and the mask comes after them.
     """
+    if (masked := combine_masks(converter, operator, left, right)) is not None:
+        return masked
     terms = converter.term(left), converter.term(right)
-    if operator == "add" and any(isinstance(term, Mask) for term in terms):
-        scores, mask = (right, terms[0]) if isinstance(terms[0], Mask) else (left, terms[1])
-        assert isinstance(mask, Mask)
-        return _add_mask(converter, scores, mask)
     if operator == "div" and len(converter.layout(node).tokens) == 2:
         divisor = (
             terms[1].item()
@@ -77,44 +72,6 @@ def _masked(converter: Converter, node: torch.fx.Node, operator: str, left: Any,
         if isinstance(divisor, int | float):
             return converter.emit("mul", converter.value(left), converter.emit.number(1.0 / divisor))
     return None
-
-
-def _add_mask(converter: Converter, scores: Any, mask: Mask) -> Term:
-    value = converter.value(scores)
-    return converter.emit(
-        "add", value, converter.emit.reshape(converter.mask(mask.window), (1, TOKENS, TOKENS))
-    )
-
-
-def _where(converter: Converter, node: torch.fx.Node) -> Term:
-    """Scores where a mask lets them be seen, else a number so small that its exponential is 0."""
-    condition, scores, other = node.args[:3]
-    known = converter.term(condition)
-    if isinstance(known, Truth):
-        return converter.aligned_as(scores if known.value else other, node)
-    hidden = converter.term(other)
-    if isinstance(hidden, torch.Tensor) and hidden.numel() == 1:
-        hidden = hidden.item()
-    if isinstance(hidden, Positional) and hidden.multiple == 0:
-        hidden = hidden.offset
-    if isinstance(known, Mask) and isinstance(hidden, int | float) and hidden <= _HIDDEN:
-        return _add_mask(converter, scores, known)
-    raise CompileError("a choice other than by the causal mask, or by what is known, is not supported")
-
-
-def _masked_fill(converter: Converter, node: torch.fx.Node) -> Term:
-    known = converter.term(node.args[1])
-    if isinstance(known, Truth):
-        return converter.aligned_as(node.args[2] if known.value else node.args[0], node)
-    raise CompileError("filling where something else than what is known holds is not supported")
-
-
-def _compare(converter: Converter, node: torch.fx.Node) -> Term:
-    """Comparisons of tokens with padding, of which a sequence holds none."""
-    left, right = (converter.term(argument) for argument in node.args[:2])
-    if isinstance(left, TokenIds) and right == converter.padding:
-        return Truth("ne" in str(node.target))
-    raise CompileError("a comparison of what is not known beforehand is not supported")
 
 
 def _is_neutral(operator: str, right: Any) -> bool:
@@ -177,6 +134,11 @@ def _log1p(converter: Converter, node: torch.fx.Node) -> Term:
     return emit("log", emit("add", converter.value(node.args[0]), emit.number(1.0)))
 
 
+def _expm1(converter: Converter, node: torch.fx.Node) -> Term:
+    emit = converter.emit
+    return emit("sub", emit("exp", converter.value(node.args[0])), emit.number(1.0))
+
+
 def _reciprocal(converter: Converter, node: torch.fx.Node) -> Term:
     return converter.emit("div", converter.emit.number(1.0), converter.value(node.args[0]))
 
@@ -200,7 +162,10 @@ def _clamp(converter: Converter, node: torch.fx.Node) -> Term:
         return term
     for bound, operator in (("min", "maximum"), ("max", "minimum")):
         if named.get(bound) is not None:
-            value = converter.emit(operator, value, converter.aligned(named[bound], out))
+            limit = converter.aligned(named[bound], out)
+            if not value.type.scalar.is_float:
+                limit = converter.emit("cast", limit, to="int32")
+            value = converter.emit(operator, value, limit)
     return value
 
 
@@ -214,7 +179,7 @@ def _filled(converter: Converter, node: torch.fx.Node) -> Term:
     return Positional(0, cast(float, node.args[1]))
 
 
-_UNARY = ("neg", "exp", "log", "cos", "sin", "rsqrt", "sigmoid", "silu", "tanh", "square")
+_UNARY = ("neg", "exp", "log", "cos", "sin", "rsqrt", "sigmoid", "silu", "tanh", "square", "floor")
 _BINARY = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "div", "maximum": "maximum", "minimum": "minimum",
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div",
@@ -224,6 +189,7 @@ RULES: dict[str, Rule] = {
     **{f"aten.{name}": partial(_unary, operator=name) for name in _UNARY},
     **{f"aten.{name}": partial(_binary, operator=operator) for name, operator in _BINARY.items()},
     "aten.rsub": partial(_reversed, operator="sub"),
+    "aten.min.other": partial(_binary, operator="minimum"),
     "aten.pow": _power,
     "aten.gelu": _gelu,
     "aten.relu": _relu,
@@ -235,10 +201,7 @@ RULES: dict[str, Rule] = {
     "aten.clamp_min": _clamp,
     "aten.softplus": _softplus,
     "aten.log1p": _log1p,
-    "aten.where": _where,
-    "aten.masked_fill": _masked_fill,
-    "aten.ne": _compare,
-    "aten.eq": _compare,
+    "aten.expm1": _expm1,
     "aten.ones": _filled,
     "aten.zeros": _filled,
     "aten.full": _filled,

@@ -16,7 +16,7 @@ from ....ir.errors import CompileError
 from ....ir.graph import Value
 from ..converter import Converter, Rule
 from ..terms import BestLogits, Groups, Kept, Positional, Term
-from . import elementwise, reduction
+from . import choices, elementwise, linear, reduction
 
 __all__ = ["RULES"]
 
@@ -35,9 +35,8 @@ def _topk(converter: Converter, node: torch.fx.Node) -> Term:
     ranked = groups.scores if groups is not None else converter.value(source)
     routed = _route(converter, ranked, count, groups)
     if routed is None:
-        logits = BestLogits(ranked, count)
         experts, _ = _emit_route(converter, [ranked], count, "softmax_of_chosen", None)
-        return (logits, experts)
+        return (BestLogits(ranked, count, experts), experts)
     return routed
 
 
@@ -172,11 +171,13 @@ def _masked_fill(converter: Converter, node: torch.fx.Node) -> Term:
         if kept.scores is not converter.value(node.args[0]):
             raise CompileError("groups are chosen by other scores than experts")
         return cast(Term, Kept(kept))
-    return elementwise.RULES["aten.masked_fill"](converter, node)
+    return choices.RULES["aten.masked_fill"](converter, node)
 
 
-def _same(converter: Converter, node: torch.fx.Node) -> Term:
-    return converter.term(node.args[0])
+def _not(converter: Converter, node: torch.fx.Node) -> Term:
+    """Groups that are not kept are what scores are filled at."""
+    term: Any = converter.term(node.args[0])
+    return term if isinstance(term, Groups) else choices.RULES["aten.logical_not"](converter, node)
 
 
 def _gather(converter: Converter, node: torch.fx.Node) -> Term:
@@ -184,8 +185,9 @@ def _gather(converter: Converter, node: torch.fx.Node) -> Term:
     scores, experts = converter.term(node.args[0]), converter.term(node.args[2])
     if isinstance(scores, Value) and isinstance(experts, Value) and (scores, experts) in converter.chosen:
         return converter.chosen[scores, experts]
-    from . import linear
-
+    along_rows = cast(int, node.args[1]) % 2 == 1
+    if isinstance(scores, Value) and isinstance(experts, Value) and scores.type.rank == 2 and along_rows:
+        return converter.emit("take_chosen", scores, experts)
     return linear.RULES["aten.gather"](converter, node)
 
 
@@ -213,8 +215,8 @@ RULES: dict[str, Rule] = {
     "aten.amax": _largest,
     "aten.scatter": _scatter,
     "aten.masked_fill": _masked_fill,
-    "aten.bitwise_not": _same,
-    "aten.logical_not": _same,
+    "aten.bitwise_not": _not,
+    "aten.logical_not": _not,
     "aten.gather": _gather,
     "ingot.expert_linear": _expert_linear,
     "ingot.weighted_sum": _weighted_sum,

@@ -52,6 +52,10 @@ def _product(converter: Converter, node: torch.fx.Node, left: Any, right: Any) -
     first, second, out = (converter.layout(n) for n in (left, right, node))
     if second.rank == 2 and TOKENS not in second.sizes and TOKENS in first.sizes:
         return converter.emit("linear", converter.value(left), _turned(converter, converter.weight(right)))
+    if first.rank == 2 and TOKENS not in first.sizes and second.tokens == (second.rank - 1,):
+        if [size for size in second.sizes if size not in (1, TOKENS)] != [first.sizes[1]]:
+            raise CompileError(f"a product of {first.sizes} and {second.sizes} is not supported")
+        return converter.emit("linear", converter.value(right), converter.weight(left))  # columns are tokens
     if first.sizes[-1] == 1 and first.rank == second.rank == out.rank:  # an outer product, as of frequencies
         return converter.emit("mul", converter.aligned(left, out), converter.aligned(right, out))
     if first.rank < 3 or first.rank != second.rank:
@@ -96,6 +100,13 @@ def _index(converter: Converter, node: torch.fx.Node) -> Term:
     return _look_up(converter, table, chosen[0])
 
 
+def _index_select(converter: Converter, node: torch.fx.Node) -> Term:
+    table, dim, numbers = node.args[:3]
+    if dim != 0:
+        raise CompileError("only rows can be looked up")
+    return _look_up(converter, table, numbers)
+
+
 def _look_up(converter: Converter, table: Any, numbers: Any) -> Term:
     rows, which = converter.weight(table), converter.term(numbers)
     if rows.type.rank != 2:
@@ -112,16 +123,22 @@ def _look_up(converter: Converter, table: Any, numbers: Any) -> Term:
     if isinstance(which, Positional) and which.multiple == 0:
         row = int(which.offset)
         return for_each_token(converter, converter.emit.slice(rows, 0, row, row + 1))
+    if isinstance(which, Value) and which.type.rank == 1 and not which.type.scalar.is_float:
+        return converter.emit("embedding", rows, which)
     raise CompileError("only rows of tokens and of positions can be looked up")
 
 
 def _baddbmm(converter: Converter, node: torch.fx.Node) -> Term:
-    """``alpha * (left @ right)``, where nothing is added."""
+    """``alpha * (left @ right)``, and ``beta`` times what is added."""
     added, left, right = node.args[:3]
-    if node.kwargs.get("beta", 1) != 0 and converter.term(added) != Positional(0, 0.0):
-        raise CompileError("a product that is added to something else is not supported")
+    emit = converter.emit
     product = _product(converter, node, left, right)
-    return converter.emit("mul", product, converter.emit.number(float(node.kwargs.get("alpha", 1))))
+    product = emit("mul", product, emit.number(float(node.kwargs.get("alpha", 1))))
+    beta = node.kwargs.get("beta", 1)
+    if beta == 0 or converter.term(added) == Positional(0, 0.0):
+        return product
+    other = converter.aligned(added, converter.layout(node))
+    return emit("add", product, other if beta == 1 else emit("mul", other, emit.number(float(beta))))
 
 
 def _gather(converter: Converter, node: torch.fx.Node) -> Term:
@@ -149,4 +166,5 @@ RULES: dict[str, Rule] = {
     "aten.mm": _matmul,
     "aten.embedding": _embedding,
     "aten.index": _index,
+    "aten.index_select": _index_select,
 }

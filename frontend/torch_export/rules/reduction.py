@@ -40,6 +40,26 @@ def _mean_of(converter: Converter, node: torch.fx.Node) -> tuple[Value, int]:
     return converter.emit("mean", value, axis=axis), size
 
 
+def _vector_norm(converter: Converter, node: torch.fx.Node) -> Term:
+    """The sum of magnitudes, or the root of the sum of squares, along one dimension."""
+    emit = converter.emit
+    source = cast(torch.fx.Node, node.args[0])
+    order = node.args[1] if len(node.args) > 1 else node.kwargs.get("ord", 2)
+    dims = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim")
+    dims = [dims] if isinstance(dims, int) else dims
+    if order not in (1, 2) or not isinstance(dims, list | tuple) or len(dims) != 1:
+        raise CompileError("only norms of order 1 and 2 along one dimension are supported")
+    axis = converter.axis(source, cast(int, dims[0]))
+    x = converter.value(source)
+    size = x.type.shape[axis]
+    if not isinstance(size, int):
+        raise CompileError("a norm over the tokens is not supported")
+    terms = emit("square", x) if order == 2 else emit("maximum", x, emit("neg", x))
+    total = emit("mul", emit("mean", terms, axis=axis), emit.number(float(size)))
+    norm = emit("pow", total, emit.number(0.5)) if order == 2 else total
+    return emit.reshape(norm, converter.layout(node).shape)
+
+
 def _softmax(converter: Converter, node: torch.fx.Node) -> Term:
     source = cast(torch.fx.Node, node.args[0])
     return converter.emit(
@@ -85,6 +105,7 @@ def _rms_norm(converter: Converter, node: torch.fx.Node) -> Term:
 RULES: dict[str, Rule] = {
     "aten.mean": _mean,
     "aten.sum": _sum,
+    "aten.linalg_vector_norm": _vector_norm,
     "aten.softmax": _softmax,
     "aten._softmax": _softmax,
     "aten.layer_norm": _layer_norm,

@@ -10,9 +10,14 @@ from ....ir.errors import CompileError
 from ....ir.graph import Value
 from ..converter import Converter, Rule
 from ..layout import TOKENS, Layout
-from ..terms import SHAPELESS, Mask, Parameter, Positional, Term, Truth
+from ..lengths import at_length, longest_of
+from ..terms import HIDDEN, SHAPELESS, Ahead, Empty, Mask, MaskForm, Parameter, Parts, Positional, Term, Truth
 
-__all__ = ["RULES", "for_each_token", "of_positions"]
+__all__ = ["RULES", "for_each_token", "of_positions", "spread"]
+
+
+_FEW = 128
+"""Elements that may be taken one by one."""
 
 
 def _same(converter: Converter, node: torch.fx.Node) -> Term:
@@ -25,12 +30,16 @@ def _cast(converter: Converter, node: torch.fx.Node) -> Term:
     before, after = node.args[0].meta["val"].dtype, node.meta["val"].dtype
     if isinstance(term, Truth) and after is not torch.bool:
         return Positional(0, float(term.value))
+    if isinstance(term, Mask) and after is torch.bool and term.form is MaskForm.ADDED:
+        return Mask(term.window, MaskForm.HIDDEN)  # numbers other than 0 hide
     if isinstance(term, SHAPELESS) or before == after:
         return term
     if before.is_floating_point and after.is_floating_point:
         return term
     if not before.is_floating_point and after.is_floating_point and before is not torch.bool:
         return converter.emit("cast", converter.value(node.args[0]), to="float32")
+    if before is torch.bool and isinstance(term, Value):
+        return term if after.is_floating_point else converter.emit("cast", term, to="int32")
     raise CompileError(f"a cast from {before} to {after} is not supported")
 
 
@@ -83,7 +92,12 @@ def _expand(converter: Converter, node: torch.fx.Node) -> Term:
     term = converter.term(source)
     if isinstance(term, SHAPELESS):
         return term
-    before, after = converter.layout(source), converter.layout(node)
+    return spread(converter, source, converter.layout(node))
+
+
+def spread(converter: Converter, source: torch.fx.Node, after: Layout) -> Value:
+    """``source`` repeated along the dimensions in which it is 1 and ``after`` is not."""
+    before = converter.layout(source)
     behind = after.rank - before.rank
     wanted = [axis - behind if axis >= behind else None for axis in after.axes]
     value = converter.arrange(_value(converter, source), before, wanted)
@@ -92,29 +106,38 @@ def _expand(converter: Converter, node: torch.fx.Node) -> Term:
             if isinstance(size, int):
                 value = converter.emit.repeat(value, axis, size)
             else:
-                value = for_each_token(converter, value)
+                value = for_each_token(converter, value, axis)
     return value
 
 
-def for_each_token(converter: Converter, value: Value) -> Value:
-    """What is the same for all tokens, once for each: added to a column of zeros."""
+def for_each_token(converter: Converter, value: Value, axis: int = 0) -> Value:
+    """What is the same for all tokens, once for each along ``axis``: added to zeros."""
     column = converter.emit("cast", converter.positions, to="float32")
     zeros = converter.emit("mul", column, converter.emit.number(0.0))
-    return converter.emit("add", converter.emit.reshape(zeros, (TOKENS, *[1] * (value.type.rank - 1))), value)
+    shape = [TOKENS if index == axis else 1 for index in range(value.type.rank)]
+    return converter.emit("add", converter.emit.reshape(zeros, shape), value)
 
 
 def _slice(converter: Converter, node: torch.fx.Node) -> Term:
     source = cast(torch.fx.Node, node.args[0])
     given = list(node.args[1:])
     dim, start, stop, step = given + [0, None, None, 1][len(given) :]
+    if isinstance(ahead := converter.term(source), Ahead):
+        return _first_rows(converter, ahead, node, start)
     before, after = converter.layout(source), converter.layout(node)
     dim = cast(int, dim) % before.rank
     if before.sizes == after.sizes and before.in_batch == after.in_batch:
         return converter.term(source)
     term = converter.term(source)
+    if isinstance(term, Empty | Parts):
+        return Empty()  # where something is about to be written
     size = before.sizes[dim]
     if dim in after.tokens and isinstance(size, int) and isinstance(start, int | None):
         return _of_positions(converter, source, dim, start or 0, after)
+    if dim in after.tokens and isinstance(start, torch.fx.Node):
+        return _last_of(converter, node, source, dim, start)
+    if isinstance(term, SHAPELESS) and dim not in before.tokens:
+        return term
     if isinstance(term, SHAPELESS) or not isinstance(size, int) or before.in_batch[dim]:
         raise CompileError(
             f"a slice of dimension {dim} of {before.sizes}, along the tokens, is not supported"
@@ -126,6 +149,42 @@ def _slice(converter: Converter, node: torch.fx.Node) -> Term:
     return _strided(
         converter, _value(converter, source), converter.axis(source, dim), first, last, cast(int, step)
     )
+
+
+def _last_of(
+    converter: Converter, node: torch.fx.Node, source: torch.fx.Node, dim: int, start: torch.fx.Node
+) -> Term:
+    """The end of a table, as long as there are tokens, where it rises evenly, as distances to the last do."""
+    table, after, emit = converter.term(source), converter.layout(node), converter.emit
+    size = converter.layout(source).sizes[dim]
+    known = isinstance(table, torch.Tensor) and isinstance(size, int) and size > 1 and len(after.tokens) == 1
+    if not known or not _ends_with(converter, start, int(size)):
+        raise CompileError("a slice whose bounds are computed is not supported")
+    assert isinstance(table, torch.Tensor)
+    last = table.narrow(dim, int(size) - 1, 1)
+    rise = last - table.narrow(dim, int(size) - 2, 1)
+    numbers = torch.arange(1 - int(size), 1).reshape([-1 if d == dim else 1 for d in range(table.ndim)])
+    if not torch.allclose(table, last + rise * numbers):
+        raise CompileError("the end of a table of positions is supported where it rises evenly only")
+    # The last token is at the last place.
+    behind = emit("sub", emit.number(1.0), emit("sequence_length", converter.positions))
+    distance = emit("add", emit("cast", converter.positions, to="float32"), behind)
+    column = emit.reshape(distance, [size if size == TOKENS else 1 for size in after.shape])
+    shape = [1 if size == TOKENS else int(size) for size in after.shape]
+    first, step = (emit.constant(part.float().reshape(shape).numpy()) for part in (last, rise))
+    return emit("add", emit("mul", column, step), first)
+
+
+def _ends_with(converter: Converter, start: torch.fx.Node, size: int) -> bool:
+    """Whether a slice from ``start`` is as long as there are tokens, up to the model's longest sequence."""
+    first = start.meta["val"]
+    return all(at_length(first.node.expr, tokens) == size - tokens for tokens in (8, longest_of(first)))
+
+
+def _first_rows(converter: Converter, ahead: Ahead, node: torch.fx.Node, start: Any) -> Term:
+    if len(converter.layout(node).tokens) != 1 or start not in (0, None):
+        raise CompileError("other results of a convolution than those of the tokens are not supported")
+    return ahead.rows
 
 
 def _of_positions(converter: Converter, source: torch.fx.Node, dim: int, start: int, after: Layout) -> Term:
@@ -156,14 +215,17 @@ def of_positions(rest: torch.Tensor, dim: int, after: Layout) -> Term:
 
 def _mask_of(table: torch.Tensor, after: Layout) -> Mask:
     """A table of which position sees which, where it is causal or a sliding window."""
-    sees = table.reshape(table.shape[after.tokens[0]], table.shape[after.tokens[1]]).bool()
+    numbers = table.reshape(table.shape[after.tokens[0]], table.shape[after.tokens[1]])
+    form = MaskForm.ADDED if bool((numbers < 0).any()) else MaskForm.SEEN
+    sees = numbers == 0 if form is MaskForm.ADDED else numbers.bool()
     distance = torch.arange(sees.shape[0])[:, None] - torch.arange(sees.shape[1])[None, :]
     window = int(sees[-1].sum())
     window = 0 if window == sees.shape[1] else window
     expected = (distance >= 0) & ((distance < window) if window else True)
-    if not bool((sees == expected).all()):
+    hides = numbers[~expected] <= HIDDEN if form is MaskForm.ADDED else numbers[expected] == 1
+    if not bool((sees == expected).all()) or not bool(hides.all()):
         raise CompileError("a table of which position sees which is neither causal nor a sliding window")
-    return Mask(window)
+    return Mask(window, form)
 
 
 def _bound(bound: Any, size: int, default: int) -> int:
@@ -181,7 +243,10 @@ def _strided(converter: Converter, value: Value, axis: int, first: int, last: in
     shape = value.type.shape
     size = int(shape[axis])
     if size % step or last != size or first >= step:
-        raise CompileError(f"every {step}th of {size} elements from {first} to {last} is not supported")
+        picked = range(first, last, step)
+        if len(picked) > _FEW:
+            raise CompileError(f"every {step}th of {size} elements from {first} to {last} is not supported")
+        return converter.emit.concat([converter.emit.slice(value, axis, i, i + 1) for i in picked], axis)
     groups = converter.emit.reshape(value, (*shape[:axis], size // step, step, *shape[axis + 1 :]))
     taken = converter.emit.slice(groups, axis + 1, first, first + 1)
     return converter.emit.reshape(taken, (*shape[:axis], size // step, *shape[axis + 1 :]))
@@ -193,6 +258,8 @@ def _select(converter: Converter, node: torch.fx.Node) -> Term:
     dim = dim % before.rank
     if before.in_batch[dim] or not isinstance(before.sizes[dim], int):
         raise CompileError("one token, or one of a batch, cannot be selected")
+    if isinstance(term := converter.term(source), SHAPELESS):
+        return term
     value = _value(converter, source)
     if dim in before.axes:
         axis, size = before.axes.index(dim), int(before.sizes[dim])
@@ -275,7 +342,17 @@ _COPIES = (
     "to.device", "feature_dropout", "_unsafe_view_copy", "resolve_conj", "resolve_neg",
 )  # fmt: skip
 _CASTS = ("to.dtype", "to.dtype_layout", "_to_copy", "type_as", "to.other")
-_RESHAPES = ("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "view_as")
+_RESHAPES = (
+    "view",
+    "reshape",
+    "flatten",
+    "unflatten",
+    "unsqueeze",
+    "squeeze",
+    "_unsafe_view",
+    "view_as",
+    "reshape_as",
+)
 
 RULES: dict[str, Rule] = {
     **{f"aten.{name}": _same for name in _COPIES},
@@ -297,6 +374,7 @@ RULES: dict[str, Rule] = {
     "aten.unbind": _parts,
     "aten.cat": _cat,
     "aten.concat": _cat,
+    "aten.concatenate": _cat,
     "aten.stack": _stack,
     "aten.repeat_interleave": _repeat_interleave,
     "aten.repeat": _repeat,

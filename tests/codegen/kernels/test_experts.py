@@ -17,6 +17,7 @@ from ingot.codegen.kernels.experts import (
     group_by_expert,
     quantize_expert_rows,
     route,
+    take_chosen,
     weighted_sum,
 )
 from ingot.codegen.kernels.layout import Layout, pack
@@ -247,3 +248,15 @@ def test_weighted_sum(machine: Machine) -> None:
     rows, factors = x[:, 3:45].reshape(11, CHOSEN, 42), weights[:, 2 : 2 + CHOSEN]
     (meant,) = find_operator("weighted_sum").evaluate([rows, factors], {}, {})
     np.testing.assert_allclose(out, meant, rtol=1e-5, atol=1e-6)
+
+
+def test_take_chosen(machine: Machine) -> None:
+    view = Rows(42, 50, 3)
+    kernel = machine.build(take_chosen(machine.isa, "kernel", view, CHOSEN))
+    random = np.random.default_rng(0)
+    x = random.standard_normal((11, view.stride)).astype(np.float32)
+    chosen = random.integers(0, 42, (11, CHOSEN)).astype(np.int32)
+    out = filled((11, CHOSEN), "float32")
+    kernel(x, chosen, out)
+    (meant,) = find_operator("take_chosen").evaluate([x[:, 3:45], chosen], {}, {})
+    np.testing.assert_array_equal(out, meant)

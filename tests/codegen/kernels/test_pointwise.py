@@ -87,7 +87,7 @@ def test_layer_norm(machine: Machine, heads: int, has_bias: bool, residual: Rows
     np.testing.assert_allclose(out, expected[-1].reshape(out.shape), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("operator", ["add", "sub", "mul", "div", "maximum", "minimum"])
+@pytest.mark.parametrize("operator", ["add", "sub", "mul", "div", "maximum", "minimum", "greater"])
 def test_binary(machine: Machine, operator: str) -> None:
     arguments = Argument(VIEWS[1]), Argument(Rows.dense(42))
     kernel = machine.build(elementwise(machine.isa, "kernel", (operator, 0, 1), arguments, (42,)))
@@ -98,7 +98,8 @@ def test_binary(machine: Machine, operator: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "operator", ["neg", "exp", "log", "rsqrt", "square", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"]
+    "operator",
+    ["neg", "exp", "log", "rsqrt", "square", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh", "floor"],
 )
 @pytest.mark.parametrize("scale", [0.1, 3.0, 20.0])
 def test_unary(machine: Machine, operator: str, scale: float) -> None:
@@ -110,6 +111,16 @@ def test_unary(machine: Machine, operator: str, scale: float) -> None:
     kernel(buffer, out)
     (expected,) = meaning(operator, [rows.astype(np.float64).astype(np.float32)])
     np.testing.assert_allclose(out, expected, rtol=3e-6, atol=2e-6 if operator.startswith("gelu") else 1e-30)
+
+
+def test_a_choice_lets_no_infinity_through(machine: Machine) -> None:
+    arguments = (Argument(VIEWS[1]), Argument(Rows.dense(42)))
+    expression = ("where", ("greater", 0, 0.5), 1, ("log", 0.0))
+    kernel = machine.build(elementwise(machine.isa, "kernel", expression, arguments, (42,)))
+    (buffer, rows), (other, _) = random_rows(VIEWS[1]), random_rows(Rows.dense(42), 1)
+    out = filled((NUM_ROWS, 42), "float32")
+    kernel(buffer, other, out)
+    np.testing.assert_array_equal(out, np.where(rows > 0.5, other, -np.inf))
 
 
 def test_an_expression_is_one_kernel(machine: Machine) -> None:
