@@ -209,9 +209,9 @@ class Converter:
         if not isinstance(argument, torch.fx.Node):
             return value
         layout = self.layout(argument)
-        if not layout.rank:
+        if not layout.sizes:
             return value  # a number, which our graphs hold as one element of one dimension
-        behind = out.rank - layout.rank
+        behind = len(out.sizes) - len(layout.sizes)
         wanted = [axis - behind if axis >= behind else None for axis in out.axes]
         while wanted and wanted[0] is None:
             wanted.pop(0)
@@ -236,7 +236,7 @@ class Converter:
     def axis(self, node: torch.fx.Node, dim: int) -> int:
         """The axis of a node's value that a traced dimension, which may count from the end, is."""
         layout = self.layout(node)
-        dim = dim % layout.rank
+        dim = layout.dim(dim)
         if dim not in layout.axes:
             raise CompileError(f"dimension {dim} of {layout.sizes} is the batch's")
         return layout.axes.index(dim)

@@ -28,21 +28,46 @@ _FEW = (8, 24)
 
 @dataclass(frozen=True)
 class Layout:
-    """The dimensions of a traced tensor, each without the batch's part; ``in_batch`` says which had one."""
+    """The dimensions of a traced tensor, each without the batch's part; ``in_batch`` says which had one.
+
+    A dimension that goes over tokens and, within each, over something else, is two here: ``inner`` holds the
+    second of these.
+    """
 
     sizes: tuple[Dim, ...]
     in_batch: tuple[bool, ...]
+    inner: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, shape: Sequence[Any]) -> Layout:
         """The layout of a traced shape; raises :class:`CompileError` where a dimension mixes tokens."""
-        dims = [_dim(size) for size in shape]
-        return cls(tuple(size for size, _ in dims), tuple(batch for _, batch in dims))
+        sizes: list[Dim] = []
+        in_batch: list[bool] = []
+        inner: list[int] = []
+        for size in shape:
+            first, batch, each = _dim(size)
+            sizes.append(first)
+            in_batch.append(batch)
+            if each > 1:
+                inner.append(len(sizes))
+                sizes.append(each)
+                in_batch.append(False)
+        return cls(tuple(sizes), tuple(in_batch), tuple(inner))
 
     @property
     def rank(self) -> int:
-        """Dimensions of the traced tensor."""
+        """Dimensions of the traced tensor, of which none may be two here."""
+        if self.inner:
+            raise CompileError(f"this is not supported along a dimension of tokens and parts, {self.sizes}")
         return len(self.sizes)
+
+    def dim(self, traced: int) -> int:
+        """Which of the dimensions here a traced one is, which may count from the end."""
+        outer = [index for index in range(len(self.sizes)) if index not in self.inner]
+        dim = outer[traced]
+        if dim + 1 in self.inner:
+            raise CompileError(f"this is not supported along a dimension of tokens and parts, {self.sizes}")
+        return dim
 
     @cached_property
     def axes(self) -> tuple[int, ...]:
@@ -83,20 +108,18 @@ class Layout:
         return math.prod(int(size) for size in before)
 
 
-def _dim(size: Any) -> tuple[Dim, bool]:
-    """A dimension without the batch, and whether it had it."""
+def _dim(size: Any) -> tuple[Dim, bool, int]:
+    """A dimension without the batch, whether it had it, and how many there are of each token."""
     if isinstance(size, int):
-        return (size // BATCH, True) if size and size % BATCH == 0 else (size, False)
+        return (size // BATCH, True, 1) if size and size % BATCH == 0 else (size, False, 1)
     expression = size.node.expr
-    symbols = list(expression.free_symbols)
-    if len(symbols) == 1:
+    if len(expression.free_symbols) == 1:
         # Code that asks for the larger of two lengths, say, leaves an expression that is always one of them.
-        lengths = (*_FEW, longest_of(size))
-        sizes = {tokens: at_length(expression, tokens) for tokens in lengths}
-        if all(size == tokens for tokens, size in sizes.items()):
-            return TOKENS, False
-        if all(size == tokens * BATCH for tokens, size in sizes.items()):
-            return TOKENS, True
-        if len(numbers := {int(size) for size in sizes.values()}) == 1:
+        sizes = {n: int(at_length(expression, n)) for n in (*_FEW, longest_of(size))}
+        if len(numbers := set(sizes.values())) == 1:
             return _dim(numbers.pop())
+        each = {found // n for n, found in sizes.items() if found % n == 0}
+        if len(each) == 1 and all(found % n == 0 for n, found in sizes.items()):
+            (factor,) = each
+            return (TOKENS, True, factor // BATCH) if factor % BATCH == 0 else (TOKENS, False, factor)
     raise CompileError(f"a dimension of {expression} is neither a number nor the tokens")
