@@ -19,7 +19,7 @@ from ..ir.errors import CompileError, IngotError
 
 __all__ = ["Option", "Report", "compile_apart", "run_job"]
 
-Option = str | int | list[str] | None
+Option = str | int | float | list[str] | None
 """What an option is in JSON."""
 
 

@@ -67,6 +67,9 @@ def compile_model(
     method: str | None = None,
     calibration_tokens: int = CALIBRATION_TOKENS,
     work_dir: str | Path | None = None,
+    size: str | int | None = None,
+    kl: float | None = None,
+    write_topology: str | Path | None = None,
     dtype: str = "auto",
     backend: str = "tvm",
     frontend: str = "auto",
@@ -95,6 +98,11 @@ def compile_model(
         calibration_tokens: how much of the text is read at most.
         work_dir: where a calibration keeps what it found, so that one that was interrupted goes on there;
             unless given, a folder beside ``output``, which is gone when that is written.
+        size: with ``quant="auto"``, what all weights take at most, as ``"2.5GiB"`` or in bytes; the formats
+            of least divergence are chosen, by measuring what each weight is worth on the text to calibrate
+            on, or on a few paragraphs of several kinds.
+        kl: with ``quant="auto"``, the divergence in nats that is borne; the smallest formats are chosen.
+        write_topology: a file that the choice is written to, as ``topology`` reads it.
         dtype: of unquantized weights; ``auto`` keeps the checkpoint's.
         backend: ``tvm``.
         frontend: ``native`` takes only families that are defined here, ``export`` traces what transformers
@@ -124,6 +132,9 @@ def compile_model(
             method=method,
             calibration_tokens=calibration_tokens,
             work_dir=_path(work_dir),
+            size=size,
+            kl=kl,
+            write_topology=_path(write_topology),
         ),
         dtype=dtype,
         backend=backend,
@@ -148,6 +159,9 @@ def compile_model(
             "method": method,
             "calibration_tokens": calibration_tokens,
             "work_dir": _text(work_dir),
+            "size": size,
+            "kl": kl,
+            "write_topology": _text(write_topology),
             "dtype": dtype,
             "frontend": frontend,
             "max_seq_len": max_seq_len,
@@ -191,6 +205,21 @@ def _write_artifact(
     provenance = model.provenance_later()
     pipeline = _pipeline_options(model, options)
     quantizing, work = options.quantizing, None
+    if quantizing.budget is not None:
+        from .choosing import choose_formats
+
+        topology, text = choose_formats(
+            model,
+            pipeline,
+            quantizing.budget,
+            text=quantizing.calibrate,
+            tokenizer=folder / "tokenizer",
+            progress=progress,
+        )
+        if quantizing.write_topology is not None:
+            quantizing.write_topology.write_text(text, encoding="utf-8")
+        quantizing = replace(quantizing, assignment=topology)
+        pipeline = replace(pipeline, assignment=topology)
     tensors: Tensors = model.weights
     if quantizing.method != "rtn":
         from .calibrating import CalibratedWeights, calibrate_model

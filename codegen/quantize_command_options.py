@@ -11,7 +11,7 @@ import click
 from ..ir.errors import CompileError
 from ..passes import SCHEMES, find_assignment
 from ..passes.calibration import METHODS
-from .quantize_options import CALIBRATION_TOKENS
+from .quantize_options import AUTO, CALIBRATION_TOKENS
 
 __all__ = ["QuantizeArguments", "quantize_options"]
 
@@ -27,10 +27,15 @@ class QuantizeArguments(TypedDict):
     method: str | None
     calibration_tokens: int
     work_dir: Path | None
+    size: str | None
+    kl: float | None
+    write_topology: Path | None
 
 
 def _check_quant(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Refuse a scheme or format that does not exist as wrong usage."""
+    if value == AUTO:
+        return value
     try:
         find_assignment(value)
     except CompileError as error:
@@ -46,7 +51,8 @@ _OPTIONS = (
         default="none",
         show_default=True,
         callback=_check_quant,
-        help=f"What weights are kept in: none, {', '.join(SCHEMES)}, or one format for all.",
+        help=f"What weights are kept in: none, {', '.join(SCHEMES)}, one format for all, or {AUTO}, "
+        "chosen for --size or --kl.",
     ),
     click.option(
         "--topology",
@@ -80,6 +86,19 @@ _OPTIONS = (
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
         help="Keeps what a calibration found: one that was interrupted goes on there.",
+    ),
+    click.option("--size", metavar="SIZE", help="Of --quant auto: what all weights take at most, as 2.5GiB."),
+    click.option(
+        "--kl",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="NATS",
+        help="Of --quant auto: the divergence from the unquantized model that is borne, as 0.02.",
+    ),
+    click.option(
+        "--write-topology",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE.yaml",
+        help="Of --quant auto: write what was chosen, for --topology.",
     ),
 )
 

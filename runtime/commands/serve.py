@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..sizes import parse_size
+from ...targets.sizes import parse_size
 from ._groups import GroupedCommand, group
 from ._options import configure_logging, verbose_option
 

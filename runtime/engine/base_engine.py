@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import ArtifactError, CapacityError, RequestError
+from ...targets.sizes import parse_size
 from ..execution.model_info import ModelInfo
 from ..grammar.compiler import CompiledGrammar, GrammarCompiler
 from ..sampling.sampling_params import SamplingParams
 from ..scheduling.limits import Limits
 from ..scheduling.step import Executor
 from ..scheduling.vectors import VectorExecutor, VectorInput
-from ..sizes import parse_size
 from ..text.tokenizer import Tokenizer, TypedTokens
 from .engine_stats import EngineStats
 from .engine_thread import EngineThread

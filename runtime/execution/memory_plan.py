@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...ir.errors import CapacityError
 from ...targets import Manifest, available_memory_bytes
-from ..sizes import format_size
+from ...targets.sizes import format_size
 
 __all__ = ["PlannedMemory", "plan_memory"]
 

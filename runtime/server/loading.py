@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ...ir.errors import RequestError
 from ...targets import Manifest, available_memory_bytes, read_manifest
+from ...targets.sizes import parse_size
 from ..chat.dialects import dialect_named
 from ..chat.reasoning import reasoning_named
 from ..engine.async_engine import AsyncEngine
 from ..engine.base_engine import artifact_path
 from ..execution.memory_plan import PlannedMemory, plan_memory
-from ..sizes import parse_size
 
 __all__ = ["EngineOptions", "ModelLoader"]
 

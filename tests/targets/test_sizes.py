@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from ingot.ir.errors import RequestError
-from ingot.runtime.sizes import format_size, parse_size
+from ingot.targets.sizes import format_size, parse_size
 
 
 @pytest.mark.parametrize(
