@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ..compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_DELTA_RULES, WHOLE_GROUPS_O
 from ..tiny_models import make_tiny
 from .interpreting import interpret, paged_module
 from .stepping import Logits, executing, in_steps
+from .test_batch_invariance import ARTIFACTS
 from .unpacking import unpack_parameters
 
 SEQUENCES = [np.random.default_rng(seed).integers(0, 300, n).tolist() for seed, n in enumerate((70, 9))]
@@ -49,71 +50,79 @@ def model_of(architecture: str) -> dict[str, Any]:
         "qwen3_next": {**WHOLE_GROUPS_OF_DELTA_RULES, "num_experts": 0},
         "qwen3_moe": {"moe_intermediate_size": 64, "mlp_only_layers": [1]},
     }
-    return {**WHOLE_GROUPS, **sizes.get(architecture, {})}
+    return {"architecture": architecture, **WHOLE_GROUPS, **sizes.get(architecture, {})}
 
 
-FLOATS = [
-    # architecture, options, and how large median and largest difference may be: keys and values round to
-    # float16, and what differs in its last bit may round apart.
-    ("llama", {"dtype": "float32"}, 5e-6, 5e-5),
-    ("qwen2", {"dtype": "float16"}, 2e-4, 1e-2),
-    ("mistral", {"dtype": "bfloat16"}, 2e-4, 1e-2),
-    ("mixtral", {"dtype": "bfloat16"}, 2e-4, 1e-2),
-    # ... or to codes.
-    ("llama", {"dtype": "float32", "kv_cache": "int8"}, 2e-5, 2e-2),
-    ("gemma2", {"dtype": "float32", "kv_cache": "int4"}, 1e-4, 2e-1),
-    ("deepseek_v3", {"dtype": "float32", "kv_cache": "int8"}, 1e-4, 5e-2),
-]
-# So may activations, to 8 bits.
-CODES = [
-    # Latents round more often on their way: queries and sums of heads do, too.
-    (architecture, {"quant": quant}, 2e-2, 4e-1 if architecture == "deepseek_v3" else 2e-1)
-    for architecture in (
-        "deepseek_v3",
-        "llama",
-        "mistral",
-        "qwen2",
-        "qwen2_moe",
-        "qwen3",
-        "qwen3_moe",
+# Those of the other test are compiled for it already.
+FLOATS = {"llama float32": {"dtype": "float32", **model_of("llama")}, "qwen2 bfloat16": ARTIFACTS["bfloat16"]}
+# How large median and largest difference may be.
+CACHES_OF_CODES = {
+    "llama, int8 pages": ({"kv_cache": "int8", **model_of("llama")}, 2e-5, 2e-2),
+    "gemma2, int4 pages": ({"kv_cache": "int4", **model_of("gemma2")}, 1e-4, 2e-1),
+    "deepseek_v3, int8 pages": ({"kv_cache": "int8", **model_of("deepseek_v3")}, 1e-4, 5e-2),
+}
+CODES = {
+    **{name: ARTIFACTS[name] for name in ("int8", "int8, float16 pages", "int4", "int4, experts")},
+    **{name: ARTIFACTS[name] for name in ("int4, float16 pages", "int4, states", "int8, delta rules")},
+    "deepseek_v3 int8": {"quant": "int8", **model_of("deepseek_v3")},
+    "gemma2 int4": {"quant": "int4", **model_of("gemma2")},
+    "glm4 int8": {"quant": "int8", **model_of("glm4")},
+    "lfm2 int4": {"quant": "int4", **model_of("lfm2")},
+    "phi int8": {"quant": "int8", **model_of("phi")},
+    "starcoder2 int4": {"quant": "int4", **model_of("starcoder2")},
+}
+# The same parts, put together otherwise.
+FURTHER_FLOATS = {
+    "qwen2 float16": {"dtype": "float16", **model_of("qwen2")},
+    "mistral bfloat16": {"dtype": "bfloat16", **model_of("mistral")},
+    "mixtral bfloat16": {"dtype": "bfloat16", **model_of("mixtral")},
+}
+FURTHER_CODES = {
+    f"{architecture} {quant}": {"quant": quant, **model_of(architecture)}
+    for architecture, quant in (
+        *(("deepseek_v3", "int4"), ("granitemoehybrid", "int8"), ("llama", "int4"), ("mistral", "int8")),
+        *(("mistral", "int4"), ("qwen2", "int8"), ("qwen2", "int4"), ("qwen2_moe", "int8")),
+        *(("qwen3", "int8"), ("qwen3_moe", "int8"), ("qwen3_moe", "int4"), ("qwen3_next", "int4")),
     )
-    for quant in ("int8", "int4")
-]
-CODES += [
-    (architecture, {"quant": quant}, 2e-2, 2e-1)
-    for architecture, quant in (("gemma2", "int4"), ("glm4", "int8"), ("phi", "int8"), ("starcoder2", "int4"))
-]
-CODES += [
-    (architecture, {"quant": quant}, 2e-2, 2e-1)
-    for architecture, quant in (("lfm2", "int4"), ("granitemoehybrid", "int8"))
-]
-SLOW = [
-    pytest.param("qwen3_next", {"quant": quant}, 2e-2, 2e-1, marks=pytest.mark.slow)
-    for quant in ("int8", "int4")
-]
+}
 
 
-@pytest.mark.parametrize(
-    ("architecture", "options", "median", "largest"),
-    FLOATS + CODES + SLOW,
-    ids=lambda value: ",".join(value.values()) if isinstance(value, dict) else str(value),
-)
+def allowed(options: dict[str, Any]) -> tuple[float, float]:
+    """How large median and largest difference may be.
+
+    Keys and values round to float16, and what differs in its last bit may round apart. So may activations, to
+    8 bits; latents do so more often on their way: queries and sums of heads as well.
+    """
+    if "quant" in options:
+        return 2e-2, 4e-1 if options["architecture"] == "deepseek_v3" else 2e-1
+    return (5e-6, 5e-5) if options["dtype"] == "float32" else (2e-4, 1e-2)
+
+
+def _params() -> Iterator[object]:
+    for label, options in {**FLOATS, **CODES}.items():
+        yield pytest.param(label, options, *allowed(options), id=label)
+    for label, (options, median, largest) in CACHES_OF_CODES.items():
+        yield pytest.param(label, {"dtype": "float32", **options}, median, largest, id=label)
+    for label, options in {**FURTHER_FLOATS, **FURTHER_CODES}.items():
+        yield pytest.param(label, options, *allowed(options), id=label, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("label", "options", "median", "largest"), list(_params()))
 def test_logits_are_what_the_interpreter_says(
     parent: Path,
     record: Callable[[str, float], None],
-    architecture: str,
+    label: str,
     options: dict[str, Any],
     median: float,
     largest: float,
 ) -> None:
-    artifact = compile_tiny(architecture, parent, **options, **model_of(architecture))
+    artifact = compile_tiny(parent=parent, **options)
     expected = np.concatenate(interpreted(artifact))
     with executing(artifact) as executor:
         found = np.concatenate(in_steps(executor, SEQUENCES, STEPS))
     differences = np.abs(found - expected)
-    label = f"{architecture} {','.join(options.values())} (interpreter"
-    record(f"{label}, median)", float(np.median(differences)))
-    record(f"{label}, largest)", float(differences.max()))
+    record(f"{label} (interpreter, median)", float(np.median(differences)))
+    record(f"{label} (interpreter, largest)", float(differences.max()))
     assert np.median(differences) <= median
     assert differences.max() <= largest
 

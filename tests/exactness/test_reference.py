@@ -231,7 +231,8 @@ CASES = {
     "glm4, neighbours turn": Case("glm4"),
     "granite, multipliers": Case("granite", {"tie_word_embeddings": True, "attention_bias": True}),
     "olmo2, norms after": Case("olmo2"),
-    "phi, side by side": Case(
+    "phi, side by side": Case("phi"),
+    "phi, side by side, norms of heads": Case(
         "phi", {"qk_layernorm": True, "head_dim": 8, **rope("default", partial_rotary_factor=0.5)}
     ),
     "phi3, short longrope": Case("phi3", longrope(original=96, maximum=96)),
@@ -262,6 +263,9 @@ CASES = {
 }
 
 
+ALWAYS = ("llama biases", "llama from bfloat16", "llama rope=dynamic", "llama rope=llama3")
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A case's artifact and checkpoint."""
@@ -279,14 +283,14 @@ class Compiled:
 def _params() -> Iterator[object]:
     """All cases, by both frontends.
 
-    By default run the first of each architecture and all of Llama's, as they are defined here. The others are
-    in the slow run: compiling all takes minutes, and most are compared in any run by what the interpreter
-    makes of their graphs.
+    By default run the first of each architecture, and what the compiler does otherwise than usual, as they
+    are defined here. The others are in the slow run: compiling all takes minutes, and most are compared in
+    any run by what the interpreter makes of their graphs.
     """
     seen: set[str] = set()
     for name, case in CASES.items():
         is_first = case.architecture not in seen and not case.slow
-        is_default = is_first or case.architecture == "llama"
+        is_default = is_first or name in ALWAYS
         seen.add(case.architecture)
         marks = [] if is_default else [pytest.mark.slow]
         yield pytest.param((name, "native"), marks=marks, id=name)

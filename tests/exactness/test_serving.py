@@ -19,7 +19,7 @@ from ingot.runtime.text.tokenizer import Tokenizer
 
 from ..compiled import compile_tiny, compile_tinychat
 
-NUM_REQUESTS = 96
+NUM_REQUESTS = 48
 TEXTS = (
     "Once upon a time there was a small fox who lived by the river with her mother and two brothers. One ",
     "Once upon a time there was a small bear. He liked honey more than anything else in the forest, and so ",

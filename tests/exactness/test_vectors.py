@@ -135,8 +135,15 @@ QUANTIZED = {
 }
 
 
-@pytest.mark.parametrize(("quant", "least"), [("int8", 0.997), ("int4", 0.8)])
-@pytest.mark.parametrize("label", QUANTIZED)
+@pytest.mark.parametrize(
+    ("label", "quant", "least"),
+    [
+        pytest.param("qwen3, last", "int8", 0.997, marks=pytest.mark.slow),
+        ("qwen3, last", "int4", 0.8),
+        ("bert, mean", "int8", 0.997),
+        pytest.param("bert, mean", "int4", 0.8, marks=pytest.mark.slow),
+    ],
+)
 def test_what_quantizing_costs(
     label: str, quant: str, least: float, parent: Path, record: Callable[[str, float], None]
 ) -> None:

@@ -18,6 +18,7 @@ from ingot.codegen.library import llvm_target
 from ingot.codegen.link import export_executable
 from ingot.targets import CPUS, Target, detect_host
 from tvm import tirx
+from tvm_ffi import StructuralKey
 
 __all__ = ["MACHINES", "Array", "Kernel", "Machine", "filled", "find_machine"]
 
@@ -73,10 +74,14 @@ class _Native:
     def __init__(self, target: Target) -> None:
         self._target = target
         self.isa = ISAS[target.isa]
+        self._built: dict[StructuralKey, tvm.runtime.PackedFunc] = {}
 
     def build(self, function: tirx.PrimFunc) -> Kernel:
-        """See :class:`Machine`."""
-        compiled = _compile(function, self._target)["kernel"]
+        """See :class:`Machine`. What several tests ask for is compiled once."""
+        key = StructuralKey(function)
+        if key not in self._built:
+            self._built[key] = _compile(function, self._target)["kernel"]
+        compiled = self._built[key]
 
         def run(*arrays: Array) -> None:
             guarded = [_Guarded(array) for array in arrays]
