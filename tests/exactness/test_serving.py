@@ -19,7 +19,7 @@ from ingot.runtime.text.tokenizer import Tokenizer
 
 from ..compiled import compile_tiny, compile_tinychat
 
-NUM_REQUESTS = 48
+NUM_REQUESTS = 56
 TEXTS = (
     "Once upon a time there was a small fox who lived by the river with her mother and two brothers. One ",
     "Once upon a time there was a small bear. He liked honey more than anything else in the forest, and so ",
@@ -73,8 +73,8 @@ def alone(artifact: Artifact, tokenizer: Tokenizer, requests: list[GenerateReque
         Circumstances(),
         Circumstances(caches_prefixes=False),
         Circumstances(max_num_seqs=7, max_num_batched_tokens=13),
-        Circumstances(num_pages=24, max_num_batched_tokens=100),
-        Circumstances(num_pages=24, max_num_batched_tokens=40, caches_prefixes=False),
+        Circumstances(num_pages=19, max_num_batched_tokens=100),
+        Circumstances(num_pages=19, max_num_batched_tokens=40, caches_prefixes=False),
     ],
     ids=["32 at once", "no prefixes", "chunks", "preemption", "preemption, no prefixes"],
 )
@@ -93,7 +93,7 @@ def test_every_answer_is_the_one_it_gets_alone(
         assert stats.num_used_pages == 0
         assert bool(stats.num_prefix_tokens_hit) == circumstances.caches_prefixes
         # A few are preempted for others of more urgent priority, however many pages there are.
-        assert circumstances.num_pages == 400 or stats.num_preemptions > 15
+        assert circumstances.num_pages == 400 or stats.num_preemptions > 8
 
 
 @pytest.mark.parametrize(
