@@ -31,6 +31,7 @@ from .pipeline import (
 )
 from .quantize_weights import QuantizeWeights
 from .round_rows import RoundRows
+from .split_linears import SplitLinears
 from .store_constants import StoreConstants
 from .tabulate_rope import TabulateRope
 from .take_calibrated import TakeCalibrated, calibrated_name
@@ -66,6 +67,7 @@ __all__ = [
     "QuantScheme",
     "QuantizeWeights",
     "RoundRows",
+    "SplitLinears",
     "StoreConstants",
     "TabulateRope",
     "TakeCalibrated",

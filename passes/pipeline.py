@@ -30,6 +30,7 @@ from .merge_routes import MergeRoutes
 from .page_kv_cache import PageKVCache
 from .quantize_weights import QuantizeWeights
 from .round_rows import RoundRows
+from .split_linears import SplitLinears
 from .store_constants import StoreConstants
 from .tabulate_rope import TabulateRope
 from .take_calibrated import TakeCalibrated
@@ -106,6 +107,7 @@ def fusing_passes(options: PipelineOptions) -> tuple[Pass, ...]:
         MergeRoutes(),
         FuseAttention(),
         *((AbsorbLatents(),) if options.generates else ()),
+        SplitLinears(),
     )
 
 

@@ -46,14 +46,26 @@ def logits(model: Model) -> npt.NDArray[np.float32]:
 
 
 def cost(module: Module) -> Counter[tuple[str, str]]:
-    """Operators after all passes, each with what it gives."""
+    """Operators after all passes, each with what it gives; reshapes cost nothing."""
     compiled = run_passes(module, build_pipeline(PipelineOptions(max_seq_len=128))).module
     return Counter(
-        (operation.operator, str(operation.results[0].type)) for operation in compiled.forward.operations
+        (operation.operator, str(operation.results[0].type))
+        for operation in compiled.forward.operations
+        if operation.operator != "reshape"
     )
 
 
-@pytest.mark.parametrize(("architecture", "options"), FAMILIES, ids=lambda x: x if isinstance(x, str) else "")
+OTHERS = (
+    *("gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoe", "mixtral"),
+    *("olmo2", "olmoe", "phi", "phi3", "qwen2_moe", "qwen3_moe", "smollm3", "starcoder2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [*FAMILIES, *(pytest.param(name, {}, marks=pytest.mark.slow) for name in OTHERS)],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
 def test_both_frontends_agree_at_the_same_cost(
     parent: Path, architecture: str, options: dict[str, Any]
 ) -> None:

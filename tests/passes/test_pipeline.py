@@ -85,6 +85,7 @@ def test_records_are_truthful() -> None:
         "drop_neutral_terms": False,
         "fuse_activations": False,
         "merge_routes": False,
+        "split_linears": False,
         "absorb_latents": False,
         "round_rows": False,
         "eliminate_dead_code": False,

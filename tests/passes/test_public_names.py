@@ -8,7 +8,7 @@ EliminateCommonSubexpressions EliminateDeadCode FixLength FoldConstants FuseActi
 FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker MergeRoutes PageKVCache Pass PassRecord PassResult
 PipelineOptions PipelineResult QuantScheme QuantizeWeights RoundRows StoreConstants TabulateRope Topology
 build_pipeline find_assignment parse_topology print_topology read_topology run_passes TakeCalibrated
-calibrated_name fusing_passes
+calibrated_name fusing_passes SplitLinears
 """
 
 
