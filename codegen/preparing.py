@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +31,7 @@ from ..ir import (
     find_operator,
     quantize,
 )
-from ..targets import CPUS, Target, parse_target
+from ..targets import CPUS, Target, detect_host, parse_target
 from .kernels.layout import Layout, components, pack
 from .kernels.quantize_weights import can_quantize, quantize_weight
 from .library import llvm_target
@@ -195,7 +196,7 @@ class _Quantizer:
     def quantize(self, source: npt.NDArray[np.generic], quant_format: QuantFormat) -> QuantizedArray:
         """``source`` ``[..., n, k]`` in ``quant_format``."""
         if not can_quantize(quant_format) or source.ndim < 2:
-            return quantize(source.astype(np.float32, copy=False), quant_format)
+            return self._quantize_slowly(source, quant_format)
         if source.dtype == ml_dtypes.bfloat16:
             source = source.view(np.uint16)
         key = source.dtype.name, quant_format
@@ -212,6 +213,18 @@ class _Quantizer:
         return QuantizedArray(
             quant_format, codes.numpy().reshape(source.shape), scales.numpy().reshape(*lead, groups)
         )
+
+    def _quantize_slowly(self, source: npt.NDArray[np.generic], quant_format: QuantFormat) -> QuantizedArray:
+        """As the interpreter does, on all cores: numpy lets others run while it computes."""
+        rows = source.reshape(-1, source.shape[-1])
+        parts = np.array_split(rows, max(1, min(len(rows), 4 * detect_host().num_cores)))
+        with ThreadPoolExecutor(detect_host().num_cores) as pool:
+            found = list(pool.map(lambda part: quantize(part.astype(np.float32), quant_format), parts))
+        joined = {
+            name: np.concatenate([part.components[name] for part in found]) for name in found[0].components
+        }
+        lead = source.shape[:-1]
+        return QuantizedArray(quant_format, **{k: v.reshape(*lead, -1) for k, v in joined.items()})
 
 
 def _baseline() -> Target:

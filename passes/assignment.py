@@ -112,8 +112,9 @@ SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
 def find_assignment(name: str) -> QuantScheme | None:
     """What a scheme's or a format's name says; None for ``none``.
 
-    A format whose name says its numbers (``int4_g64``) is for weights of all kinds. Where it has a name of its
-    own (``q4_k``), tables and the head, on which more depends, have at least six bits, as schemes have it.
+    A format whose name says its numbers (``int4_g64``) is for weights of all kinds. Where it has a name of
+    its own (``q4_k``), tables and the head, on which more depends, have at least six bits, as schemes have
+    it.
 
     Raises :class:`CompileError` for any other name.
     """

@@ -12,6 +12,9 @@ from .rewriting import ModuleRewriter
 
 __all__ = ["QuantizeWeights", "activations_for"]
 
+_LEAST_GROUP = 16
+"""Products of codes that are worth adding up as whole numbers; smaller groups meet rows of floats."""
+
 
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
@@ -51,7 +54,8 @@ def activations_for(weight: TensorType) -> QuantFormat | None:
     rows, width = find_format("dynamic_int8_g32"), weight.shape[-1]
     if not isinstance(weight.element, QuantFormat) or not isinstance(width, int) or width % rows.block_size:
         return None
-    return rows if weight.element.multiplies(rows) else None
+    size = weight.element.group_size or rows.block_size
+    return rows if weight.element.multiplies(rows) and size >= _LEAST_GROUP else None
 
 
 class _Quantizing:

@@ -36,11 +36,16 @@ _TABLE = 16
 
 @dataclass(frozen=True)
 class CodedMatrix:
-    """A weight ``[outputs, inputs]`` in a quantization format."""
+    """A weight ``[outputs, inputs]`` in a quantization format.
+
+    Activations come with sums of ``row_sum_size`` of their codes, by default of as many as are added here;
+    it is less where the same activations meet another weight that needs it so.
+    """
 
     outputs: int
     inputs: int
     format: QuantFormat
+    row_sum_size: int = 0
 
     @property
     def group_size(self) -> int:
@@ -49,16 +54,13 @@ class CodedMatrix:
 
     @property
     def sum_size(self) -> int:
-        """Inputs whose products are added as whole numbers: they share a scale here and among activations.
-
-        Activations come with the sums of as many codes.
-        """
+        """Inputs whose products are added as whole numbers: they share a scale here and among activations."""
         return min(self.group_size, ROW_GROUP)
 
     @property
     def num_sums(self) -> int:
         """Sums of codes in a row of activations."""
-        return self.inputs // self.sum_size
+        return self.inputs // (self.row_sum_size or self.sum_size)
 
     def arguments(self, blocks: int) -> list[tuple[str, tuple[Expr, ...], str]]:
         """A kernel's arguments that hold ``blocks`` of such weights."""

@@ -140,10 +140,18 @@ def multiply_codes(
     def multiply(span: Expr, number: int, four: Callable[[int, int], Vector]) -> None:
         """Add what sum ``number`` of a span is, whose products are exact."""
         x_group = first_group + span
-        x_sum = (first_group + span) * (SPAN // size) + number
+        row_sum_size = matrix.row_sum_size or size
+        first_sum = (first_group + span) * (SPAN // row_sum_size) + number * (size // row_sum_size)
+
+        def sum_of_codes(m: int) -> tirx.Expr:
+            total = load(x_sums, (row + m, first_sum))
+            for further in range(1, size // row_sum_size):
+                total = total + load(x_sums, (row + m, first_sum + further))
+            return total
+
         sums = [[Vector("int32", isa.lanes) for _ in range(parts)] for _ in range(height)]
         for m in range(height):
-            start = load(x_sums, (row + m, x_sum)) * T.int32(-zero_point) if subtract else T.int32(0)
+            start = sum_of_codes(m) * T.int32(-zero_point) if subtract else T.int32(0)
             for part in range(parts):
                 sums[m][part].fill(start)
         step = max(1, 8 // max(width for width, _ in planes_of(matrix.format.bits)))
@@ -165,7 +173,7 @@ def multiply_codes(
                 total, value = totals[m][part], cast("float32", isa.lanes, sums[m][part].value)
                 x_scale = load(x_scales, (row + m, x_group))
                 if group.zeros is not None or group.minima is not None:
-                    x_total = cast("float32", 1, load(x_sums, (row + m, x_sum)))
+                    x_total = cast("float32", 1, sum_of_codes(m))
                 if group.zeros is not None:
                     away = broadcast(T.float32(0) - x_total, isa.lanes)
                     value = fma(isa.lanes, group.zeros[part].value, away, value)

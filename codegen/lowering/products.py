@@ -41,15 +41,11 @@ def _quantize(step: Step, operation: Operation) -> None:
 def _codes_of(
     step: Step, value: Value, matrix: CodedMatrix, chosen: Value | None = None, num_experts: int = 0
 ) -> Codes:
-    """The codes of a quantized activation, with sums as ``matrix`` takes them.
-
-    They are of its rows, or of those of ``chosen`` experts in order.
-    """
-    known = value, chosen, matrix.sum_size
-    if known not in step.codes:
-        region, width = step.rounded[value], step.rounded[value].view.width
+    """The codes of a quantized activation: of its rows, or of those of ``chosen`` experts in order."""
+    if (value, chosen) not in step.codes:
+        region, width, sum_size = step.rounded[value], step.rounded[value].view.width, matrix.row_sum_size
         make: Callable[..., tirx.PrimFunc] = quantize_rows
-        key: tuple[object, ...] = (region.view, matrix.sum_size)
+        key: tuple[object, ...] = (region.view, sum_size)
         arguments, rows = [region.buffer], region.rows
         if chosen is not None:
             make, rows = quantize_expert_rows, chosen.type.shape
@@ -58,23 +54,28 @@ def _codes_of(
         results = [
             ((rows, width), "int8"),
             ((rows, width // ROW_GROUP), "float32"),
-            ((rows, width // matrix.sum_size), "int32"),
+            ((rows, width // sum_size), "int32"),
         ]
-        step.codes[known] = Codes(*step.call(make, key, arguments, results))
-    return step.codes[known]
+        step.codes[value, chosen] = Codes(*step.call(make, key, arguments, results))
+    return step.codes[value, chosen]
 
 
-def matrix_of(step: Step, weight: Value) -> FloatMatrix | CodedMatrix:
-    """How a product sees a weight."""
+def matrix_of(step: Step, weight: Value, rows: Value | None = None) -> FloatMatrix | CodedMatrix:
+    """How a product with ``rows``, or a look-up, sees a weight."""
     outputs, inputs = (int(dim) for dim in weight.type.shape[-2:])
-    if isinstance(weight.type.element, QuantFormat):
-        return CodedMatrix(outputs, inputs, weight.type.element)
-    return FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
+    element = weight.type.element
+    if not isinstance(element, QuantFormat):
+        return FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
+    if rows not in step.rounded:
+        return CodedMatrix(outputs, inputs, element)
+    others = (operation.operands[1].type.element for operation in step.graph.users[rows])
+    sizes = (other.group_size for other in others if isinstance(other, QuantFormat))
+    return CodedMatrix(outputs, inputs, element, min([ROW_GROUP, *filter(None, sizes)]))
 
 
 def _linear(step: Step, operation: Operation) -> None:
     x, weight, *bias = operation.operands
-    matrix, (_, variables) = matrix_of(step, weight), step.stored[weight]
+    matrix, (_, variables) = matrix_of(step, weight, x), step.stored[weight]
     biases = [step.stored[value][1][0] for value in bias]
     if x in step.rounded and isinstance(matrix, CodedMatrix):
         arguments = [*_codes_of(step, x, matrix).parts, *variables, *biases]
@@ -87,7 +88,7 @@ def _linear(step: Step, operation: Operation) -> None:
 
 def _head_linear(step: Step, operation: Operation) -> None:
     x, weight = operation.operands
-    matrix, (_, variables), heads = matrix_of(step, weight), step.stored[weight], int(weight.type.shape[0])
+    matrix, (_, variables), heads = matrix_of(step, weight, x), step.stored[weight], int(weight.type.shape[0])
     if x in step.rounded and isinstance(matrix, CodedMatrix):
         arguments = [*_codes_of(step, x, matrix).parts, *variables]
         step.emit_rows(operation, head_linear_quantized, (heads, matrix), arguments)
@@ -120,7 +121,11 @@ def _route(step: Step, operation: Operation) -> None:
 
 def _expert_linear(step: Step, operation: Operation) -> None:
     x, weight, chosen, *bias = operation.operands
-    matrix, (_, variables), experts = matrix_of(step, weight), step.stored[weight], int(weight.type.shape[0])
+    matrix, (_, variables), experts = (
+        matrix_of(step, weight, x),
+        step.stored[weight],
+        int(weight.type.shape[0]),
+    )
     biases = [step.stored[value][1][0] for value in bias]
     grouping = _grouping(step, chosen, experts)
     if x in step.rounded and isinstance(matrix, CodedMatrix):

@@ -102,7 +102,7 @@ class Step:
         self._kernels: dict[tuple[object, ...], relax.GlobalVar] = {}
         self.regions: dict[Value, Region] = {}
         self.rounded: dict[Value, Region] = {}
-        self.codes: dict[tuple[Value, Value | None, int], Codes] = {}
+        self.codes: dict[tuple[Value, Value | None], Codes] = {}
         self.groupings: dict[Value, Grouping] = {}
         self.plain: dict[Value, relax.Expr] = {}
         self.states: dict[Value, tuple[relax.Expr, ...]] = {}

@@ -22,8 +22,8 @@ SEARCH_STEPS = 9
 _REFITS = 2
 """How often a super-block's numbers are fitted to the codes that they gave."""
 
-_CHUNK = 1 << 20
-"""Elements that are rounded at once: many rows, and yet little memory for what comes between."""
+_CHUNK = 1 << 17
+"""Elements that are rounded at once: few enough for caches to hold what comes between."""
 
 
 def quantize(
@@ -103,7 +103,15 @@ def _round_to(groups: FloatArray, scales: FloatArray, codes: Codes) -> FloatArra
         return bounded.astype(codes.dtype).astype(np.float32)
     ascending = np.unique(codes.values)
     between = (ascending[1:] + ascending[:-1]) / 2
-    return ascending[np.searchsorted(between, scaled)]
+    if not codes.is_integer:
+        return np.take(ascending, np.searchsorted(between, scaled))
+    # Halves lie between whole numbers, so that the nearest is the same for all from one half to the next.
+    least, most = 2 * ascending[0], 2 * ascending[-1]
+    halves = np.arange(least, most + 1, dtype=np.float32) / 2
+    nearest = ascending[np.searchsorted(between, halves, side="right")]
+    places = np.clip(np.floor(scaled * 2), least, most) - least
+    found: FloatArray = np.take(nearest, places.astype(np.int32))
+    return found
 
 
 def _codes_of(values: FloatArray, codes: Codes) -> npt.NDArray[np.integer[Any]]:

@@ -12,7 +12,7 @@ from ingot.targets import read_manifest
 
 __all__ = ["unpack_parameters"]
 
-BLOCK = 16
+BLOCK, SPAN = 16, 32
 
 
 def unpack_parameters(artifact: Path, values: tuple[Value, ...]) -> dict[str, Array]:
@@ -51,21 +51,36 @@ def _by_expert(shape: tuple[int, ...], arrays: list[np.ndarray]) -> list[list[np
 def _stacked(experts: list[Array]) -> Array:
     first = experts[0]
     if isinstance(first, QuantizedArray):
-        codes, scales = (
-            np.stack([getattr(expert, part) for expert in experts]) for part in ("codes", "scales")
-        )
-        return QuantizedArray(first.format, codes, scales)
+        parts = [expert.components for expert in experts if isinstance(expert, QuantizedArray)]
+        return QuantizedArray(first.format, **{k: np.stack([part[k] for part in parts]) for k in parts[0]})
     return np.stack(experts)
 
 
 def _unpack_codes(
-    element: QuantFormat, shape: tuple[int, ...], codes: np.ndarray, scales: np.ndarray
+    element: QuantFormat, shape: tuple[int, ...], codes: np.ndarray, *factors: np.ndarray
 ) -> QuantizedArray:
     outputs, inputs = shape
-    fours = codes.reshape(len(codes), -1, BLOCK, 4)
-    if element.bits == 4:
-        fours = np.stack([fours & 15, fours >> 4], axis=2).reshape(len(codes), -1, BLOCK, 4)
-    rows = fours.transpose(0, 2, 1, 3).reshape(-1, inputs).astype(np.int16) + element.codes.smallest
+    vectors = codes.reshape(len(codes), -1, element.bits, 4 * BLOCK)
+    fours, first = np.zeros((*vectors.shape[:2], SPAN // 4, 4 * BLOCK), np.uint8), 0
+    for width in (8, 4, 2, 1):
+        if element.bits & width:
+            for number in range(SPAN // 4):
+                vector, slot = divmod(number, 8 // width)
+                plane = vectors[:, :, first + vector] >> slot * width & (1 << width) - 1
+                fours[:, :, number] |= (plane << first).astype(np.uint8)
+            first += width
+    rows = (
+        fours.reshape(len(codes), -1, BLOCK, 4)
+        .transpose(0, 2, 1, 3)
+        .reshape(-1, codes.shape[1] // (2 * first))
+    )
+    first_component, *others = element.components
+    if first_component.dtype == np.int8:
+        rows = (rows.astype(np.int16) - (1 << (element.bits - 1))).astype(np.int8)
     assert not rows[outputs:].any(), "what fills the last block is not zero"
-    found = scales.transpose(0, 2, 1).reshape(-1, inputs // element.block_size)
-    return QuantizedArray(element, rows[:outputs].astype(np.int8), found[:outputs])
+    assert not rows[:, inputs:].any(), "what fills the last span is not zero"
+    arrays = {first_component.name: rows[:outputs, :inputs]}
+    for component, factor in zip(others, factors, strict=True):
+        by_row = factor.transpose(0, 2, 1).reshape(-1, factor.shape[1])[:outputs]
+        arrays[component.name] = np.ascontiguousarray(by_row).view(component.dtype)
+    return QuantizedArray(element, **arrays)
