@@ -202,6 +202,9 @@ class Converter:
 
     def aligned(self, argument: Any, out: Layout) -> Value:
         """A node, or a number, as a value that broadcasts to one that lies like ``out``."""
+        term = self.term(argument)
+        if isinstance(term, Positional) and term.multiple == 0:
+            return self.emit.number(float(term.offset))
         return self.aligned_value(self.value(argument), argument, out)
 
     def aligned_value(self, value: Value, argument: Any, out: Layout) -> Value:

@@ -96,10 +96,28 @@ def _jetmoe_outputs(self: Any, layer_input: torch.Tensor, topo_info: Any) -> tor
     return weighted_sum(outer, weights).view(batch, length, -1) + self.bias
 
 
+@torch.library.custom_op("ingot::sparse_mix", mutates_args=())  # type: ignore[untyped-decorator]
+def _sparse_mix(logits: torch.Tensor, count: int, jitter: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and experts by our ``route`` of the kind ``sparsemixer``; never computed."""
+    raise NotImplementedError
+
+
+@_sparse_mix.register_fake  # type: ignore[untyped-decorator]
+def _(logits: torch.Tensor, count: int, jitter: float) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = logits.shape[0], count
+    return logits.new_empty(shape), logits.new_empty(shape, dtype=torch.int64)
+
+
+def _phimoe(self: Any, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    logits = torch.nn.functional.linear(hidden_states, self.weight, self.bias)
+    return logits, *_sparse_mix(logits, self.top_k, float(self.router_jitter_noise))
+
+
 METHODS: dict[tuple[str, str], Callable[..., Any]] = {
     ("DbrxExperts", "forward"): _dbrx,
     ("LongcatFlashExperts", "forward"): _longcat,
     ("Llama4TextMoe", "forward"): _llama4,
+    ("PhimoeTopKRouter", "forward"): _phimoe,
     ("JetMoeMoE", "forward"): _jetmoe,
     ("JetMoeMoA", "map"): _jetmoe_queries,
     ("JetMoeMoA", "reduce"): _jetmoe_outputs,

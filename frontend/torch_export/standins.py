@@ -16,51 +16,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ...ir.errors import CompileError
+from .layers import RECURRENT_METHODS
 from .mixtures import METHODS
+from .scans import gated_delta_rule, inverse_softplus, selective_scan
 
 __all__ = ["standing_in"]
-
-
-@torch.library.custom_op("ingot::selective_scan", mutates_args=())  # type: ignore[untyped-decorator]
-def _selective_scan(
-    x: torch.Tensor,
-    steps: torch.Tensor,
-    b: torch.Tensor,
-    c: torch.Tensor,
-    decay: torch.Tensor,
-    skip: torch.Tensor | None,
-    bias: torch.Tensor | None,
-) -> torch.Tensor:
-    """The scan of our operator of this name, with the batch in front of each of the first four."""
-    raise NotImplementedError
-
-
-@_selective_scan.register_fake  # type: ignore[untyped-decorator]
-def _(
-    x: torch.Tensor,
-    steps: torch.Tensor,
-    b: torch.Tensor,
-    c: torch.Tensor,
-    decay: torch.Tensor,
-    skip: torch.Tensor | None,
-    bias: torch.Tensor | None,
-) -> torch.Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@torch.library.custom_op("ingot::gated_delta_rule", mutates_args=())  # type: ignore[untyped-decorator]
-def _gated_delta_rule(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, steps: torch.Tensor, rates: torch.Tensor
-) -> torch.Tensor:
-    """Our operator of this name, with the batch in front, a decay of -1 and no bias."""
-    raise NotImplementedError
-
-
-@_gated_delta_rule.register_fake  # type: ignore[untyped-decorator]
-def _(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, steps: torch.Tensor, rates: torch.Tensor
-) -> torch.Tensor:
-    return torch.empty_like(v, memory_format=torch.contiguous_format)
 
 
 def _scan_by_head(
@@ -86,8 +46,8 @@ def _scan_by_head(
     if tuple(dt_limit) != (0.0, float("inf")) or not dt_softplus:
         dt = dt if dt_bias is None else dt + dt_bias
         dt = functional.softplus(dt) if dt_softplus else dt
-        dt, dt_bias = _inverse_softplus(torch.clamp(dt, *_finite(dt_limit))), None
-    return _selective_scan(hidden_states, dt, B, C, A, D, dt_bias)
+        dt, dt_bias = inverse_softplus(torch.clamp(dt, *_finite(dt_limit))), None
+    return selective_scan(hidden_states, dt, B, C, A, D, dt_bias)
 
 
 def _scan_by_channel(
@@ -119,7 +79,7 @@ def _scan_by_channel(
         return turned.expand(-1, -1, state, -1).reshape(batch, tokens, heads)
 
     bias = None if delta_bias is None else delta_bias[None].expand(state, -1).reshape(heads)
-    scanned = _selective_scan(
+    scanned = selective_scan(
         for_each_element(hidden_states)[..., None],
         for_each_element(dt),
         B.transpose(1, 2)[..., None],
@@ -152,17 +112,24 @@ def _delta_rule(
     if use_qk_l2norm_in_kernel:
         query, key = (x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6) for x in (query, key))
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
-    return _gated_delta_rule(query, key, value, _inverse_softplus(-g), beta), None
-
-
-def _inverse_softplus(x: torch.Tensor) -> torch.Tensor:
-    """What gives positive numbers by ``log(1 + exp(.))``, which our operators begin with."""
-    return x + torch.log(1.0 - torch.exp(-x))
+    return gated_delta_rule(query, key, value, inverse_softplus(-g), beta), None
 
 
 def _finite(limit: tuple[float, float]) -> tuple[float | None, float | None]:
     low, high = limit
     return low, high if high != float("inf") else None
+
+
+def _masks(
+    slen: Any, lengths: torch.Tensor, causal: bool, padding_mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """XLM's: which tokens are there, and which each sees. Its own asks for lengths without padding."""
+    if not causal or padding_mask is not None:
+        raise CompileError("attention that is not causal is not supported")
+    batch = lengths.shape[0]
+    places = torch.arange(slen)
+    seen = (places[None, None, :] <= places[None, :, None]).expand(batch, -1, -1)
+    return torch.ones(batch, slen, dtype=torch.bool), seen
 
 
 def _refuse_states(initial: torch.Tensor | None, asked_for: bool) -> None:
@@ -174,6 +141,7 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
     "mamba2_chunk_scan": _scan_by_head,
     "mamba_selective_scan": _scan_by_channel,
     "torch_chunk_gated_delta_rule": _delta_rule,
+    "get_masks": _masks,
 }
 """By the name that transformers' models know a function by."""
 
@@ -192,7 +160,7 @@ def standing_in(model: PreTrainedModel) -> Iterator[None]:
     places += [
         (kind, method, function)
         for kind in classes
-        for (name, method), function in METHODS.items()
+        for (name, method), function in {**METHODS, **RECURRENT_METHODS}.items()
         if kind.__name__ == name
     ]
     kept = [getattr(place, name) for place, name, _ in places]

@@ -77,6 +77,7 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("glm_moe_dsa", "longcat_flash", "minicpm3", "youtu", "kimi_linear"), _MLA),
     "codegen": {"n_embd": 128, "hidden_size": 128, "n_head": 8, "num_attention_heads": 8},
     "prophetnet": {"num_hidden_layers": _DEFAULT, "num_encoder_layers": 2, "num_decoder_layers": 2},
+    "xlm": {"causal": True},
     "xlnet": {"max_position_embeddings": _DEFAULT},
     "zamba": {
         "num_hidden_layers": 3,
@@ -111,6 +112,8 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
     },
     "granitemoehybrid": {"layer_types": ["attention", "mamba"], **_MAMBA2},
+    "minimax": {"layer_types": ["linear_attention", "full_attention"]},
+    "recurrent_gemma": {"layers_block_type": ["linear_attention", "sliding_attention"], "lru_width": 96},
     "mimo_v2_flash": {"layer_types": ["full_attention", "sliding_attention"], "num_key_value_heads": 1},
     "reformer": {"axial_pos_embds_dim": (32, 64), "axial_pos_shape": (8, 16)},
     "dots3_note_text": {

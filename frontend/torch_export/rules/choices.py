@@ -14,7 +14,7 @@ from ....ir.graph import Value
 from ..converter import Converter, Rule
 from ..terms import HIDDEN, Mask, MaskForm, Positional, Term, TokenIds, Truth
 from . import elementwise
-from .masks import add_mask
+from .masks import add_mask, compare_masks
 
 __all__ = ["RULES"]
 
@@ -25,6 +25,9 @@ def _compare(converter: Converter, node: torch.fx.Node) -> Term:
     known = _of_token(converter, kind, converter.term(left), converter.term(right))
     if known is not None:
         return known
+    mask = compare_masks(converter, node, kind)
+    if mask is not None:
+        return mask
     emit = converter.emit
     out = converter.layout(node)
     first, second = (_float(converter, converter.aligned(argument, out)) for argument in (left, right))

@@ -191,6 +191,23 @@ def _gather(converter: Converter, node: torch.fx.Node) -> Term:
     return linear.RULES["aten.gather"](converter, node)
 
 
+def _sparse_mix(converter: Converter, node: torch.fx.Node) -> Term:
+    logits, count, jitter = node.args
+    experts, weights = converter.emit.all(
+        "route",
+        converter.value(logits),
+        experts_per_token=cast(int, count),
+        scores="sparsemixer",
+        groups=1,
+        kept_groups=1,
+        group_terms=1,
+        normalize=False,
+        scale=1.0,
+        jitter=cast(float, jitter),
+    )
+    return weights, experts
+
+
 def _expert_linear(converter: Converter, node: torch.fx.Node) -> Term:
     x, weight, experts, bias = node.args
     operands = [converter.value(x), converter.weight(weight), converter.value(experts)]
@@ -218,6 +235,7 @@ RULES: dict[str, Rule] = {
     "aten.bitwise_not": _not,
     "aten.logical_not": _not,
     "aten.gather": _gather,
+    "ingot.sparse_mix": _sparse_mix,
     "ingot.expert_linear": _expert_linear,
     "ingot.weighted_sum": _weighted_sum,
 }

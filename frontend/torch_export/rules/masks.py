@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from ....ir.errors import CompileError
 from ....ir.graph import Value
@@ -10,7 +12,7 @@ from ..converter import Converter
 from ..layout import TOKENS
 from ..terms import HIDDEN, Mask, MaskForm, Positional, Seen, Term
 
-__all__ = ["add_mask", "combine_masks"]
+__all__ = ["add_mask", "combine_masks", "compare_masks"]
 
 
 def combine_masks(converter: Converter, operator: str, left: Any, right: Any) -> Term:
@@ -27,6 +29,28 @@ def combine_masks(converter: Converter, operator: str, left: Any, right: Any) ->
             if isinstance(one, Mask) and (found := _with_mask(converter, operator, one, other, argument)):
                 return found
     raise CompileError("the causal mask is used other than to hide scores, which is not supported")
+
+
+def compare_masks(converter: Converter, node: torch.fx.Node, kind: str) -> Mask | None:
+    """A mask compared with 0, or keys' positions with queries', as masks; else None."""
+    left, right = node.args[:2]
+    first, second = converter.term(left), converter.term(right)
+    if isinstance(first, Mask) and kind in ("eq", "ne") and _is_number(second, 0):
+        form = MaskForm.HIDDEN if first.form is MaskForm.ADDED else first.form
+        return Mask(first.window, form.opposite if kind == "eq" else form)
+    pair = converter.layout(node).tokens
+    if len(pair) != 2 or first != second or not isinstance(first, Positional) or first.multiple != 1:
+        return None
+    # Of the two dimensions over tokens the first is the queries'.
+    behind = [
+        cast(torch.fx.Node, argument).meta["val"].ndim - node.meta["val"].ndim for argument in (left, right)
+    ]
+    tokens = [converter.layout(cast(torch.fx.Node, argument)).tokens for argument in (left, right)]
+    places = [only[0] - shift for only, shift in zip(tokens, behind, strict=True) if len(only) == 1]
+    seen = {(pair[1], pair[0]): ("le", "gt"), (pair[0], pair[1]): ("ge", "lt")}.get(tuple(places))
+    if seen is None or kind not in seen:
+        return None
+    return Mask(0, MaskForm.SEEN if kind == seen[0] else MaskForm.HIDDEN)
 
 
 def _with_mask(converter: Converter, operator: str, mask: Mask, other: Term, argument: Any) -> Term:

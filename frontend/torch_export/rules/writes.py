@@ -55,6 +55,19 @@ def _write(converter: Converter, node: torch.fx.Node) -> Term:
     return converter.emit.concat([*kept, written, *rest], axis)
 
 
+def _write_one(converter: Converter, node: torch.fx.Node) -> Term:
+    """``tensor.select(dim, index)[:] = source``."""
+    target, source, dim, index = node.args[:4]
+    axis = converter.axis(cast(torch.fx.Node, target), cast(int, dim))
+    old = converter.value(target)
+    shape = [1 if at == axis else size for at, size in enumerate(old.type.shape)]
+    size = old.type.shape[axis]
+    if not isinstance(size, int) or not isinstance(index, int):
+        raise CompileError("writing over one of the tokens is not supported")
+    written = converter.emit.reshape(converter.value(source), shape)
+    return _every(converter, old, written, axis, range(index % size, index % size + 1))
+
+
 def _every(converter: Converter, old: Value, written: Value, axis: int, places: range) -> Value:
     """``old`` with the elements of ``written`` in some places, element by element."""
     size = int(old.type.shape[axis])
@@ -91,4 +104,5 @@ RULES: dict[str, Rule] = {
     "aten.new_empty": _empty,
     "aten.copy": _copy,
     "aten.slice_scatter": _write,
+    "aten.select_scatter": _write_one,
 }
