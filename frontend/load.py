@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -208,11 +209,27 @@ def _build(
     """The graph, of weights that are just those it needs."""
     orders = weights.orders if isinstance(weights, QuantizedWeights) else {}
     fitting = Fitting(weights, said_by)
-    module = family.build(ModelBuilder(fitting.declare, fitting.holds, orders), config, name)
-    drafting = tuple(f"model.layers.{config.num_layers + n}." for n in range(config.num_draft_layers))
-    tied = [family.head] if config.tie_word_embeddings else []
+    renamed = _renaming(family, weights)
+    module = family.build(ModelBuilder(fitting.declare, fitting.holds, orders, renamed), config, name)
+    drafting = tuple(
+        renamed(f"model.layers.{config.num_layers + n}.") for n in range(config.num_draft_layers)
+    )
+    tied = [renamed(family.head)] if config.tie_word_embeddings else []
     fitting.finish(ignored=[*tied, *orders.values()], ignored_below=(*drafting, *family.left_out))
     return module
+
+
+def _renaming(family: Family, weights: WeightSource) -> Callable[[str], str]:
+    """What gives the names that ``family``'s tensors have in the checkpoint."""
+    for prefixes in family.renamings:
+        if any(name.startswith(tuple(prefixes.values())) for name in weights.names):
+            return partial(_renamed, prefixes)
+    return str
+
+
+def _renamed(prefixes: Mapping[str, str], name: str) -> str:
+    prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+    return prefixes.get(prefix, "") + name.removeprefix(prefix)
 
 
 def _load_gguf(path: Path, frontend: str) -> Model:
@@ -264,19 +281,14 @@ def _check_tie(config: DecoderConfig, family: Family, weights: WeightSource) -> 
 
     ``transformers`` 5 does so too. A head that repeats the embedding is only a copy that was written out.
     """
-    if (
-        not config.tie_word_embeddings
-        or family.head not in weights.types
-        or family.embedding not in weights.types
+    head, embedding = map(_renaming(family, weights), (family.head, family.embedding))
+    if not config.tie_word_embeddings or not {head, embedding} <= weights.types.keys():
+        return config
+    if weights.types[head] == weights.types[embedding] and _alike(
+        weights.read(head), weights.read(embedding)
     ):
         return config
-    if weights.types[family.head] == weights.types[family.embedding] and _alike(
-        weights.read(family.head), weights.read(family.embedding)
-    ):
-        return config
-    _LOG.warning(
-        "%s differs from %s, so they are not tied as config.json has it", family.head, family.embedding
-    )
+    _LOG.warning("%s differs from %s, so they are not tied as config.json has it", head, embedding)
     return replace(config, tie_word_embeddings=False)
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from ..ir.errors import ConfigError
 from .configs import Fields
 from .models import EncoderFamily, Family
+from .models.text_part import text_part
 
 __all__ = [
     "RegisteredFamily",
@@ -22,20 +23,31 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An architecture's ``model_type``, and the module below ``models`` that defines its ``FAMILY``."""
+    """An architecture's ``model_type``, and the module below ``models`` that defines its ``FAMILY``.
+
+    ``text`` is the ``model_type`` of the part that the family defines, where there are others.
+    """
 
     model_type: str
     module: str
+    text: str | None = None
 
 
 _ARCHITECTURES: Mapping[str, _Entry] = {
+    "Cohere2ForCausalLM": _Entry("cohere2", "cohere2"),
+    "CohereForCausalLM": _Entry("cohere", "cohere"),
     "DeepseekV2ForCausalLM": _Entry("deepseek_v2", "deepseek_v2"),
     "DeepseekV3ForCausalLM": _Entry("deepseek_v3", "deepseek_v3"),
+    "Dots1ForCausalLM": _Entry("dots1", "dots1"),
+    "Ernie4_5ForCausalLM": _Entry("ernie4_5", "ernie4_5"),
+    "Exaone4ForCausalLM": _Entry("exaone4", "exaone4"),
     "Gemma2ForCausalLM": _Entry("gemma2", "gemma2"),
+    "Gemma3ForConditionalGeneration": _Entry("gemma3", "gemma3", text="gemma3_text"),
     "Gemma3ForCausalLM": _Entry("gemma3_text", "gemma3"),
     "GemmaForCausalLM": _Entry("gemma", "gemma"),
     "Glm4ForCausalLM": _Entry("glm4", "glm4"),
     "Glm4MoeForCausalLM": _Entry("glm4_moe", "glm4_moe"),
+    "Glm4MoeLiteForCausalLM": _Entry("glm4_moe_lite", "glm4_moe_lite"),
     "GlmForCausalLM": _Entry("glm", "glm"),
     "GptOssForCausalLM": _Entry("gpt_oss", "gpt_oss"),
     "GraniteForCausalLM": _Entry("granite", "granite"),
@@ -45,8 +57,10 @@ _ARCHITECTURES: Mapping[str, _Entry] = {
     "Lfm2ForCausalLM": _Entry("lfm2", "lfm2"),
     "LlamaForCausalLM": _Entry("llama", "llama"),
     "MistralForCausalLM": _Entry("mistral", "mistral"),
+    "Mistral3ForConditionalGeneration": _Entry("mistral3", "mistral", text="mistral"),
     "MixtralForCausalLM": _Entry("mixtral", "mixtral"),
     "Olmo2ForCausalLM": _Entry("olmo2", "olmo2"),
+    "Olmo3ForCausalLM": _Entry("olmo3", "olmo3"),
     "OlmoeForCausalLM": _Entry("olmoe", "olmoe"),
     "Phi3ForCausalLM": _Entry("phi3", "phi3"),
     "PhiForCausalLM": _Entry("phi", "phi"),
@@ -56,10 +70,14 @@ _ARCHITECTURES: Mapping[str, _Entry] = {
     "Qwen3ForCausalLM": _Entry("qwen3", "qwen3"),
     "Qwen3MoeForCausalLM": _Entry("qwen3_moe", "qwen3_moe"),
     "Qwen3NextForCausalLM": _Entry("qwen3_next", "qwen3_next"),
+    "Qwen3_5ForConditionalGeneration": _Entry("qwen3_5", "qwen3_5", text="qwen3_5_text"),
+    "Qwen3_5MoeForConditionalGeneration": _Entry("qwen3_5_moe", "qwen3_5_moe", text="qwen3_5_moe_text"),
     "Qwen3_5ForCausalLM": _Entry("qwen3_5_text", "qwen3_5"),
     "Qwen3_5MoeForCausalLM": _Entry("qwen3_5_moe_text", "qwen3_5_moe"),
+    "SeedOssForCausalLM": _Entry("seed_oss", "seed_oss"),
     "SmolLM3ForCausalLM": _Entry("smollm3", "smollm3"),
     "Starcoder2ForCausalLM": _Entry("starcoder2", "starcoder2"),
+    "YoutuForCausalLM": _Entry("youtu", "youtu"),
     "BertModel": _Entry("bert", "bert"),
     "BertForSequenceClassification": _Entry("bert", "bert"),
     "RobertaModel": _Entry("roberta", "roberta"),
@@ -148,4 +166,6 @@ def find_encoder(config: Mapping[str, object]) -> Family | EncoderFamily:
 
 def _family(entry: _Entry) -> Family | EncoderFamily:
     family: Family | EncoderFamily = import_module(f".models.{entry.module}", __package__).FAMILY
+    if entry.text is not None and isinstance(family, Family):
+        return text_part(family, entry.text)
     return family

@@ -70,6 +70,13 @@ class BatchSequences(Pass):
                 raise CompileError(
                     f"{self.name}: attention with sinks or capped scores ({value}) needs the cache in pages"
                 )
+            if operation.operator in ("attention", "bidirectional_attention"):
+                q, _, v = (operand.type.shape[-1] for operand in operation.operands[:3])
+                if q != v:
+                    raise CompileError(
+                        f"{self.name}: attention whose values have {v} elements where queries have {q} "
+                        f"({value}), as latent attention has it, is not supported in models that give vectors"
+                    )
         if not any(operation.operator == "pool" for operation in operations) or any(
             "tokens" in output.type.shape for output in outputs
         ):

@@ -22,7 +22,9 @@ import numpy.typing as npt
 __all__ = ["ARCHITECTURES", "WHOLE_GROUPS", "make_tiny", "reference_log_probs", "write_tokenizer"]
 
 ARCHITECTURES = (
-    *("deepseek_v2", "deepseek_v3"),
+    *("cohere", "cohere2", "ernie4_5", "exaone4", "olmo3", "seed_oss"),
+    *("gemma3", "mistral3", "qwen3_5", "qwen3_5_moe"),
+    *("deepseek_v2", "deepseek_v3", "dots1", "glm4_moe_lite", "youtu"),
     *("gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt_oss", "granite", "granitemoe"),
     *("granitemoehybrid", "granitemoeshared", "lfm2"),
     *("llama", "mistral", "mixtral", "olmo2", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe"),
@@ -94,6 +96,19 @@ _DELTA: dict[str, Any] = {
 _OF_FAMILY: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**_LATENT, "routed_scaling_factor": 1.7},
     "deepseek_v3": _LATENT,
+    "dots1": {
+        **{name: value for name, value in _LATENT.items() if name not in ("head_dim", "num_key_value_heads")},
+        "sliding_window": 9,
+        "max_window_layers": 2,
+    },
+    "glm4_moe_lite": {**_LATENT, "num_key_value_heads": 6},
+    # transformers makes the padding's row of the embedding zeros when it loads this one.
+    "youtu": {**_LATENT, "num_key_value_heads": 6, "pad_token_id": None},
+    # Command R's heads share the hidden size; heads of all families here are even.
+    "cohere": {"head_dim": 8, "logit_scale": 0.7},
+    "cohere2": {"logit_scale": 0.7, "sliding_window": 9, "sliding_window_pattern": 3},
+    "exaone4": {"sliding_window": 9, "sliding_window_pattern": 3},
+    "olmo3": {"head_dim": 8, "sliding_window": 9},
     "gemma2": {
         "query_pre_attn_scalar": 19,
         "attn_logit_softcapping": 2.5,
@@ -158,9 +173,48 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
     "smollm3": {"no_rope_layer_interval": 3},
 }
 
+_TEXT_PARTS = {
+    "gemma3": "gemma3_text",
+    "mistral3": "mistral",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+}
+"""Architectures that take images besides, and that of their text's part."""
+
+_VISION: dict[str, dict[str, Any]] = {
+    "gemma3": {"hidden_size": 32, "intermediate_size": 36, "num_attention_heads": 4, "num_hidden_layers": 1},
+    "mistral3": {
+        "hidden_size": 32,
+        "intermediate_size": 36,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 1,
+    },
+    "qwen3_5": {
+        "hidden_size": 32,
+        "intermediate_size": 36,
+        "num_heads": 4,
+        "depth": 1,
+        "out_hidden_size": 48,
+    },
+}
+_VISION["qwen3_5_moe"] = _VISION["qwen3_5"]
+
 _CLASSES = {
+    "gemma3": ("Gemma3Config", "Gemma3ForConditionalGeneration"),
+    "mistral3": ("Mistral3Config", "Mistral3ForConditionalGeneration"),
+    "qwen3_5": ("Qwen3_5Config", "Qwen3_5ForConditionalGeneration"),
+    "qwen3_5_moe": ("Qwen3_5MoeConfig", "Qwen3_5MoeForConditionalGeneration"),
     "deepseek_v2": ("DeepseekV2Config", "DeepseekV2ForCausalLM"),
     "deepseek_v3": ("DeepseekV3Config", "DeepseekV3ForCausalLM"),
+    "dots1": ("Dots1Config", "Dots1ForCausalLM"),
+    "glm4_moe_lite": ("Glm4MoeLiteConfig", "Glm4MoeLiteForCausalLM"),
+    "youtu": ("YoutuConfig", "YoutuForCausalLM"),
+    "cohere": ("CohereConfig", "CohereForCausalLM"),
+    "cohere2": ("Cohere2Config", "Cohere2ForCausalLM"),
+    "ernie4_5": ("Ernie4_5Config", "Ernie4_5ForCausalLM"),
+    "exaone4": ("Exaone4Config", "Exaone4ForCausalLM"),
+    "olmo3": ("Olmo3Config", "Olmo3ForCausalLM"),
+    "seed_oss": ("SeedOssConfig", "SeedOssForCausalLM"),
     "gemma": ("GemmaConfig", "GemmaForCausalLM"),
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM"),
     "gemma3_text": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
@@ -226,7 +280,11 @@ def make_tiny(
     import torch
     import transformers
 
-    sizes = {**_SIZES, **_OF_FAMILY.get(architecture, {}), **overrides}
+    sizes = {**_SIZES, **_OF_FAMILY.get(_TEXT_PARTS.get(architecture, architecture), {}), **overrides}
+    if architecture in _TEXT_PARTS:
+        text = {"model_type": _TEXT_PARTS[architecture], **sizes}
+        tied = sizes["tie_word_embeddings"]
+        sizes = {"text_config": text, "vision_config": _VISION[architecture], "tie_word_embeddings": tied}
     described = json.dumps([architecture, dtype, shard_size, seed, sizes], sort_keys=True, default=str)
     folder = parent / f"tiny-{architecture}-{hashlib.sha256(described.encode()).hexdigest()[:10]}"
     if (folder / "config.json").is_file():
@@ -238,7 +296,9 @@ def make_tiny(
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if "norm" in name:
-                less_one = architecture in _LESS_ONE and "linear_attn" not in name
+                less_one = (
+                    _TEXT_PARTS.get(architecture, architecture) in _LESS_ONE and "linear_attn" not in name
+                )
                 parameter.copy_(0.3 * noise if less_one else 1 + 0.3 * noise)
             else:
                 parameter.copy_(noise * (0.3 if parameter.dim() == 1 else 0.15))
@@ -292,9 +352,10 @@ def reference_log_probs(
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    (architecture,) = json.loads((folder / "config.json").read_text())["architectures"]
+    takes_images = architecture.endswith("ForConditionalGeneration")
+    kind = transformers.AutoModelForImageTextToText if takes_images else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     ids = torch.tensor([list(token_ids)])
     with torch.no_grad():
         if stepwise:

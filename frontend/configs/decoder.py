@@ -33,6 +33,7 @@ class NormForm(Enum):
     RMS = "by their root mean square"
     RMS_ABOUT_ONE = "the same, with weights stored less one"
     LAYER = "by mean and variance, with a bias"
+    LAYER_UNBIASED = "the same, without a bias"
 
 
 class BlockForm(Enum):

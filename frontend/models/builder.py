@@ -24,7 +24,8 @@ class ModelBuilder(GraphBuilder):
 
     ``declare_parameter(name, shape)`` gives a tensor's type and takes note of what is asked for;
     ``holds(name)`` says whether there is such a tensor. ``orders`` has, by the names of weights whose columns
-    are kept in another order than that of the inputs, the name of the tensor that says in which.
+    are kept in another order than that of the inputs, the name of the tensor that says in which. ``renamed``
+    gives the name that a tensor has in the checkpoint.
     """
 
     def __init__(
@@ -32,16 +33,18 @@ class ModelBuilder(GraphBuilder):
         declare_parameter: Callable[[str, tuple[int, ...]], TensorType],
         holds: Callable[[str], bool] = lambda name: False,
         orders: Mapping[str, str] = MappingProxyType({}),
+        renamed: Callable[[str], str] = str,
     ) -> None:
         super().__init__()
         self._declare_parameter = declare_parameter
         self._holds = holds
         self._orders = orders
+        self._renamed = renamed
         self._arranged: set[str] = set()
 
     def holds(self, name: str) -> bool:
         """Whether the checkpoint has a tensor ``name``, for what can be stored in more than one way."""
-        return self._holds(name)
+        return self._holds(self._renamed(name))
 
     def weight(self, name: str, *shape: int) -> Value:
         """The parameter ``name`` of this shape, in the checkpoint's type.
@@ -49,6 +52,7 @@ class ModelBuilder(GraphBuilder):
         Raises:
             WeightError: its columns are in another order than the inputs, and rows were not :meth:`arranged`.
         """
+        name = self._renamed(name)
         if name in self._orders and name not in self._arranged:
             raise WeightError(
                 f"the columns of '{name}' are in an order of their own (act-order), which is supported for "
@@ -58,6 +62,7 @@ class ModelBuilder(GraphBuilder):
 
     def arranged(self, x: Value, name: str) -> Value:
         """Rows ``x`` in the order that the columns of the weight ``name`` are in."""
+        name = self._renamed(name)
         if name not in self._orders:
             return x
         self._arranged.add(name)

@@ -125,8 +125,8 @@ def _logits(builder: ModelBuilder, config: DecoderConfig, names: DecoderNames, x
 
 def _norm(config: DecoderConfig, name: str, size: int) -> Norm:
     match config.norm:
-        case NormForm.LAYER:
-            return LayerNorm(name, size, config.norm_epsilon)
+        case NormForm.LAYER | NormForm.LAYER_UNBIASED:
+            return LayerNorm(name, size, config.norm_epsilon, bias=config.norm is NormForm.LAYER)
         case NormForm.RMS_ABOUT_ONE:
             return RmsNorm(name, size, config.norm_epsilon, base=1.0)
         case NormForm.RMS:

@@ -9,19 +9,24 @@ from ..configs import DecoderConfig, Fields, MixtureConfig, late_mixtures, read_
 from .decoder import build_decoder
 from .family import Family
 
-__all__ = ["FAMILY"]
+__all__ = ["FAMILY", "read_deepseek_v3", "read_noaux_mixture"]
 
 
 def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
-    fields = Fields(config)
+    return read_deepseek_v3(Fields(config), model_type="deepseek_v3")
+
+
+def read_deepseek_v3(fields: Fields, *, model_type: str, has_experts: bool = True) -> DecoderConfig:
+    """A decoder of this form; raises :class:`ConfigError` as :func:`read_decoder`."""
+    num_layers = fields.integer("num_hidden_layers")
     latent = read_latent(fields)
     decoder = read_decoder(
-        Fields({**config, "head_dim": latent.shared_dim}),
-        model_type="deepseek_v3",
+        Fields({**fields.values, "head_dim": latent.shared_dim}),
+        model_type=model_type,
         default_max_position_embeddings=4096,
         default_num_kv_heads=128,
-        windows=(0,) * fields.integer("num_hidden_layers"),
-        mixtures=late_mixtures(fields, _mixture(fields), default_dense=3),
+        windows=(0,) * num_layers,
+        mixtures=late_mixtures(fields, read_noaux_mixture(fields), default_dense=3) if has_experts else (),
     )
     return replace(
         decoder,
@@ -31,7 +36,8 @@ def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
     )
 
 
-def _mixture(fields: Fields) -> MixtureConfig:
+def read_noaux_mixture(fields: Fields) -> MixtureConfig:
+    """Experts chosen by sigmoids and a learnt bias, in place of an auxiliary loss in training."""
     for name, only in (("scoring_func", "sigmoid"), ("topk_method", "noaux_tc")):
         if (value := fields.text(name, only)) != only:
             raise fields.refuse(f"{name} '{value}' is not supported; supported is {only}")

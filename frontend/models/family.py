@@ -25,6 +25,9 @@ class Family:
         prefix: what the names of all tensors but the head's begin with, where the head is there.
         left_out: what the names of tensors begin with that a checkpoint may hold and that give no next token,
             such as layers that guess further ones.
+        renamings: what the names of tensors begin with here, and in a checkpoint, where they differ: several
+            such pairs for each of the ways in which checkpoints are written. The first is taken whose names
+            the checkpoint has.
     """
 
     from_hf: Callable[[Mapping[str, object]], DecoderConfig]
@@ -34,6 +37,7 @@ class Family:
     encode: Callable[[ModelBuilder, DecoderConfig], Value] | None = None
     prefix: str = "model."
     left_out: tuple[str, ...] = ()
+    renamings: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,11 @@ class GroupedLinears:
 
     def __call__(self, builder: ModelBuilder, x: Value) -> tuple[Value, ...]:
         """``[tokens, in_features]`` to ``[tokens, groups * size]`` for each."""
+        x = self.arranged(builder, x)
         operands = [self.weights(builder)]
         if self.whole.bias:
             bias = builder.float32_weight(f"{self.whole.name}.bias", self.whole.out_features)
             operands.append(self._parts(builder, bias))
-        x = self.arranged(builder, x)
         return tuple(builder.emit("linear", x, *each) for each in zip(*operands, strict=True))
 
     def arranged(self, builder: ModelBuilder, x: Value) -> Value:

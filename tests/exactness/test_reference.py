@@ -104,6 +104,47 @@ CASES = {
             **rope("yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.7, mscale_all_dim=1.3),
         },
     ),
+    "dots1, windows": Case("dots1", {"norm_topk_prob": True}, slow=True),
+    "glm4_moe_lite": Case("glm4_moe_lite", slow=True),
+    "glm4_moe_lite direct queries, two plain layers": Case(
+        "glm4_moe_lite",
+        {"q_lora_rank": None, "mlp_layer_types": ["dense", "dense", "sparse", "sparse"]},
+        slow=True,
+    ),
+    "youtu, tied": Case("youtu", {"tie_word_embeddings": True}, slow=True),
+    "cohere, side by side, layer norms without biases": Case("cohere", slow=True),
+    "cohere tied, biases, as many KV heads": Case(
+        "cohere", {"tie_word_embeddings": True, "attention_bias": True, "num_key_value_heads": 6}, slow=True
+    ),
+    "cohere2, windows, layers without rope": Case("cohere2", {"tie_word_embeddings": True}, slow=True),
+    "ernie4_5": Case("ernie4_5", slow=True),
+    "ernie4_5 tied, biases": Case("ernie4_5", {"tie_word_embeddings": True, "use_bias": True}, slow=True),
+    "exaone4, norms after, windows, layers without rope": Case("exaone4", slow=True),
+    "exaone4 tied, no windows": Case(
+        "exaone4", {"tie_word_embeddings": True, "sliding_window": None}, slow=True
+    ),
+    "olmo3, norms after, windows": Case("olmo3", slow=True),
+    "olmo3 one rope stretched, biases": Case(
+        "olmo3",
+        {
+            "attention_bias": True,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 300.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
+            },
+        },
+        slow=True,
+    ),
+    "seed_oss": Case("seed_oss", slow=True),
+    "seed_oss tied, all biases": Case(
+        "seed_oss",
+        {"tie_word_embeddings": True, "attention_out_bias": True, "mlp_bias": True},
+        slow=True,
+    ),
+    "gemma3, its text": Case("gemma3", {"tie_word_embeddings": True}, slow=True),
+    "mistral3, its text": Case("mistral3", {"sliding_window": 9}, slow=True),
+    "qwen3_5, its text": Case("qwen3_5", slow=True),
+    "qwen3_5_moe, its text": Case("qwen3_5_moe", {"tie_word_embeddings": True}, slow=True),
     "mixtral": Case("mixtral"),
     "mixtral tied, window": Case("mixtral", {"tie_word_embeddings": True, "sliding_window": 9}),
     "qwen2": Case("qwen2"),
