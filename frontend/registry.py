@@ -80,6 +80,7 @@ _ARCHITECTURES: Mapping[str, _Entry] = {
     "YoutuForCausalLM": _Entry("youtu", "youtu"),
     "BertModel": _Entry("bert", "bert"),
     "BertForSequenceClassification": _Entry("bert", "bert"),
+    "DistilBertModel": _Entry("distilbert", "distilbert"),
     "RobertaModel": _Entry("roberta", "roberta"),
     "RobertaForSequenceClassification": _Entry("roberta", "roberta"),
     "XLMRobertaModel": _Entry("xlm-roberta", "roberta"),

@@ -22,7 +22,7 @@ __all__ = ["ENCODERS", "Dense", "Embedder", "make_embedder", "make_encoder", "re
 
 Floats = npt.NDArray[np.float32]
 
-ENCODERS = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}
+ENCODERS = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}
 """Families of encoders, and how their classes in ``transformers`` begin."""
 
 _SIZES: dict[str, Any] = {
@@ -35,6 +35,7 @@ _SIZES: dict[str, Any] = {
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-5,
 }
+_OF_KIND: dict[str, dict[str, Any]] = {"distilbert": {"hidden_dim": 80}}
 _SPECIAL_TOKENS = {300: "[CLS]", 301: "[SEP]", 302: "[PAD]"}
 _FLAGS = {
     "cls": "pooling_mode_cls_token",
@@ -135,7 +136,8 @@ def make_embedder(
         (folder / str(module["path"])).mkdir()
     flags = {flag: mode == pooling for mode, flag in _FLAGS.items()}
     _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 48, **flags})
-    width = json.loads((folder / "config.json").read_text())["hidden_size"]
+    config = json.loads((folder / "config.json").read_text())
+    width = config.get("hidden_size") or config["dim"]
     for index, layer in enumerate(layers):
         _write_dense(folder / f"{index + 2}_Dense", width, layer)
         width = layer.out_features
@@ -166,7 +168,7 @@ def make_encoder(
     import torch
     import transformers
 
-    sizes = {**_SIZES, "pad_token_id": 0 if kind == "bert" else 1, **overrides}
+    sizes = {**_SIZES, "pad_token_id": 1 if "roberta" in kind else 0, **_OF_KIND.get(kind, {}), **overrides}
     described = json.dumps([kind, head, dtype, sizes], sort_keys=True)
     folder = parent / f"tiny-{kind}-{hashlib.sha256(described.encode()).hexdigest()[:10]}"
     if (folder / "config.json").is_file():
@@ -178,7 +180,7 @@ def make_encoder(
     with torch.no_grad():
         for label, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if "LayerNorm.weight" in label:
+            if "LayerNorm.weight" in label or "layer_norm.weight" in label:
                 parameter.copy_(1 + 0.3 * noise)
             else:
                 parameter.copy_(noise * (0.3 if parameter.dim() == 1 else 0.15))

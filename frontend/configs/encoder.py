@@ -29,7 +29,7 @@ class EncoderConfig:
         num_heads: heads of a layer; they divide ``hidden_size``.
         max_position_embeddings: tokens of the longest sequence.
         first_position: the row of the table of positions that is the first token's.
-        num_token_types: rows of the table of token types.
+        num_token_types: rows of the table of token types; 0 where there is none.
         layer_norm_eps: what norms add to the variance.
         activation: the feed-forward's, as an operator.
         eos_token_ids: none: nothing is generated.
@@ -55,7 +55,12 @@ class EncoderConfig:
 
 
 def read_encoder(
-    fields: Fields, *, model_type: str, first_position: int = 0, default_token_types: int = 2
+    fields: Fields,
+    *,
+    model_type: str,
+    first_position: int = 0,
+    default_token_types: int = 2,
+    has_token_types: bool = True,
 ) -> EncoderConfig:
     """Read what BERT and its descendants have in common.
 
@@ -84,7 +89,7 @@ def read_encoder(
         num_heads=num_heads,
         max_position_embeddings=positions - first_position,
         first_position=first_position,
-        num_token_types=fields.integer("type_vocab_size", default_token_types),
+        num_token_types=fields.integer("type_vocab_size", default_token_types) if has_token_types else 0,
         layer_norm_eps=fields.number("layer_norm_eps", 1e-12),
         activation=_ACTIVATIONS[activation],
     )

@@ -11,7 +11,22 @@ from .blocks import Embedding, LayerNorm
 from .builder import ModelBuilder, scalar
 from .linears import Linear
 
-__all__ = ["EncoderBlock", "encode"]
+__all__ = ["EncoderBlock", "EncoderNames", "encode"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderNames:
+    """Where a checkpoint keeps what, below the encoder's prefix; all but ``layer`` are within a layer."""
+
+    layer: str = "encoder.layer.{index}"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    output: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    down: str = "output.dense"
+    feed_forward_norm: str = "output.LayerNorm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +65,16 @@ class EncoderBlock:
         return builder.emit("transpose", rows, axes=(1, 0, 2))
 
 
-def encode(builder: ModelBuilder, config: EncoderConfig, prefix: str) -> Value:
+def encode(
+    builder: ModelBuilder, config: EncoderConfig, prefix: str, names: EncoderNames = EncoderNames()
+) -> Value:
     """The states ``[tokens, hidden_size]`` of a whole sequence; ``prefix`` begins the names of all tensors.
 
     Inputs are ``token_ids``, ``positions`` and, where there are several, ``token_types``, int32 ``[tokens]``.
     """
     x = _embed(builder, config, f"{prefix}embeddings")
     for index in range(config.num_layers):
-        x = _block(config, f"{prefix}encoder.layer.{index}")(builder, x)
+        x = _block(config, names, prefix + names.layer.format(index=index))(builder, x)
     return x
 
 
@@ -75,14 +92,14 @@ def _embed(builder: ModelBuilder, config: EncoderConfig, name: str) -> Value:
     if config.num_token_types > 1:
         token_types = builder.input("token_types", ("tokens",), ScalarType.INT32)
         x = builder.emit("add", x, kinds(builder, token_types))
-    else:  # all tokens are of the one kind there is, wherever they are
+    elif config.num_token_types:  # all tokens are of the one kind there is, wherever they are
         kind = builder.weight(f"{kinds.name}.weight", 1, size)
         places = builder.emit("add", places, kind)
     x = builder.emit("add", x, builder.emit("embedding", places, positions))
     return LayerNorm(f"{name}.LayerNorm", size, config.layer_norm_eps)(builder, x)
 
 
-def _block(config: EncoderConfig, name: str) -> EncoderBlock:
+def _block(config: EncoderConfig, names: EncoderNames, name: str) -> EncoderBlock:
     hidden, wide = config.hidden_size, config.intermediate_size
 
     def linear(part: str, in_features: int, out_features: int) -> Linear:
@@ -92,14 +109,14 @@ def _block(config: EncoderConfig, name: str) -> EncoderBlock:
         return LayerNorm(f"{name}.{part}", hidden, config.layer_norm_eps)
 
     return EncoderBlock(
-        query=linear("attention.self.query", hidden, hidden),
-        key=linear("attention.self.key", hidden, hidden),
-        value=linear("attention.self.value", hidden, hidden),
-        output=linear("attention.output.dense", hidden, hidden),
-        attention_norm=norm("attention.output.LayerNorm"),
-        up=linear("intermediate.dense", hidden, wide),
-        down=linear("output.dense", wide, hidden),
-        feed_forward_norm=norm("output.LayerNorm"),
+        query=linear(names.query, hidden, hidden),
+        key=linear(names.key, hidden, hidden),
+        value=linear(names.value, hidden, hidden),
+        output=linear(names.output, hidden, hidden),
+        attention_norm=norm(names.attention_norm),
+        up=linear(names.up, hidden, wide),
+        down=linear(names.down, wide, hidden),
+        feed_forward_norm=norm(names.feed_forward_norm),
         head_dim=config.head_dim,
         activation=config.activation,
     )

@@ -121,7 +121,9 @@ CASES = {
     "ernie4_5 tied, biases": Case("ernie4_5", {"tie_word_embeddings": True, "use_bias": True}, slow=True),
     "exaone4, norms after, windows, layers without rope": Case("exaone4", slow=True),
     "exaone4 tied, no windows": Case(
-        "exaone4", {"tie_word_embeddings": True, "sliding_window": None}, slow=True
+        "exaone4",
+        {"tie_word_embeddings": True, "sliding_window": None, "layer_types": ["full_attention"] * 4},
+        slow=True,
     ),
     "olmo3, norms after, windows": Case("olmo3", slow=True),
     "olmo3 one rope stretched, biases": Case(

@@ -45,6 +45,7 @@ CASES = {
     ),
     "roberta, mean, one token type": Case("roberta", {"type_vocab_size": 1}),
     "xlm-roberta, cls, dense": Case("xlm-roberta", {"pooling": "cls", "layers": (Dense(31), Dense(17))}),
+    "distilbert, mean, normalized": Case("distilbert", {"activation": "gelu"}),
     "qwen3, last, normalized": Case("qwen3", {"pooling": "lasttoken"}),
     "llama, mean, dense": Case(
         "llama",
