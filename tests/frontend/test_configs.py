@@ -211,12 +211,12 @@ def test_dtype(field: str) -> None:
         ({"is_causal": False}, "attention that is not causal is not supported"),
         (
             {"architectures": ["GPT2LMHeadModel"]},
-            "architecture 'GPT2LMHeadModel' is not supported; supported are De",
+            "architecture 'GPT2LMHeadModel' is not supported; supported are Co",
         ),
         ({"architectures": "LlamaForCausalLM"}, "'architectures' must be a list of strings"),
         (
             {"architectures": None, "model_type": "mamba"},
-            "model type 'mamba' is not supported; supported are De",
+            "model type 'mamba' is not supported; supported are Co",
         ),
         ({"architectures": []}, "neither 'architectures' nor 'model_type' says what model this is"),
     ],
