@@ -24,6 +24,7 @@ def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
         "n_group": 1,
         "n_routed_experts": 64,
         "num_experts_per_tok": 4,
+        "num_key_value_heads": fields.integer("num_attention_heads"),
         "q_lora_rank": 768,
         "qk_nope_head_dim": 192,
         "qk_rope_head_dim": 64,

@@ -30,7 +30,7 @@ def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
     shared = fields.integer("shared_intermediate_size", 0, least=0)
     decoder = read_decoder(
         fields,
-        model_type=fields.text("model_type", "granitemoe"),
+        model_type="granitemoeshared" if shared else "granitemoe",
         default_max_position_embeddings=2048,
         windows=(0,) * num_layers,
         qkv_bias=attention_bias,

@@ -13,7 +13,11 @@ __all__ = ["FAMILY"]
 
 
 def _from_hf(config: Mapping[str, object]) -> DecoderConfig:
-    defaults: dict[str, object] = {"max_position_embeddings": 131_072, "tie_word_embeddings": True}
+    defaults: dict[str, object] = {
+        "max_position_embeddings": 131_072,
+        "num_key_value_heads": Fields(config).integer("num_attention_heads"),
+        "tie_word_embeddings": True,
+    }
     return read_deepseek_v3(Fields({**defaults, **config}), model_type="youtu", has_experts=False)
 
 
