@@ -76,7 +76,7 @@ class ReferenceModel:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise ModelError(
                 f"transformers cannot load {folder}: {str(error).strip().splitlines()[0]}"
             ) from error

@@ -229,6 +229,8 @@ def test_what_does_not_fit_is_named(
             {"format": "marlin-24"},
             "format 'marlin-24' is not supported; supported are pack-quantized",
         ),
+        ("gptq 4 bits", {"dynamic": {"+:lay(": {}}}, r"'lay\(' is no regular expression: missing \)"),
+        ("gptq 4 bits", {"dynamic": {".*": 4}}, r"'\.\*' must be an object, not 4"),
         ("ct packed", {"config_groups": {}}, "have none for the quantized module 'layer'"),
         (
             "ct packed",

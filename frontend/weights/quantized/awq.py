@@ -57,7 +57,7 @@ def _gemm(tensors: StoredTensors, module: str, group_size: int | None) -> Stored
 def _in_order(words: AnyArray, outputs: int) -> AnyArray:
     """Numbers ``[rows, outputs]`` of the GEMM version's words."""
     apart = unpack_bits(words, 4, outputs).reshape(len(words), -1, 8)
-    return apart[:, :, _PLACES].reshape(len(words), outputs)
+    return np.take(apart, _PLACES, axis=2).reshape(len(words), outputs)
 
 
 def _gemv(tensors: StoredTensors, module: str, group_size: int | None) -> StoredMatrix:

@@ -145,7 +145,7 @@ def _integers(
         points = None
         if not scheme.is_symmetric:
             points = spread_rows(_zero_points(tensors.read(zeros), scheme.bits, rows))
-        unpacked = unpacked if order is None else unpacked[:, order]
+        unpacked = unpacked if order is None else np.take(unpacked, order, axis=1)
         return integer_matrix(quant_format, unpacked, spread_rows(tensors.read(scales)), points)
 
     present = tensors.present(zeros, groups_of, *_others(module))

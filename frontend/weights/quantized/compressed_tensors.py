@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ...configs import Fields
 from .compressed_layouts import LAYOUTS, Scheme
-from .matrix import StoredMatrix, StoredTensors
+from .matrix import StoredMatrix, StoredTensors, matches
 
 __all__ = ["find_matrices"]
 
@@ -72,7 +71,7 @@ def _scheme_of(module: str, groups: tuple[_Group, ...], config: Fields) -> Schem
         return target == module
 
     def by_pattern(target: str) -> bool:
-        return target.startswith("re:") and re.match(target.removeprefix("re:"), module) is not None
+        return target.startswith("re:") and matches(target.removeprefix("re:"), module, config)
 
     def by_class(target: str) -> bool:
         return target.isidentifier()

@@ -68,7 +68,7 @@ def float8_matrix(
                 scale, f"has the shape {list(found)}, which does not divide [{outputs}, {inputs}]"
             )
         high, wide = outputs // rows, inputs // columns
-    wide, dtype = min(wide, inputs), tensors.dtype(scale)
+    high, wide, dtype = min(high, outputs), min(wide, inputs), tensors.dtype(scale)
     quant_format = name_format(_KINDS[tensors.dtype(weight)], wide, inputs, dtype)
 
     def read() -> QuantizedArray:

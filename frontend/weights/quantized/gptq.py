@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,15 @@ import numpy.typing as npt
 from ....ir.quantization import QuantizedArray
 from ....ir.types import TensorType
 from ...configs import Fields
-from .matrix import FLOAT_TYPES, AnyArray, StoredMatrix, StoredTensors, integer_matrix, name_format
+from .matrix import (
+    FLOAT_TYPES,
+    AnyArray,
+    StoredMatrix,
+    StoredTensors,
+    integer_matrix,
+    matches,
+    name_format,
+)
 from .packing import spread, unpack_bits
 
 __all__ = ["column_order", "find_matrices"]
@@ -69,10 +76,10 @@ def find_matrices(config: Fields, tensors: StoredTensors) -> Iterator[StoredMatr
 
 def _of_module(settings: _Settings, dynamic: Fields, module: str) -> _Settings:
     """The settings for a module, by the first pattern of ``dynamic`` that fits the beginning of its name."""
-    for pattern, overrides in dynamic.values.items():
-        if re.match(pattern.removeprefix("+:"), module) and isinstance(overrides, Mapping):
-            named = Fields(overrides, f"{dynamic.where}, {pattern}")
-            return settings.with_overrides(named, settings.bits, settings.group_size)
+    for pattern in dynamic.values:
+        if matches(pattern.removeprefix("+:"), module, dynamic):
+            overrides = dynamic.object(pattern) or Fields({}, dynamic.where)
+            return settings.with_overrides(overrides, settings.bits, settings.group_size)
     return settings
 
 
@@ -95,7 +102,8 @@ def _matrix(tensors: StoredTensors, module: str, settings: _Settings) -> StoredM
         packed = np.ascontiguousarray(tensors.read(names["qweight"]).T)
         codes = unpack_bits(packed, bits, inputs)
         scales, points = (spread(array.T, size, inputs) for array in (tensors.read(names["scales"]), zeros()))
-        return integer_matrix(quant_format, codes if order is None else codes[:, order], scales, points)
+        codes = codes if order is None else np.take(codes, order, axis=1)
+        return integer_matrix(quant_format, codes, scales, points)
 
     about_middle = settings.is_symmetric and bool((zeros() == 1 << (bits - 1)).all())
     quant_format = name_format(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from ....ir.errors import WeightError
 from ....ir.quantization import QuantFormat, QuantizedArray, find_format
 from ....ir.types import TensorType
+from ...configs import Fields
 from ..source import FileWeights
 from .packing import common_size
 
@@ -21,6 +23,7 @@ __all__ = [
     "StoredMatrix",
     "StoredTensors",
     "integer_matrix",
+    "matches",
     "name_format",
     "signed",
 ]
@@ -107,6 +110,14 @@ class StoredTensors:
     def misfit(self, name: str, reason: str) -> WeightError:
         """The error that says ``reason`` of a tensor, for the caller to raise."""
         return WeightError(f"tensor '{name}' in {self.weights.locate(name)} {reason}")
+
+
+def matches(pattern: str, module: str, config: Fields) -> bool:
+    """Whether a module's name begins as a regular expression of ``config`` says."""
+    try:
+        return re.match(pattern, module) is not None
+    except (re.error, RecursionError, OverflowError) as error:
+        raise config.refuse(f"'{pattern}' is no regular expression: {error}") from None
 
 
 def name_format(kind: str, size: int | None, inputs: int, scale: str, zero: str = "") -> QuantFormat:

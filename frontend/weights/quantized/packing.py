@@ -23,14 +23,17 @@ def unpack_bits(words: AnyArray, bits: int, count: int) -> Codes:
     octets: Codes = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)
     if bits == 8:
         return octets[:, :count]
-    if 8 % bits == 0:
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        apart = octets[:, :, None] >> shifts & np.uint8((1 << bits) - 1)
-        return apart.reshape(len(words), -1)[:, :count]
-    single = np.unpackbits(octets, axis=1, bitorder="little", count=bits * count)
-    together = single.reshape(len(words), count, bits) << np.arange(bits, dtype=np.uint8)
-    codes: Codes = np.bitwise_or.reduce(together, axis=-1)
-    return codes
+    if missing := -octets.shape[1] % bits:
+        octets = np.pad(octets, ((0, 0), (0, missing)))
+    eights = octets.reshape(len(words), -1, bits)  # so many bytes are eight numbers
+    codes = np.empty((*eights.shape[:2], 8), np.uint8)
+    for number in range(8):
+        octet, shift = divmod(number * bits, 8)
+        np.right_shift(eights[..., octet], shift, out=codes[..., number])
+        if shift + bits > 8:
+            codes[..., number] |= eights[..., octet + 1] << np.uint8(8 - shift)
+    codes &= np.uint8((1 << bits) - 1)
+    return codes.reshape(len(words), -1)[:, :count]
 
 
 def unpack_nibbles(octets: Codes, *, high_first: bool = False) -> Codes:
