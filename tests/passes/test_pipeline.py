@@ -26,6 +26,7 @@ from ingot.ir import (
 )
 from ingot.ir.errors import CompileError
 from ingot.passes import (
+    BatchSequences,
     CacheType,
     EliminateDeadCode,
     FuseGateUp,
@@ -245,6 +246,22 @@ def test_paging_refuses_logits_that_are_used_again() -> None:
     module = Module("m", "fused", prepare.build(prepare.input("w", (8, 4), ScalarType.FLOAT32)), forward)
     with pytest.raises(CompileError, match=r"%raw, on the way to the logits, has other uses"):
         PageKVCache(16, CacheType.FLOAT32).run(module)
+
+
+def test_vectors_of_latent_attention_are_refused() -> None:
+    builder = GraphBuilder()
+    ids = builder.input("token_ids", ["tokens"], ScalarType.INT32)
+    x = builder.emit("embedding", builder.parameter("w", TensorType((8, 12), ScalarType.FLOAT32)), ids)
+    q = builder.emit("reshape", x, shape=("tokens", 2, 6))
+    v = builder.emit("slice", q, axis=2, start=0, stop=4)
+    attended = builder.emit("attention", q, q, v, scale=0.5, window=0, soft_cap=0.0)
+    prepare = GraphBuilder()
+    weight = prepare.input("w", (8, 12), ScalarType.FLOAT32)
+    module = Module("m", "fused", prepare.build(weight), builder.build(attended))
+    with pytest.raises(
+        CompileError, match=r"values have 4 elements .* latent attention"
+    ):
+        BatchSequences().run(module)
 
 
 def test_what_no_rule_touches_stays_the_same_object() -> None:
