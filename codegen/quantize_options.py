@@ -116,7 +116,7 @@ def _parse_budget(
         for name, value in given.items():
             if value is not None:
                 raise CompileError(
-                    f"{name} is about formats that are chosen: quant must be {AUTO}, not {quant}"
+                    f"{name} is for formats that are chosen: quant must be {AUTO}, not {quant}"
                 )
         return None
     if topology is not None:
