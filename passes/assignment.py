@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
-from ..ir import FORMATS, Graph, Module, Operation, QuantFormat, ScalarType, Value, find_format
+from ..ir import FORMATS, Dim, Graph, Module, Operation, QuantFormat, ScalarType, Value, find_format
 from ..ir.errors import CompileError, IRError
 from ..ir.quantization import FAMILIES
 
@@ -94,6 +94,16 @@ class QuantScheme:
         """A scheme fits every model."""
 
 
+_WITHOUT_SUPER_BLOCKS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("q2_k", "q3_k", "iq4_xs"), "iq4_nl"),
+        "q4_k": "q5_0",
+        "q5_k": "q5_1",
+        "q6_k": "q8_0",
+    }
+)
+"""What stands for a format where rows are no whole super-blocks, as ``llama.cpp`` has it."""
+
 _LEAST_BITS = 6
 """Bits of an element of tables and heads, where nobody says otherwise."""
 
@@ -165,8 +175,8 @@ def assign_formats(
 ) -> tuple[dict[Operation, QuantFormat], tuple[str, ...]]:
     """The formats of those weights that ``assignment`` gives one, by their use, and notes of those left out.
 
-    These are weights whose rows are no whole number of groups. Raises :class:`CompileError` where the
-    assignment does not fit the model.
+    These are weights whose rows are no whole number of groups; of super-blocks, they have a format without
+    these. Raises :class:`CompileError` where the assignment does not fit the model.
     """
     uses = find_weights(module)
     if module.stage == "fused":  # later, what was quantized is no longer among the weights
@@ -178,12 +188,22 @@ def assign_formats(
         if name is None:
             continue
         weight, quant_format = weight_of(operation), find_format(name)
-        size, width = quant_format.block_size, weight.type.shape[-1]
-        if isinstance(width, int) and width % size == 0:
-            wanted[operation] = quant_format
-        else:
-            notes[f"{weight.name} stays {weight.type}: its rows are no whole groups of {size}"] = None
+        found = _fitting(quant_format, weight.type.shape[-1])
+        if found is not None:
+            wanted[operation] = found
+        if found is not quant_format:
+            stays = f"stays {weight.type}" if found is None else f"is {found.name} and not {name}"
+            size = quant_format.block_size
+            notes[f"{weight.name} {stays}: its rows are no whole groups of {size}"] = None
     return wanted, tuple(notes)
+
+
+def _fitting(quant_format: QuantFormat, width: Dim) -> QuantFormat | None:
+    """The format, or the one in its place with smaller groups, that rows of ``width`` are whole groups of."""
+    if isinstance(width, int) and width % quant_format.block_size == 0:
+        return quant_format
+    smaller = _WITHOUT_SUPER_BLOCKS.get(quant_format.name)
+    return None if smaller is None else _fitting(find_format(smaller), width)
 
 
 def weight_of(operation: Operation) -> Value:
