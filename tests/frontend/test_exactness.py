@@ -18,6 +18,14 @@ pytest.importorskip("transformers")
 
 TOKEN_IDS = np.random.default_rng(5).integers(0, 307, 37).tolist()
 PHI = {"rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 0.5}}
+PHIMOE = {
+    "rope_parameters": {
+        **{"rope_type": "longrope", "rope_theta": 300.0, "original_max_position_embeddings": 64},
+        **{"short_factor": [1.0, 1.1, 1.3, 1.2], "long_factor": [2.0, 5.0, 7.0, 3.0]},
+        **{"short_mscale": 1.2, "long_mscale": 1.2},
+    }
+}
+"""Beyond the original maximum transformers takes the short factors still, where the authors have the long."""
 ALTERNATING = ["full_attention", "sliding_attention"] * 2
 
 
@@ -84,6 +92,7 @@ def test_files(tiny_parent: Path, options: dict[str, Any]) -> None:
         ("granite", {"attention_bias": True, "mlp_bias": True}),
         ("granitemoehybrid", {"num_local_experts": 5, "intermediate_size": 44}),
         ("phi", {"qk_layernorm": True, "head_dim": 8, **PHI}),
+        ("phimoe", PHIMOE),
         ("phi3", {"rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 0.8}}),
         ("smollm3", {"no_rope_layers": [0, 1, 1, 0], "attention_bias": True, "mlp_bias": True}),
         ("starcoder2", {"use_bias": False}),
