@@ -20,9 +20,13 @@ TOKEN_IDS = np.random.default_rng(5).integers(0, 307, 37).tolist()
 PHI = {"rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 0.5}}
 PHIMOE = {
     "rope_parameters": {
-        **{"rope_type": "longrope", "rope_theta": 300.0, "original_max_position_embeddings": 64},
-        **{"short_factor": [1.0, 1.1, 1.3, 1.2], "long_factor": [2.0, 5.0, 7.0, 3.0]},
-        **{"short_mscale": 1.2, "long_mscale": 1.2},
+        "rope_type": "longrope",
+        "rope_theta": 300.0,
+        "original_max_position_embeddings": 64,
+        "short_factor": [1.0, 1.1, 1.3, 1.2],
+        "long_factor": [2.0, 5.0, 7.0, 3.0],
+        "short_mscale": 1.2,
+        "long_mscale": 1.2,
     }
 }
 """Beyond the original maximum transformers takes the short factors still, where the authors have the long."""
