@@ -236,7 +236,7 @@ def _load_gguf(path: Path, frontend: str) -> Model:
     if frontend == "export":
         raise CompileError(f"{path} is a GGUF file, and only Hugging Face folders are traced")
     model = open_gguf(path)
-    module = _build(model.family, model.config, model.weights, model.name, "their metadata")
+    module = _build(model.family, model.config, model.weights, model.name, "the file's metadata")
     return Model(
         model.name, model.config, module, model.weights, path.parent, tokenizer=model.tokenizer_files
     )

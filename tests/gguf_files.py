@@ -63,31 +63,31 @@ def write_gguf(
     path: Path,
     *,
     choose: Choice = lambda name, shape: "F32",
-    tokenizer: bool = True,
+    tensors_a_file: int = 0,
     without: tuple[str, ...] = (),
     **metadata: Any,
 ) -> Path:
     """Write the checkpoint in ``folder`` as a GGUF file at ``path``, and return that.
 
-    ``choose`` says in which type; vectors are always float32. Keys in ``without`` are left out, those in
-    ``metadata`` (with ``__`` for dots, below the architecture's name) are put in or changed.
+    ``choose`` says in which type; vectors are always float32. With ``tensors_a_file`` it is split. Keys in
+    ``without`` are left out, those in ``metadata`` (with ``__`` for dots, below the architecture's name) are
+    put in or changed.
     """
     import gguf
 
     config = json.loads((folder / "config.json").read_text())
     model_type = config["model_type"]
     architecture = GGUF_ARCHITECTURES[model_type]
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_a_file)
     values = {**_metadata(config), **{key.replace("__", "."): value for key, value in metadata.items()}}
     for key, value in values.items():
         if value is not None and key not in without:
             _add(writer, f"{architecture}.{key}", value)
-    if tokenizer:
-        _write_tokenizer(writer, folder)
+    _write_tokenizer(writer, folder)
     for name, array in _tensors(folder, config):
         kind = "F32" if array.ndim == 1 else choose(name, array.shape)
         writer.add_tensor(name, encode(array, kind), raw_dtype=gguf.GGMLQuantizationType[kind])
-    writer.write_header_to_file()
+    writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()

@@ -61,7 +61,7 @@ class Facts:
             raise self.parameters.refuse(f"there is no matrix '{name}'")
         return tensor.shape[0]
 
-    def numbers(self, name: str) -> tuple[float, ...] | None:
+    def numbers(self, name: str) -> list[float] | None:
         """The positive numbers in a float32 vector, such as the factors of frequencies; None without one.
 
         Raises:
@@ -76,4 +76,4 @@ class Facts:
         values = file.read(name).view(np.float32)
         if not (np.isfinite(values) & (values > 0)).all():
             raise self.parameters.refuse(f"tensor '{name}' holds what is no positive number")
-        return tuple(float(str(value)) for value in values)
+        return [float(str(value)) for value in values]

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import ingot
 import numpy as np
 import pytest
 from ingot.frontend import load_model
@@ -55,6 +56,57 @@ def test_architecture(tiny_parent: Path, tmp_path: Path, architecture: str) -> N
     check(make_tiny(architecture, tiny_parent, **OF_FILES.get(architecture, {})), tmp_path / "tiny.gguf")
 
 
+LONG = {"short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [2.0, 3.0, 4.0, 6.0]}
+LLAMA_3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("llama", {"num_key_value_heads": 6, "tie_word_embeddings": True}),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0}}),
+        ("llama", {"rope_parameters": {**YARN, "rope_theta": 500.0}}),
+        (
+            "llama",
+            {
+                "rope_parameters": {
+                    **LLAMA_3,
+                    "rope_type": "llama3",
+                    "rope_theta": 500.0,
+                    "original_max_position_embeddings": 32,
+                }
+            },
+        ),
+        (
+            "phi3",
+            {
+                "rope_parameters": {
+                    **LONG,
+                    "rope_type": "longrope",
+                    "rope_theta": 500.0,
+                    "original_max_position_embeddings": 64,
+                },
+                "original_max_position_embeddings": 64,
+            },
+        ),
+        ("phi3", {"rope_parameters": {"rope_theta": 500.0, "partial_rotary_factor": 0.6}}),
+        ("deepseek_v2", {"q_lora_rank": None}),
+        ("deepseek_v2", {"topk_method": "group_limited_greedy"}),
+        (
+            "deepseek_v2",
+            {"rope_parameters": {**YARN, "rope_theta": 500.0, "mscale": 0.7, "mscale_all_dim": 0.7}},
+        ),
+        ("qwen3", {"attention_bias": True}),
+        ("gpt_oss", {"swiglu_limit": 7.0, "num_experts_per_tok": 3}),
+    ],
+)
+def test_settings(tiny_parent: Path, tmp_path: Path, architecture: str, options: dict[str, Any]) -> None:
+    check(make_tiny(architecture, tiny_parent, **options), tmp_path / "tiny.gguf")
+
+
 QUANTIZED_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "F16", "BF16")
 SUPER_BLOCKS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
 WIDE = {
@@ -82,3 +134,16 @@ def test_quantized_types(tiny_parent: Path, tmp_path: Path) -> None:
     assert len(elements) > 8, elements
     expected = reference_log_probs(round_checkpoint(folder, tmp_path / "rounded", in_turn), TOKEN_IDS)
     np.testing.assert_allclose(log_probs(model, TOKEN_IDS), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*QUANTIZED_TYPES, *SUPER_BLOCKS, "in turn"])
+def test_quantized_types_run_as_compiled(tiny_parent: Path, tmp_path: Path, kind: str) -> None:
+    folder = make_tiny("llama", tiny_parent, **WIDE)
+    choose = in_turn if kind == "in turn" else lambda name, shape: kind
+    path = write_gguf(folder, tmp_path / "tiny.gguf", choose=choose)
+    expected = log_probs(load_model(path), TOKEN_IDS)
+    with ingot.Engine(ingot.compile(path, output=tmp_path / "tiny.ingot")) as engine:
+        found = np.asarray(engine.score(TOKEN_IDS))
+    divergence = (np.exp(expected) * (expected - found)).sum(axis=-1).mean()
+    assert divergence < 0.01, "rows rounded to 8 bits make no more of a difference on random weights"
