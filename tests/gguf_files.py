@@ -178,7 +178,7 @@ def _metadata(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = rope.get("rope_type", "default")
     if kind in ("linear", "yarn"):
         common |= {"rope.scaling.type": kind, "rope.scaling.factor": float(rope["factor"])}
-    if kind == "yarn":
+    if kind in ("yarn", "longrope"):
         common["rope.scaling.original_context_length"] = rope["original_max_position_embeddings"]
     return {**common, **_metadata_of(config, rope)}
 

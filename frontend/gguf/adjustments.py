@@ -10,7 +10,6 @@ from .facts import Facts
 __all__ = [
     "finish_deepseek2",
     "finish_gemma2",
-    "finish_gemma3",
     "finish_glm4moe",
     "finish_granite",
     "finish_lfm2",
@@ -48,14 +47,6 @@ def finish_gemma2(facts: Facts, config: dict[str, object]) -> None:
         config["query_pre_attn_scalar"] = hidden / heads
     else:
         config["query_pre_attn_scalar"] = config["head_dim"]
-
-
-def finish_gemma3(facts: Facts, config: dict[str, object]) -> None:
-    """The same, and which layers have a window where it is not five of six."""
-    finish_gemma2(facts, config)
-    sliding = facts.parameters.flags("attention.sliding_window_pattern", facts.num_layers)
-    if sliding is not None:
-        config["layer_types"] = ["sliding_attention" if flag else "full_attention" for flag in sliding]
 
 
 def finish_granite(facts: Facts, config: dict[str, object]) -> None:

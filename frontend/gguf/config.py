@@ -54,6 +54,7 @@ def read_config(facts: Facts, architecture: Architecture) -> Mapping[str, object
     }
     config.setdefault("intermediate_size", parameters.integer("feed_forward_length"))
     parameters.integer("feed_forward_length", 0)  # beside the width of experts, where that is the only one
+    config.update(_windows(facts, architecture))
     scaling = read_rope_scaling(parameters, max_positions, facts.numbers)
     if scaling is not None:
         config["rope_scaling"] = {**scaling, **architecture.rope}
@@ -76,6 +77,21 @@ def _read(parameters: Hyperparameters, key: Key) -> object:
             return parameters.integer(key.name, None if default is None else int(default)) or None
         case Kind.LIMIT:
             return parameters.number(key.name, default) or None
+
+
+def _windows(facts: Facts, architecture: Architecture) -> Mapping[str, object]:
+    """Which layers have a window, where files say so; and that those have no rotary embedding of their own."""
+    parameters = facts.parameters
+    if "rope_local_base_freq" not in architecture.fields and parameters.has("rope.freq_base_swa"):
+        base = parameters.number("rope.freq_base", architecture.default_rope_theta)
+        if parameters.number("rope.freq_base_swa") != base:
+            raise parameters.refuse("another 'rope.freq_base_swa' than 'rope.freq_base' is not supported")
+    if "sliding_window" not in architecture.fields:
+        return {}
+    sliding = parameters.flags("attention.sliding_window_pattern", facts.num_layers)
+    if sliding is None:
+        return {}
+    return {"layer_types": ["sliding_attention" if flag else "full_attention" for flag in sliding]}
 
 
 def _heads(facts: Facts, architecture: Architecture) -> Mapping[str, object]:

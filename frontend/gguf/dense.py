@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from .adjustments import finish_gemma2, finish_gemma3, finish_granite, finish_lfm2, finish_llama
+from .adjustments import finish_gemma2, finish_granite, finish_lfm2, finish_llama
 from .architecture import Architecture, count, limit, number, window
 from .names import ATTENTION, BIASES, EXPERTS, HEAD_NORMS, LAYER, OUTSIDE
 
@@ -73,7 +73,7 @@ DENSE: Mapping[str, Architecture] = MappingProxyType(
                 "final_logit_softcapping": limit("final_logit_softcapping", 0.0),
             },
             default_rope_theta=1_000_000.0,
-            finish=finish_gemma3,
+            finish=finish_gemma2,
         ),
         "phi2": Architecture(
             hf_name="PhiForCausalLM",

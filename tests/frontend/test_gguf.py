@@ -56,7 +56,7 @@ def test_architecture(tiny_parent: Path, tmp_path: Path, architecture: str) -> N
     check(make_tiny(architecture, tiny_parent, **OF_FILES.get(architecture, {})), tmp_path / "tiny.gguf")
 
 
-LONG = {"short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [2.0, 3.0, 4.0, 6.0]}
+LONG = {"short_factor": [1.0, 1.1, 1.3, 1.7, 2.1], "long_factor": [2.0, 3.0, 4.0, 6.0, 9.0]}
 LLAMA_3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 
@@ -90,6 +90,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
                     "original_max_position_embeddings": 64,
                 },
                 "original_max_position_embeddings": 64,
+                "hidden_size": 60,
             },
         ),
         ("phi3", {"rope_parameters": {"rope_theta": 500.0, "partial_rotary_factor": 0.6}}),
