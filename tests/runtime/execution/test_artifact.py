@@ -283,7 +283,7 @@ def test_libraries_of_one_artifact_agree(for_all: Path, monkeypatch: pytest.Monk
 # --- its options at run time
 
 
-@pytest.mark.parametrize("page_size", [16, 32, 64])
+@pytest.mark.parametrize("page_size", [16, pytest.param(32, marks=pytest.mark.slow), 64])
 def test_pages_of_every_size(parent: Path, made: Path, page_size: int) -> None:
     artifact = compile_tiny("llama", parent, page_size=page_size)
     with Engine(artifact, kv_memory="1MiB") as engine, Engine(made, kv_memory="1MiB") as other:
