@@ -80,7 +80,7 @@ CASES = {
     "llama rope=yarn": Case("llama", rope("yarn", factor=4.0, original_max_position_embeddings=32)),
     "mistral window=7": Case("mistral", {"sliding_window": 7}),
     "mistral window=66": Case("mistral", {"sliding_window": 66}),
-    "deepseek_v2": Case("deepseek_v2"),
+    "deepseek_v2": Case("deepseek_v2", slow=True),
     "deepseek_v2 no experts, biases": Case(
         "deepseek_v2", {"first_k_dense_replace": 4, "attention_bias": True, "mlp_bias": True}
     ),
@@ -270,7 +270,7 @@ CASES = {
     "gemma, tied": Case("gemma", {"tie_word_embeddings": True}),
     "gemma2, soft caps, windows": Case("gemma2", {"tie_word_embeddings": True}),
     "gemma3, two ropes, windows": Case("gemma3_text", {"tie_word_embeddings": True}),
-    "glm, neighbours turn": Case("glm", {"tie_word_embeddings": True}),
+    "glm, neighbours turn": Case("glm", {"tie_word_embeddings": True}, slow=True),
     "glm4, neighbours turn": Case("glm4"),
     "granite, multipliers": Case("granite", {"tie_word_embeddings": True, "attention_bias": True}),
     "olmo2, norms after": Case("olmo2"),
@@ -296,10 +296,10 @@ CASES = {
         },
     ),
     "gpt_oss, sinks, windows": Case("gpt_oss"),
-    "granitemoe, tied": Case("granitemoe", {"tie_word_embeddings": True, "attention_bias": True}),
-    "olmoe, norms of all heads": Case("olmoe", {"norm_topk_prob": True}),
+    "granitemoe, tied": Case("granitemoe", {"tie_word_embeddings": True, "attention_bias": True}, slow=True),
+    "olmoe, norms of all heads": Case("olmoe", {"norm_topk_prob": True}, slow=True),
     "phimoe, biases": Case("phimoe", {"attention_bias": True, "lm_head_bias": True}),
-    "qwen3_moe": Case("qwen3_moe"),
+    "qwen3_moe": Case("qwen3_moe", slow=True),
     "qwen3_moe normed, every second layer, biases": Case(
         "qwen3_moe", {"norm_topk_prob": True, "decoder_sparse_step": 2, "attention_bias": True}
     ),
