@@ -63,7 +63,7 @@ CACHES_OF_CODES = {
 }
 CODES = {
     **{name: ARTIFACTS[name] for name in ("int8", "int8, float16 pages", "int4", "int4, experts")},
-    **{name: ARTIFACTS[name] for name in ("int4, float16 pages", "int4, states", "int8, delta rules")},
+    **{name: ARTIFACTS[name] for name in ("int4, float16 pages", "int4, states")},
     "deepseek_v3 int8": {"quant": "int8", **model_of("deepseek_v3")},
     "gemma2 int4": {"quant": "int4", **model_of("gemma2")},
     "glm4 int8": {"quant": "int8", **model_of("glm4")},
@@ -82,7 +82,8 @@ FURTHER_CODES = {
     for architecture, quant in (
         *(("deepseek_v3", "int4"), ("granitemoehybrid", "int8"), ("llama", "int4"), ("mistral", "int8")),
         *(("mistral", "int4"), ("qwen2", "int8"), ("qwen2", "int4"), ("qwen2_moe", "int8")),
-        *(("qwen3", "int8"), ("qwen3_moe", "int8"), ("qwen3_moe", "int4"), ("qwen3_next", "int4")),
+        *(("qwen3", "int8"), ("qwen3_moe", "int8"), ("qwen3_moe", "int4")),
+        *(("qwen3_next", "int8"), ("qwen3_next", "int4")),
     )
 }
 
