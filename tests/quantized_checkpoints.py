@@ -38,6 +38,9 @@ NF4 = np.array(
 )
 
 
+BNB_FP4 = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3, -0.0, -0.0625, -8, -12, -4, -6, -2, -3], np.float32) / 12
+
+
 @dataclass(frozen=True)
 class Stored:
     """A matrix as it is saved: tensors by what follows the module's name, and its values."""
@@ -199,16 +202,16 @@ def float8(block: tuple[int, int] | None, *, method: str = "fp8", dtype: Any = n
     return Layout(config, store)
 
 
-def nf4(*, nested: bool) -> Layout:
+def bnb4(kind: str, *, nested: bool) -> Layout:
     """As ``bitsandbytes`` saves ``Linear4bit``: blocks go on over the ends of rows."""
-    size, nested_size = 64, 256
+    size, nested_size, values = 64, 256, NF4 if kind == "nf4" else BNB_FP4
 
     def store(weight: npt.NDArray[np.float32]) -> Stored:
         blocks = weight.reshape(-1, size)
         maxima = np.abs(blocks).max(-1)
-        state: dict[str, Any] = {"quant_type": "nf4", "blocksize": size, "dtype": "float32"}
+        state: dict[str, Any] = {"quant_type": kind, "blocksize": size, "dtype": "float32"}
         state["shape"] = list(weight.shape)
-        tensors: Tensors = {"weight.quant_map": NF4}
+        tensors: Tensors = {"weight.quant_map": values}
         if nested:
             table = np.tanh(np.linspace(-2, 2, 256)).astype(np.float32)
             offset = float(maxima.mean())
@@ -223,13 +226,15 @@ def nf4(*, nested: bool) -> Layout:
             state |= {"nested_blocksize": nested_size, "nested_dtype": "float32", "nested_offset": offset}
         else:
             tensors["weight.absmax"] = maxima
-        places = np.abs(NF4 - (blocks / maxima[:, None])[..., None]).argmin(-1).astype(np.uint8)
+        places = np.abs(values - (blocks / maxima[:, None])[..., None]).argmin(-1).astype(np.uint8)
         flat = places.reshape(-1)
         tensors["weight"] = (flat[0::2] << np.uint8(4) | flat[1::2])[:, None]
-        tensors["weight.quant_state.bitsandbytes__nf4"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
-        return Stored(tensors, (NF4[places] * maxima[:, None]).reshape(weight.shape))
+        tensors["weight.quant_state.bitsandbytes__" + kind] = np.frombuffer(
+            json.dumps(state).encode(), np.uint8
+        )
+        return Stored(tensors, (values[places] * maxima[:, None]).reshape(weight.shape))
 
-    config = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    config = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": kind}
     return Layout(config, store)
 
 
@@ -372,8 +377,9 @@ LAYOUTS: Mapping[str, Layout] = {
     "fp8 blocks": float8((48, 64)),
     "fp8 tensor": float8((1 << 20, 1 << 20)),
     "fbgemm rows": float8(None, method="fbgemm_fp8"),
-    "bnb nf4": nf4(nested=False),
-    "bnb nf4 nested": nf4(nested=True),
+    "bnb nf4": bnb4("nf4", nested=False),
+    "bnb nf4 nested": bnb4("nf4", nested=True),
+    "bnb fp4": bnb4("fp4", nested=False),
     "bnb int8": llm_int8(),
     "hqq 4 bits": hqq(4),
     "hqq 3 bits": hqq(3),

@@ -36,6 +36,12 @@ _NF4 = (
 )
 """Quantiles of the normal distribution (Dettmers et al., "QLoRA", 2023), as ``bitsandbytes`` has them."""
 
+_FP4 = (0.0, 0.0625 / 12, 8 / 12, 1.0, 4 / 12, 6 / 12, 2 / 12, 3 / 12)
+"""Floats of four bits as ``bitsandbytes`` has them, the largest 1."""
+
+_BOOKS = {"nf4": CodeBook(_NF4), "fp4": CodeBook((*_FP4, *(-value for value in _FP4)))}
+"""Code books of families, by what their formats' names begin with."""
+
 _DOUBLED_E2M1 = CodeBook((*_E2M1, *(-value for value in _E2M1)))
 
 
@@ -92,12 +98,13 @@ FAMILIES = {
     "_fz with zero points that are floats; scales float16, or _bf16, _f32",
     "fp8": "fp8_e4m3_g128: e4m3 or e5m2; groups or _row; scales float32, or _bf16, _f16, _e8m0",
     "nf4": "nf4_g64: groups; scales float32, or _bf16, _f16",
+    "fp4": "fp4_g64: as nf4, with floats of 4 bits as bitsandbytes has them",
     "dynamic_int": "dynamic_int8_row: as int, but rounded while the model runs; scales float32, or _f16",
 }
 """Formats whose names say what they are, by an example."""
 
 _FAMILY = re.compile(
-    r"(?:(?P<dynamic>dynamic_)?int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2)|(?P<nf4>nf4))"
+    r"(?:(?P<dynamic>dynamic_)?int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2)|(?P<book>nf4|fp4))"
     r"_(?:g(?P<size>[1-9][0-9]*)|row)(?P<zero>_z|_fz)?(?:_(?P<scale>f16|bf16|f32|e8m0))?",
     re.ASCII,
 )
@@ -134,8 +141,8 @@ def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
     scale = Factor(_SCALES[match["scale"] or default], size)
     if match["float8"]:
         return QuantFormat(name, Float8(_FLOAT8[match["float8"]]), scale, rounding=Rounding.NEAREST)
-    if match["nf4"]:
-        return QuantFormat(name, CodeBook(_NF4), scale, rounding=Rounding.NEAREST)
+    if match["book"]:
+        return QuantFormat(name, _BOOKS[match["book"]], scale, rounding=Rounding.NEAREST)
     bits = int(match["bits"])
     if not match["zero"]:
         rounding = Rounding.NEAREST if match["dynamic"] else Rounding.SEARCHED

@@ -164,7 +164,7 @@ def instead(part: str, array: Any) -> Callable[[dict[str, Any]], None]:
         (
             "bnb nf4",
             instead("weight.quant_map", np.zeros(16, np.float32)),
-            "another table of values than that of NF4",
+            "another table of values than that of nf4",
         ),
         ("bnb nf4", instead("weight", np.zeros((7, 1), np.uint8)), "which are not 32 x 96 codes of 4 bits"),
         (
@@ -212,7 +212,7 @@ def test_what_does_not_fit_is_named(
         (
             "gptq 4 bits",
             {"quant_method": "aqlm"},
-            "quantized by aqlm are not supported; supported are awq, bits",
+            "quantized by aqlm are not supported; supported are auto-round",
         ),
         ("gptq 4 bits", {"quant_method": None}, "quantized by an unnamed method are not supported"),
         ("gptq 4 bits", {"bits": 5}, "5 bits are not supported; 2, 3, 4, 8 are"),
@@ -264,9 +264,29 @@ def test_gptqs_dynamic_settings_are_those_of_the_first_pattern_that_fits(tmp_pat
     np.testing.assert_array_equal(values_of(weights, "layers.1.up_proj.weight"), eight.values)
 
 
+def test_auto_round_saves_as_gptq_and_awq_do(tmp_path: Path) -> None:
+    weight = np.random.default_rng(3).standard_normal((32, 96)).astype(np.float32)
+    four, eight = (LAYOUTS[name].store(weight) for name in ("gptq 4 bits, zero points", "gptq 8 bits"))
+    tensors = {f"layers.0.up_proj.{part}": array for part, array in four.tensors.items()}
+    tensors |= {f"layers.1.up_proj.{part}": array for part, array in eight.tensors.items()}
+    (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(tensors))
+    config = {"quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": False, "data_type": "int"}
+    extra = {"layers.1.up_proj": {"bits": 8}, "layers.0.norm": {"bits": 16, "data_type": "float"}}
+    weights = open_matrix(tmp_path, {**config, "extra_config": extra})
+    np.testing.assert_array_equal(values_of(weights, "layers.0.up_proj.weight"), four.values)
+    np.testing.assert_array_equal(values_of(weights, "layers.1.up_proj.weight"), eight.values)
+    stored = write_matrix(tmp_path / "awq", LAYOUTS["awq gemm"], weight)
+    weights = open_matrix(tmp_path / "awq", {**config, "packing_format": "auto_round:auto_awq"})
+    np.testing.assert_array_equal(values_of(weights, "layer.weight"), stored.values)
+    for wrong in ({"packing_format": "auto_round:exllamav2"}, {"data_type": "mx_fp"}):
+        with pytest.raises(ModelError, match=f"'{next(iter(wrong.values()))}' is not supported"):
+            open_matrix(tmp_path, {**config, **wrong})
+
+
 def test_config_groups_are_chosen_by_name_then_pattern_then_class(tmp_path: Path) -> None:
     weight = np.random.default_rng(3).standard_normal((32, 96)).astype(np.float32)
     names = {"a.q_proj": "ct packed", "a.k_proj": "ct packed, 5 bits", "a.up_proj": "ct fp8"}
+    names["a.embed_tokens"] = "ct int8"
     tensors = {
         f"{module}.{part}": array
         for module, name in names.items()
@@ -275,6 +295,7 @@ def test_config_groups_are_chosen_by_name_then_pattern_then_class(tmp_path: Path
     (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(tensors))
     groups = {}
     for target, name in (
+        ("Embedding", "ct int8"),
         ("Linear", "ct fp8"),
         ("re:.*[qk]_proj", "ct packed"),
         ("a.k_proj", "ct packed, 5 bits"),
@@ -287,6 +308,7 @@ def test_config_groups_are_chosen_by_name_then_pattern_then_class(tmp_path: Path
         "a.q_proj.weight": "int4_g32_bf16[32, 96]",
         "a.k_proj.weight": "int5_row_bf16[32, 96]",
         "a.up_proj.weight": "fp8_e4m3_row[32, 96]",
+        "a.embed_tokens.weight": "int8_row_bf16[32, 96]",
     }
 
 

@@ -31,7 +31,7 @@ SYMMETRIC = [
 ]
 FAMILIES = (
     *("int2_g32", "int3_g64_f32", "int4_g128_z", "int8_row", "int5_g32_bf16", "int8_row_z", "int4_g64_fz"),
-    *("fp8_e4m3_g128", "fp8_e5m2_row", "fp8_e4m3_g32_e8m0", "nf4_g64", "nf4_g64_f16"),
+    *("fp8_e4m3_g128", "fp8_e5m2_row", "fp8_e4m3_g32_e8m0", "nf4_g64", "nf4_g64_f16", "fp4_g64"),
 )
 ALL = [find_format(name) for name in (*FORMATS, *FAMILIES)]
 ROWS = hnp.arrays(

@@ -19,6 +19,7 @@ __all__ = ["METHODS", "QuantizedWeights", "open_quantized"]
 
 METHODS: Mapping[str, str] = MappingProxyType(
     {
+        "auto-round": ".auto_round",
         "awq": ".awq",
         "bitsandbytes": ".bitsandbytes",
         "compressed-tensors": ".compressed_tensors",

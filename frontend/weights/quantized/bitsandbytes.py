@@ -1,4 +1,4 @@
-"""Matrices of ``bitsandbytes``: NF4 (Dettmers et al., "QLoRA", 2023) and LLM.int8 (Dettmers et al., 2022)."""
+"""Matrices of ``bitsandbytes``: NF4 and FP4 (Dettmers et al., "QLoRA", 2023), LLM.int8 (the same, 2022)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from .packing import spread_across, unpack_nibbles
 
 __all__ = ["find_matrices"]
 
+_STATE = "quant_state.bitsandbytes__"
+"""What the name of the tensor that describes a matrix begins with; its kind follows."""
+
 _LARGEST_STATE = 65_536
 """Bytes of JSON that describe a matrix; a few hundred is usual."""
 
@@ -31,11 +34,9 @@ def find_matrices(config: Fields, tensors: StoredTensors) -> Iterator[StoredMatr
     """Every matrix of a checkpoint: ``weight`` with its state, or with ``SCB``."""
     for module in tensors.modules_with("SCB"):
         yield _of_bytes(tensors, module)
-    kind = config.text("bnb_4bit_quant_type", "fp4")
     for module in tensors.modules_with("weight.absmax"):
-        if not tensors.holds(f"{module}.weight.quant_state.bitsandbytes__nf4"):
-            raise config.refuse(f"bnb_4bit_quant_type '{kind}' is not supported; nf4 is")
-        yield _of_nibbles(tensors, module)
+        kind = "fp4" if tensors.holds(f"{module}.weight.{_STATE}fp4") else "nf4"
+        yield _of_nibbles(tensors, module, kind)
 
 
 def _of_bytes(tensors: StoredTensors, module: str) -> StoredMatrix:
@@ -54,11 +55,9 @@ def _of_bytes(tensors: StoredTensors, module: str) -> StoredMatrix:
     return StoredMatrix(weight, TensorType((outputs, inputs), quant_format), parts, read)
 
 
-def _of_nibbles(tensors: StoredTensors, module: str) -> StoredMatrix:
+def _of_nibbles(tensors: StoredTensors, module: str, kind: str) -> StoredMatrix:
     weight = f"{module}.weight"
-    maxima, table, state = (
-        f"{weight}.{part}" for part in ("absmax", "quant_map", "quant_state.bitsandbytes__nf4")
-    )
+    maxima, table, state = (f"{weight}.{part}" for part in ("absmax", "quant_map", f"{_STATE}{kind}"))
     said = _read_state(tensors, state)
     shape, size = said.integers("shape"), said.integer("blocksize")
     if len(shape) != 2 or 0 in shape:
@@ -73,9 +72,9 @@ def _of_nibbles(tensors: StoredTensors, module: str) -> StoredMatrix:
     nested = tensors.holds(f"{weight}.nested_absmax")
     tensors.shape(maxima, ("U8",) if nested else ("F32",), num_blocks)
     tensors.shape(table, ("F32",), 16)
-    quant_format = name_format("nf4", size, inputs, "F32")
+    quant_format = name_format(kind, size, inputs, "F32")
     if not np.array_equal(tensors.read(table), quant_format.codes.values):
-        raise tensors.misfit(table, "is another table of values than that of NF4")
+        raise tensors.misfit(table, f"is another table of values than that of {kind}")
 
     def read() -> QuantizedArray:
         stored = np.ascontiguousarray(tensors.read(weight)).view(np.uint8)

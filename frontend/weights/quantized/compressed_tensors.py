@@ -13,6 +13,8 @@ __all__ = ["find_matrices"]
 
 _WITHOUT_CODES = ("dense", "fakequant")
 _MIXED = "mixed-precision"
+_TABLES = ("embed_tokens", "wte", "word_embeddings", "embed_in")
+"""Names of modules that are look-up tables; a checkpoint does not say of which class a module is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,12 @@ def _scheme_of(module: str, groups: tuple[_Group, ...], config: Fields) -> Schem
         return target.startswith("re:") and matches(target.removeprefix("re:"), module, config)
 
     def by_class(target: str) -> bool:
+        return target == ("Embedding" if module.endswith(_TABLES) else "Linear")
+
+    def by_any_class(target: str) -> bool:
         return target.isidentifier()
 
-    for fits in (by_name, by_pattern, by_class):
+    for fits in (by_name, by_pattern, by_class, by_any_class):
         for group in groups:
             if any(map(fits, group.targets)):
                 return group.scheme
