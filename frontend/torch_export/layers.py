@@ -11,7 +11,7 @@ from torch.nn import functional
 from ...ir.errors import CompileError
 from .scans import inverse_softplus, selective_scan
 
-__all__ = ["RECURRENT_METHODS"]
+__all__ = ["RECURRENT_METHODS", "refusal"]
 
 _STEP_OF_ONE = 0.5413248546129181
 """The softplus of this is 1."""
@@ -65,8 +65,18 @@ def _real_gated(self: Any, activations: torch.Tensor, position_ids: torch.Tensor
     return selective_scan((added / fading)[..., None], steps, one, one, decay, None, None)[..., 0]
 
 
+def refusal(what: str) -> Callable[..., Any]:
+    """A function that says what has no operator here."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise CompileError(f"{what} has no operator")
+
+    return refuse
+
+
 RECURRENT_METHODS: dict[tuple[str, str], Callable[..., Any]] = {
     ("MiniMaxLightningAttention", "forward"): _lightning,
+    ("xLSTMBackend", "forward"): refusal("xLSTM's recurrence, whose state holds its own largest exponent,"),
     ("RecurrentGemmaRglru", "forward"): _real_gated,
 }
 """By the class and the method that they stand in for."""

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ...ir.errors import CompileError
-from .layers import RECURRENT_METHODS
+from .layers import RECURRENT_METHODS, refusal
 from .mixtures import METHODS
 from .scans import gated_delta_rule, inverse_softplus, selective_scan
 
@@ -138,6 +138,8 @@ def _refuse_states(initial: torch.Tensor | None, asked_for: bool) -> None:
 
 
 _STAND_INS: dict[str, Callable[..., Any]] = {
+    "chunk_kimi_delta_attention": refusal("a delta rule in which each element of the keys fades by its own"),
+    "rwkv_linear_attention": refusal("RWKV's recurrence, whose state holds its own largest exponent,"),
     "mamba2_chunk_scan": _scan_by_head,
     "mamba_selective_scan": _scan_by_channel,
     "torch_chunk_gated_delta_rule": _delta_rule,

@@ -112,6 +112,12 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
     },
     "granitemoehybrid": {"layer_types": ["attention", "mamba"], **_MAMBA2},
+    "dots3_note_vision_encoder": {
+        "num_hidden_layers": _DEFAULT,
+        "adapter_in_dim": _HIDDEN,
+        "adapter_out_dim": _HIDDEN,
+    },
+    "dots3_note_audio_encoder": {"adapter_input_size": _HIDDEN, "adapter_out_dim": _HIDDEN},
     "minimax": {"layer_types": ["linear_attention", "full_attention"]},
     "recurrent_gemma": {"layers_block_type": ["linear_attention", "sliding_attention"], "lru_width": 96},
     "mimo_v2_flash": {"layer_types": ["full_attention", "sliding_attention"], "num_key_value_heads": 1},
