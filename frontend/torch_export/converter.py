@@ -15,11 +15,12 @@ import torch
 from ...ir.errors import CompileError, IRError
 from ...ir.graph import Value
 from ...ir.types import ScalarType
+from .buffers import is_known
 from .emitter import Emitter
 from .layout import TOKENS, Layout
 from .sources import describe
 from .terms import BestLogits, Mask, MaskForm, Parameter, Positional, Term, TokenIds
-from .tracing import BATCH, Trace, is_known
+from .tracing import BATCH, Trace
 
 __all__ = ["Converter", "Rule"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .operators import expert_linear, weighted_sum
+from .experts import expert_linear, weighted_sum
 
 __all__ = ["METHODS"]
 

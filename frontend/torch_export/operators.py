@@ -1,4 +1,4 @@
-"""The operators that stand for attention, masks and experts in a trace, and how transformers calls them.
+"""The operators that stand for attention and masks in a trace, and how transformers calls them.
 
 ``transformers`` lets users register an attention of their own, and how its mask is made. Ours does not
 compute: it leaves one node in the trace, with all that the attention follows from as arguments.
@@ -8,33 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from transformers import masking_utils
-from transformers.integrations.moe import ExpertsInterface, _default_apply_gate
+from transformers.integrations.moe import ExpertsInterface
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
 from ...ir.errors import CompileError
+from .experts import mix
 from .lengths import at_length
+from .windows import FAR, FARTHEST, window_of
 
-__all__ = ["IMPLEMENTATION", "expert_linear", "one_sequence", "weighted_sum"]
+__all__ = ["IMPLEMENTATION", "one_sequence"]
 
 IMPLEMENTATION = "ingot"
 """What ``attn_implementation`` and ``experts_implementation`` are while a model is traced."""
-
-_PROBED_KEYS = 4
-"""Keys on either side of the edge of a window that a mask is asked about."""
-
-_FAR = 1 << 20
-"""A position that no window reaches back from to the start."""
-
-_FARTHEST: ContextVar[int] = ContextVar("_FARTHEST", default=_FAR)
-"""The last position of the model that is traced, as far as its masks are asked about."""
 
 
 @torch.library.custom_op("ingot::attention", mutates_args=())  # type: ignore[untyped-decorator]
@@ -126,9 +118,7 @@ def _are_all(chosen: Any, tokens: Any) -> bool:
     if not isinstance(chosen, torch.SymInt) or not isinstance(tokens, torch.SymInt):
         return False
     pair = chosen.node.expr, tokens.node.expr
-    return all(
-        at_length(pair[0], number) == at_length(pair[1], number) for number in (2, _FARTHEST.get() + 1)
-    )
+    return all(at_length(pair[0], number) == at_length(pair[1], number) for number in (2, FARTHEST.get() + 1))
 
 
 def _changes_attention(option: object) -> bool:
@@ -148,111 +138,11 @@ def _make_mask(
     """What models call to make a mask."""
     window, problem = 0, ""
     try:
-        window = _window(mask_function)
+        window = window_of(mask_function)
     except CompileError as error:
         problem = str(error)
     mask: torch.Tensor = _causal_mask(torch.arange(q_length, device=device), batch_size, window, problem)
     return mask
-
-
-def _window(mask_function: Callable[..., Any]) -> int:
-    """The window of a causal mask, found by asking it; 0 where it sees all.
-
-    Raises :class:`CompileError` where the mask is neither causal nor a window.
-    """
-    with unset_fake_temporarily(), disable_proxy_modes_tracing():
-        zero = torch.tensor(0)
-
-        def sees(query: int, key: int) -> bool:
-            return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
-
-        try:
-            far = _FARTHEST.get()
-            window = _first_unseen(sees, far)
-            queries = {0, 1, 5, _PROBED_KEYS + 20, max(window - 1, 0), window, window + 1, far}
-            agrees = all(
-                sees(query, key) == (key <= query and (not window or query - key < window))
-                for query in queries
-                if query <= far
-                for key in _probed(query, window)
-            )
-        except (RuntimeError, IndexError, TypeError) as error:
-            name = getattr(mask_function, "__qualname__", "its function")
-            raise CompileError(f"the attention's mask ({name}) depends on more than positions") from error
-    if not agrees:
-        raise CompileError("the attention's mask is neither causal nor a sliding window, which is what runs")
-    return window
-
-
-def _first_unseen(sees: Callable[[int, int], bool], last: int) -> int:
-    """How far back the query ``last`` sees, by bisection; 0 where it sees the first key."""
-    if sees(last, 0):
-        return 0
-    near, far = 0, last  # distances that are seen and not seen
-    while far - near > 1:
-        middle = (near + far) // 2
-        near, far = (middle, far) if sees(last, last - middle) else (near, middle)
-    return far
-
-
-def _probed(query: int, window: int) -> list[int]:
-    """Keys at the start, about the query, and about the edge of its window."""
-    edges = (0, query, query - window)
-    near = range(-_PROBED_KEYS, _PROBED_KEYS + 1)
-    return sorted({edge + step for edge in edges for step in near if edge + step >= 0})
-
-
-@torch.library.custom_op("ingot::expert_linear", mutates_args=())  # type: ignore[untyped-decorator]
-def expert_linear(
-    x: torch.Tensor, weight: torch.Tensor, experts: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Rows ``[n, in]`` or ``[n, k, in]`` by the weights ``[experts, out, in]`` of k each; never computed."""
-    raise NotImplementedError
-
-
-@expert_linear.register_fake  # type: ignore[untyped-decorator]
-def _(
-    x: torch.Tensor, weight: torch.Tensor, experts: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    return x.new_empty(*experts.shape, weight.shape[1])
-
-
-@torch.library.custom_op("ingot::weighted_sum", mutates_args=())  # type: ignore[untyped-decorator]
-def weighted_sum(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The sum over k of rows ``[n, k, out]`` times weights ``[n, k]``; never computed."""
-    raise NotImplementedError
-
-
-@weighted_sum.register_fake  # type: ignore[untyped-decorator]
-def _(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return x.new_empty(x.shape[0], x.shape[2])
-
-
-def _mix(
-    module: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
-) -> torch.Tensor:
-    """What models call in place of their experts: what lies between the products is as they have it."""
-
-    def linear(x: torch.Tensor, name: str, part: slice = slice(None)) -> torch.Tensor:
-        weight = getattr(module, name)
-        weight = weight.transpose(1, 2) if module.is_transposed else weight
-        bias = getattr(module, f"{name}_bias")[:, part] if module.has_bias else None
-        product: torch.Tensor = expert_linear(x, weight[:, part], top_k_index, bias)
-        return product
-
-    if not module.has_gate:
-        inner = module.act_fn(linear(hidden_states, "up_proj"))
-    elif type(module)._apply_gate is _default_apply_gate:
-        half = module.gate_up_proj.shape[2 if module.is_transposed else 1] // 2
-        gate = linear(hidden_states, "gate_up_proj", slice(half))
-        inner = module.act_fn(gate) * linear(hidden_states, "gate_up_proj", slice(half, None))
-    else:
-        inner = module._apply_gate(linear(hidden_states, "gate_up_proj"))
-    outer = linear(inner, "down_proj")
-    if module.has_post_expert_norm:
-        outer = module.post_expert_norm(outer)
-    mixed: torch.Tensor = weighted_sum(outer, top_k_weights)
-    return mixed
 
 
 @contextmanager
@@ -270,12 +160,12 @@ def one_sequence(most_tokens: int | None) -> Iterator[None]:
     blocks = masking_utils.blockwise_overlay
     masking_utils.blockwise_overlay = lambda block_sequence_ids: _no_block
     masking_utils.chunked_causal_mask_function = lambda size, left_padding: chunked(size, _no_padding())
-    farthest = _FARTHEST.set(_FAR if most_tokens is None else most_tokens - 1)
+    farthest = FARTHEST.set(FAR if most_tokens is None else most_tokens - 1)
     masks["eager"] = _make_mask
     try:
         yield
     finally:
-        _FARTHEST.reset(farthest)
+        FARTHEST.reset(farthest)
         masking_utils.chunked_causal_mask_function = chunked
         masking_utils.blockwise_overlay = blocks
         masking_utils.find_packed_sequence_indices = packed
@@ -294,4 +184,4 @@ def _no_padding() -> torch.Tensor:
 
 AttentionInterface.register(IMPLEMENTATION, _attend)
 AttentionMaskInterface.register(IMPLEMENTATION, _make_mask)
-ExpertsInterface.register(IMPLEMENTATION, _mix)
+ExpertsInterface.register(IMPLEMENTATION, mix)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch._guards import TracingContext, tracing
@@ -15,12 +14,13 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from ...ir.errors import CompileError, IngotError
+from .buffers import buffer_values
 from .guards import check_guards
 from .operators import IMPLEMENTATION, one_sequence
 from .sources import source_line
 from .standins import standing_in
 
-__all__ = ["BATCH", "Trace", "build_model", "is_known", "longest_sequence", "trace"]
+__all__ = ["BATCH", "Trace", "build_model", "longest_sequence", "trace"]
 
 BATCH = 1009
 """The batch a model is traced over: a prime that is no dimension of a model, so that it is recognised
@@ -140,7 +140,7 @@ def trace(model: PreTrainedModel) -> Trace:
     signature = program.graph_signature
     parameters = dict(signature.inputs_to_parameters)
     buffers = dict(signature.inputs_to_buffers)
-    values = _buffer_values(model)
+    values = buffer_values(model)
     constants = {
         placeholder: values[name.removeprefix("model.")]
         for placeholder, name in buffers.items()
@@ -202,57 +202,6 @@ def _pretend(model: PreTrainedModel, mode: FakeTensorMode) -> None:
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[name] = torch.empty_like(buffer, device="cpu")
-
-
-def _buffer_values(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Values of the buffers that no checkpoint holds, made as ``transformers`` makes them when it loads one.
-
-    It too builds models without memory, and leaves such buffers to ``_init_weights``.
-    """
-    made: dict[str, tuple[torch.nn.Module, str]] = {}
-    for path, module in model.named_modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name in module._non_persistent_buffers_set:
-                unknown = torch.full(buffer.shape, _unknown(buffer.dtype), dtype=buffer.dtype)
-                module._buffers[name] = unknown
-                made[f"{path}.{name}" if path else name] = module, name
-    paths = {module: path for path, module in model.named_modules()}
-    owners = {module for module, _ in made.values()}
-    with torch.no_grad():
-        for module in owners:
-            _nearest_pretrained(model, paths[module])._init_weights(module)
-        if not all(is_known(cast(torch.Tensor, module._buffers[name])) for module, name in made.values()):
-            for module in paths:  # a model may give the modules within it their values
-                if isinstance(module, PreTrainedModel):
-                    module._init_weights(module)
-    return {name: cast(torch.Tensor, module._buffers[key]) for name, (module, key) in made.items()}
-
-
-def _unknown(dtype: torch.dtype) -> float:
-    """What stands in a buffer until it is given its values: no value that one has."""
-    if dtype is torch.bool:
-        return False
-    return float("nan") if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype).min
-
-
-def is_known(buffer: torch.Tensor) -> bool:
-    """Whether a buffer of :attr:`Trace.constants` was given its values."""
-    if buffer.dtype is torch.bool:
-        return True
-    if buffer.is_floating_point() or buffer.is_complex():
-        return not bool(buffer.isnan().any())
-    return not bool((buffer == torch.iinfo(buffer.dtype).min).any())
-
-
-def _nearest_pretrained(model: PreTrainedModel, path: str) -> PreTrainedModel:
-    """The innermost model around the module at ``path``: it knows how its modules are initialised."""
-    nearest = model
-    module: Any = model
-    for part in path.split(".") if path else ():
-        module = getattr(module, part)
-        if isinstance(module, PreTrainedModel):
-            nearest = module
-    return nearest
 
 
 def _writes_in_place(owner: torch.fx.GraphModule) -> bool:

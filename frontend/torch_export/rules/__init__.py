@@ -17,6 +17,7 @@ from . import (
     recurrent,
     reduction,
     shape,
+    slices,
     writes,
 )
 
@@ -25,6 +26,7 @@ __all__ = ["RULES"]
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **shape.RULES,
+        **slices.RULES,
         **elementwise.RULES,
         **choices.RULES,
         **reduction.RULES,

@@ -10,7 +10,7 @@ from ....ir.errors import CompileError
 from ....ir.graph import Value
 from ..converter import Converter, Rule
 from ..terms import Complex, Positional, Term
-from . import experts, shape
+from . import experts, shape, slices
 
 __all__ = ["RULES"]
 
@@ -96,13 +96,14 @@ def _part_by_part(rule: Rule) -> Rule:
     return apply
 
 
+_MOVING = {**shape.RULES, **slices.RULES}
 _MOVES = (
     "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "transpose", "permute",
     "expand", "slice", "select",
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {
-    **{f"aten.{name}": _part_by_part(shape.RULES[f"aten.{name}"]) for name in _MOVES},
+    **{f"aten.{name}": _part_by_part(_MOVING[f"aten.{name}"]) for name in _MOVES},
     "aten.mul": _multiply,
     "aten.polar": _polar,
     "aten.view_as_complex": _as_complex,

@@ -11,7 +11,8 @@ from ....ir.graph import Value
 from ..converter import Converter, Rule
 from ..layout import TOKENS
 from ..terms import Positional, Term, TokenIds
-from .shape import for_each_token, of_positions
+from .shape import for_each_token
+from .slices import of_positions
 
 __all__ = ["RULES"]
 
