@@ -70,7 +70,7 @@ class _Split:
         rewriter.forward.emit("reshape", rows, replaces=cut.result, shape=cut.result.type.shape)
 
     def _part(self, rewriter: ModuleRewriter, parameter: Value, cut: Operation, number: int) -> Value:
-        """A weight ``[..., outputs, inputs]`` or a bias ``[..., outputs]`` of the outputs that are cut out."""
+        """A weight ``[..., outputs, inputs]``, or a bias, of the outputs that are cut out."""
         lead = _LEAD[self.linear.operator]
         before, after = parameter.type.shape[: lead - 1], parameter.type.shape[lead:]
         seen, taken = (operation.result.type.shape[lead:] for operation in (self.reshape, cut))
