@@ -15,20 +15,25 @@ __all__ = ["FuseAttention"]
 
 
 def _heads_first(name: str) -> Pattern:
-    """``[tokens, heads, head_dim]`` with the heads in front, in one step or in two."""
-    columns_first = apply("transpose", Wildcard(name), axes=(1, 2, 0))
+    """``[tokens, heads, head_dim]`` with the heads in front, in one step or in two; that of one is a reshape."""
     return OneOf(
         (
             apply("transpose", Wildcard(name), axes=(1, 0, 2)),
-            apply("transpose", columns_first, axes=(0, 2, 1)),
+            apply("transpose", _columns_first(name), axes=(0, 2, 1)),
+            apply("reshape", Wildcard(name), name=f"{name} of one head"),
         )
     )
+
+
+def _columns_first(name: str) -> Pattern:
+    return apply("transpose", Wildcard(name), axes=(1, 2, 0))
 
 
 def _for_each_head(name: str) -> Pattern:
     """Keys or values with the heads in front, repeated where several heads share them."""
     shared = _heads_first(name)
-    return OneOf((apply("repeat", shared, axis=0), shared))
+    turned_last = apply("transpose", apply("repeat", _columns_first(name), axis=0), axes=(0, 2, 1))
+    return OneOf((apply("repeat", shared, axis=0), turned_last, shared))
 
 
 _MASK = OneOf(
@@ -108,6 +113,10 @@ class FuseAttention(Pass):
 def _is_attention(attention: Match, positions: Value | None) -> bool:
     """Scale and cap are numbers, the mask that of the whole sequence, heads repeated, sinks one a head."""
     q, k, v = (attention[name].type for name in "qkv")
+    if any(type_.rank != 3 for type_ in (q, k, v)):
+        return False
+    if any(attention[name].type.shape[1] != 1 for name in "qkv" if attention.has(f"{name} of one head")):
+        return False
     heads, kv_heads = q.shape[1], k.shape[1]
     return (
         (not attention.has("mask") or attention["positions"] is positions)

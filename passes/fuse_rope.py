@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -30,7 +30,8 @@ class FuseRope(Pass):
     It is recognised by what each element of the result is (:mod:`.row_elements`), not by how that is
     written: ``x * cos + rotate_half(x) * sin``, neighbours as pairs, parts joined again, the first part of
     each head alone, tables that hold each angle once or twice. Cosines and sines are parts of tables that the
-    graph has, each angle once; where pairs turn the other way, sines are negated.
+    graph has, each angle once. Where pairs turn the other way, sines are negated; where neighbours turn and
+    come out parted, as two halves, they are parted before.
     """
 
     name: ClassVar[str] = "fuse_rope"
@@ -60,7 +61,8 @@ class FuseRope(Pass):
             cosines, sines = tables.emit(turn.cosines), tables.emit(turn.sines)
             if turn.is_backward:
                 sines = tables.emit_negated(turn.sines)
-            operands = turn.x, cosines, sines
+            x = _part(rewriter.forward, turn.x) if turn.is_parted else turn.x
+            operands = x, cosines, sines
             rewriter.forward.emit(
                 "rope", *operands, replaces=operation.result, interleaved=turn.is_interleaved
             )
@@ -79,6 +81,7 @@ class _Turn:
     sines: tuple[int, ...]
     is_interleaved: bool
     is_backward: bool
+    is_parted: bool = False
 
 
 def _find_turn(operation: Operation, graph: Graph, rows: RowElements) -> _Turn | None:
@@ -92,9 +95,22 @@ def _find_turn(operation: Operation, graph: Graph, rows: RowElements) -> _Turn |
     if len(terms) != 2:
         return None
     for x in _sources(turned, graph, rows):
-        if (turn := _turn_of(terms, x, rows.terms(x))) is not None:
+        elements = rows.terms(x).elements[0]
+        if (turn := _turn_of(terms, x, elements)) is not None:
             return turn
+        if elements.shape[1] % 2 == 0:
+            parted = elements.reshape(len(elements), -1, 2).swapaxes(1, 2).reshape(elements.shape)
+            if (turn := _turn_of(terms, x, parted)) is not None and not turn.is_interleaved:
+                return replace(turn, is_parted=True)
     return None
+
+
+def _part(rewriter: GraphRewriter, x: Value) -> Value:
+    """Heads with the first of each pair of neighbours in front."""
+    tokens, heads, width = x.type.shape
+    pairs = rewriter.emit("reshape", x, shape=(tokens, heads, int(width) // 2, 2))
+    parted = rewriter.emit("transpose", pairs, axes=(0, 1, 3, 2))
+    return rewriter.emit("reshape", parted, shape=(tokens, heads, width))
 
 
 def _sources(turned: Value, graph: Graph, rows: RowElements) -> Iterator[Value]:
@@ -112,9 +128,8 @@ def _sources(turned: Value, graph: Graph, rows: RowElements) -> Iterator[Value]:
                 waiting.append(operand)
 
 
-def _turn_of(terms: Terms, x: Value, heads: Terms) -> _Turn | None:
-    """The turn that ``terms`` are of the elements of ``x``, None where they are none."""
-    elements = heads.elements[0]
+def _turn_of(terms: Terms, x: Value, elements: Numbers) -> _Turn | None:
+    """The turn that ``terms`` are of the ``elements`` of ``x``, None where they are none."""
     is_first = terms.elements[0] == elements
     if not (is_first | ((terms.elements[1] == elements) & (terms.signs[1] != 0))).all():
         return None

@@ -133,25 +133,38 @@ def layer_norm(
     return kernel(name, [*arguments, ("out", (m, x.width), "float32")], body)
 
 
-def mean(isa: Isa, name: str, x: Rows, size: int) -> tirx.PrimFunc:
-    """The mean of each ``size`` columns of a row.
+def mean(isa: Isa, name: str, x: Rows, size: int, inner: int = 1) -> tirx.PrimFunc:
+    """The mean of each ``size`` columns of a row, or of as many that are ``inner`` columns apart.
 
     Arguments: ``x`` float32 ``[m, x.stride]``; the result ``[m, width / size]``.
     """
     lanes = isa.lanes
 
-    def body(rows: Buffer, out: Buffer) -> None:
-        with T.parallel(rows.shape[0]) as row, T.serial(x.width // size) as part:
-            sums, tail = Vector("float32", lanes), Vector("float32", 1)
+    def of_neighbours(rows: Buffer, out: Buffer, row: Expr, part: Expr) -> None:
+        sums, tail = Vector("float32", lanes), Vector("float32", 1)
+        sums.fill(T.float32(0))
+        tail.set(T.float32(0))
+
+        def accumulate(column: Expr, width: int) -> None:
+            into = sums if width > 1 else tail
+            into.set(into.value + load_rows(rows, x, row, part * size + column, width))
+
+        columns(isa, size, accumulate)
+        store(out, (row, part), (reduce_add(lanes, sums.value) + tail.value) / T.float32(size))
+
+    def of_columns_apart(rows: Buffer, out: Buffer, row: Expr, part: Expr) -> None:
+        def add_up(column: Expr, width: int) -> None:
+            sums = Vector("float32", width)
             sums.fill(T.float32(0))
-            tail.set(T.float32(0))
+            with T.serial(size) as index:
+                sums.set(sums.value + load_rows(rows, x, row, (part * size + index) * inner + column, width))
+            store(out, (row, part * inner + column), sums.value / broadcast(T.float32(size), width), width)
 
-            def accumulate(column: Expr, width: int) -> None:
-                into = sums if width > 1 else tail
-                into.set(into.value + load_rows(rows, x, row, part * size + column, width))
+        columns(isa, inner, add_up)
 
-            columns(isa, size, accumulate)
-            store(out, (row, part), (reduce_add(lanes, sums.value) + tail.value) / T.float32(size))
+    def body(rows: Buffer, out: Buffer) -> None:
+        with T.parallel(rows.shape[0]) as row, T.serial(x.width // (size * inner)) as part:
+            (of_neighbours if inner == 1 else of_columns_apart)(rows, out, row, part)
 
     m = symbol("m")
     arguments = [("x", (m, x.stride), "float32"), ("out", (m, x.width // size), "float32")]

@@ -15,7 +15,7 @@ from ..kernels.functions import BINARY, CHOICES, UNARY
 from ..kernels.pointwise import layer_norm, mean, rms_norm, rope
 from ..kernels.pooling import l2_normalize, pool
 from ..kernels.rows import Rows
-from .step import Rule, Step, columns_of
+from .step import Rule, Step, columns_of, width_of
 
 __all__ = ["RULES"]
 
@@ -163,10 +163,11 @@ def _merged(shape: tuple[int, ...], steps: list[list[int]]) -> list[list[int]]:
 
 def _mean(step: Step, operation: Operation) -> None:
     (source,) = operation.operands
-    if operation.attributes["axis"] != source.type.rank - 1:
-        raise CompileError(f"mean (%{operation.result.name}) has a kernel along the last axis only on CPU")
-    region = step.region(source)
-    step.emit_rows(operation, mean, (region.view, int(source.type.shape[-1])), [region.buffer])
+    region, axis = step.region(source), cast(int, operation.attributes["axis"])
+    if axis < len(region.rows):
+        raise CompileError(f"mean (%{operation.result.name}) does not keep rows whole")
+    key = (region.view, int(source.type.shape[axis]), width_of(source.type, axis + 1))
+    step.emit_rows(operation, mean, key, [region.buffer])
 
 
 def _rope(step: Step, operation: Operation) -> None:

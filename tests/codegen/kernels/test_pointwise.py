@@ -148,6 +148,16 @@ def test_an_expression_is_one_kernel(machine: Machine) -> None:
     np.testing.assert_allclose(out, np.tanh(rows / 3) * 3 + scaled, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "inner"), [(2, 21), (7, 3)])
+def test_mean_of_columns_apart(machine: Machine, size: int, inner: int) -> None:
+    kernel = machine.build(mean(machine.isa, "kernel", VIEWS[1], size, inner))
+    buffer, rows = random_rows(VIEWS[1])
+    out = filled((NUM_ROWS, 42 // size), "float32")
+    kernel(buffer, out)
+    expected = rows.reshape(NUM_ROWS, -1, size, inner).mean(axis=2).reshape(NUM_ROWS, -1)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_logarithms_have_their_limits(machine: Machine) -> None:
     kernel = machine.build(elementwise(machine.isa, "kernel", ("log", 0), (Argument(Rows.dense(20)),), (20,)))
     given = np.geomspace(1e-37, 1e37, 20, dtype=np.float32)[None]
