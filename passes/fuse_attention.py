@@ -15,7 +15,7 @@ __all__ = ["FuseAttention"]
 
 
 def _heads_first(name: str) -> Pattern:
-    """``[tokens, heads, head_dim]`` with the heads in front, in one step or two; of one head it is a reshape."""
+    """``[tokens, heads, head_dim]`` with the heads in front, in one step or two; a reshape where it is one."""
     return OneOf(
         (
             apply("transpose", Wildcard(name), axes=(1, 0, 2)),
