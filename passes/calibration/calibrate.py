@@ -168,10 +168,13 @@ class _Calibration:
         with_gram = self._method.name == "gptq"
         statistics = {site: site.statistics(with_gram=with_gram) for site in sites}
         states: list[Mapping[str, Array]] = []
-        if self._sequences:
+        is_last = layer.graph.outputs == self._module.forward.outputs
+        if self._sequences and (sites or not is_last):
             states = self._run(layer, parameters, statistics)
         found = self._quantize(sites, statistics, parameters, mine)
-        if self._method.sees_rounded and found:
+        if is_last:
+            states = []
+        elif self._method.sees_rounded and found:
             states = self._run(layer, {**parameters, **{k: _plain(v) for k, v in found.items()}}, {})
         self._work.keep(found, states)
 
@@ -181,7 +184,6 @@ class _Calibration:
         """What the layer leaves of each sequence; ``statistics`` are filled on the way."""
         watched = {name for site in statistics for name in site.watched}
         states: list[Mapping[str, Array]] = []
-        is_last = set(layer.graph.outputs) == set(self._module.forward.outputs)
         for index, sequence in enumerate(self._sequences):
             seen: Arrays = {}
 
@@ -193,7 +195,7 @@ class _Calibration:
             for site, each in statistics.items():
                 for number, rows in site.rows_of(seen):
                     each[number].add(rows)
-            states.append({} if is_last else kept)
+            states.append(kept)
         return states
 
     def _quantize(

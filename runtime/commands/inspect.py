@@ -77,6 +77,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{model.num_parameters:,}, quant {manifest.quant}, dtype {manifest.dtype}"
     kinds = Counter(f"{parameter.layout}" for parameter in manifest.parameters)
     yield "layouts", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    matrices = Counter(p.type.partition("[")[0] for p in manifest.parameters if "," in p.type)
+    yield "matrices", ", ".join(f"{count} {element}" for element, count in matrices.most_common())
     yield "longest", f"{model.max_seq_len} tokens"
     if model.vectors is not None:
         what = "scores of pairs of texts" if model.task == "rerank" else "embeddings"
@@ -93,7 +95,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield (
             "accuracy",
             f"over {accuracy.num_tokens} tokens: KL {accuracy.kl_mean:.2g} (largest {accuracy.kl_max:.2g}), "
-            f"perplexity {accuracy.perplexity:.3f} ({accuracy.reference_perplexity:.3f})",
+            f"perplexity {accuracy.perplexity:.3f} ({accuracy.reference_perplexity:.3f}), "
+            f"same likeliest token {accuracy.top1_agreement:.2%}",
         )
     toolchain = ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items()))
     yield "made by", f"ingot {manifest.ingot}, {toolchain}"

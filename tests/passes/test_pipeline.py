@@ -258,9 +258,7 @@ def test_vectors_of_latent_attention_are_refused() -> None:
     prepare = GraphBuilder()
     weight = prepare.input("w", (8, 12), ScalarType.FLOAT32)
     module = Module("m", "fused", prepare.build(weight), builder.build(attended))
-    with pytest.raises(
-        CompileError, match=r"values have 4 elements .* latent attention"
-    ):
+    with pytest.raises(CompileError, match=r"values have 4 elements .* latent attention"):
         BatchSequences().run(module)
 
 
