@@ -299,11 +299,20 @@ def compressed(layout: str, **weights: Any) -> Layout:
     def store(weight: npt.NDArray[np.float32]) -> Stored:
         if weights["type"] == "float":
             return _store_small_floats(weight, layout, size) if bits == 4 else _store_float8(weight, weights)
-        groups = weight.shape[1] if size == -1 else size
-        codes, scales, zeros = round_to_integers(
-            weight, bits, groups, symmetric=symmetric, dtype=ml_dtypes.bfloat16
+        groups, inputs = weight.shape[1] if size == -1 else size, weight.shape[1]
+        group_of = np.arange(inputs, dtype=np.int32) // groups
+        if weights.get("actorder") == "group":
+            group_of = np.random.default_rng(inputs).permutation(group_of)
+        order = np.argsort(group_of, kind="stable")
+        ordered, scales, zeros = round_to_integers(
+            weight[:, order], bits, groups, symmetric=symmetric, dtype=ml_dtypes.bfloat16
         )
+        codes, values = np.empty_like(ordered), np.empty_like(weight)
+        codes[:, order] = ordered
+        values[:, order] = from_integers(ordered, scales, zeros, groups)
         tensors: Tensors = {"weight_scale": scales}
+        if "actorder" in weights:
+            tensors["weight_g_idx"] = group_of
         half = 1 << (bits - 1)
         if layout == "pack-quantized":
             tensors["weight_packed"] = np.ascontiguousarray(pack_along_first(codes.T, bits).T)
@@ -314,7 +323,7 @@ def compressed(layout: str, **weights: Any) -> Layout:
             tensors["weight"] = (codes.astype(np.int64) - half).astype(np.int8)
             if not symmetric:
                 tensors["weight_zero_point"] = (zeros - half).astype(np.int8)
-        return Stored(tensors, from_integers(codes, scales, zeros, groups))
+        return Stored(tensors, values)
 
     group = {"targets": ["Linear"], "weights": weights, "input_activations": None}
     config = {
@@ -388,6 +397,9 @@ LAYOUTS: Mapping[str, Layout] = {
     "ct packed": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=32),
     "ct packed, zero points": compressed(
         "pack-quantized", num_bits=4, type="int", strategy="group", group_size=32, symmetric=False
+    ),
+    "ct packed, act-order": compressed(
+        "pack-quantized", num_bits=4, type="int", strategy="group", group_size=32, actorder="group"
     ),
     "ct packed, 5 bits": compressed("pack-quantized", num_bits=5, type="int", strategy="channel"),
     "ct int8": compressed("int-quantized", num_bits=8, type="int", strategy="channel"),

@@ -77,9 +77,10 @@ class ReferenceModel:
                 folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
             )
         except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise ModelError(
-                f"transformers cannot load {folder}: {str(error).strip().splitlines()[0]}"
-            ) from error
+            reason = f"transformers cannot load {folder}: {str(error).strip().splitlines()[0]}"
+            if isinstance(error, ImportError):  # a library that quantized weights are read with
+                reason += "; the folder of the unquantized model serves as well"
+            raise ModelError(reason) from error
         self._model: torch.nn.Module = model.eval()
 
     def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:

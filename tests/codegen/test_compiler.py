@@ -199,6 +199,12 @@ def test_what_comes_quantized_is_not_quantized_again(checkpoint: Path, tmp_path:
     output = tmp_path / "x.ingot"
     with pytest.raises(CompileError, match=r"come quantized \(int4_g32_bf16\) and are kept as they are"):
         compile_model(quantized, output, quant="int8")
+
+
+@pytest.mark.slow
+def test_a_topology_quantizes_what_is_not_quantized_yet(checkpoint: Path, tmp_path: Path) -> None:
+    quantized, _ = quantize_folder(checkpoint, tmp_path, "ct packed")
+    output = tmp_path / "x.ingot"
     topology = tmp_path / "topology.yaml"
     topology.write_text("weights:\n  - match: lm_head.weight\n    format: int8_g32\n")
     compile_model(quantized, output, topology=topology, dtype="bfloat16")

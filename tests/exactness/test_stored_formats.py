@@ -53,7 +53,7 @@ def check(folder: Path, output: Path, record: Callable[[str, float], None], labe
     "name", [pytest.param(each, marks=() if each in BY_DEFAULT else pytest.mark.slow) for each in LAYOUTS]
 )
 def test_a_dense_model(parent: Path, tmp_path: Path, record: Callable[[str, float], None], name: str) -> None:
-    source = make_tiny("llama", parent, num_hidden_layers=2, **WHOLE_GROUPS)
+    source = make_tiny("llama", parent, num_hidden_layers=1, **WHOLE_GROUPS)
     quantized, _ = quantize_folder(source, tmp_path, name)
     check(quantized, tmp_path / "model.ingot", record, name)
 

@@ -105,7 +105,7 @@ def _nested(tensors: StoredTensors, weight: str, said: Fields) -> npt.NDArray[np
     maxima, table = f"{weight}.nested_absmax", f"{weight}.nested_quant_map"
     tensors.shape(maxima, ("F32",), -(-len(codes) // size))
     tensors.shape(table, ("F32",), 256)
-    if not isinstance(mean, float):
+    if isinstance(mean, bool) or not isinstance(mean, int | float):
         raise WeightError(f"{said.where}: 'nested_offset' must be a number, not {mean!r}")
     factors = tensors.read(maxima)[np.arange(len(codes)) // size]
     scales: npt.NDArray[np.float32] = tensors.read(table)[codes] * factors + np.float32(mean)
