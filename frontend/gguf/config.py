@@ -80,7 +80,7 @@ def _read(parameters: Hyperparameters, key: Key) -> object:
 
 
 def _windows(facts: Facts, architecture: Architecture) -> Mapping[str, object]:
-    """Which layers have a window, where files say so; and that those have no rotary embedding of their own."""
+    """Which layers have a window, where files say so; those have the rotary embedding of all."""
     parameters = facts.parameters
     if "rope_local_base_freq" not in architecture.fields and parameters.has("rope.freq_base_swa"):
         base = parameters.number("rope.freq_base", architecture.default_rope_theta)

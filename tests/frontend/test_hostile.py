@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 LONGEST_SECONDS = 2.0
-"""For a file of a few hundred kilobytes, on a machine that does other things too."""
+"""Of the processor, for a file of a few hundred kilobytes."""
 
 LONGEST_MESSAGE = 20_000
 """Characters, with paths and names that may be long."""
@@ -144,7 +144,7 @@ def fuzz(target: Target, count: int, seed: int) -> dict[str, int]:
     for number in range(count):
         hurt = damage_json(content, random_) if target.is_json else damage(content, random_, target.header)
         target.path.write_bytes(hurt)
-        started = time.perf_counter()
+        started = time.process_time()  # others may have the processor
         message = ""
         try:
             target.read()
@@ -154,7 +154,7 @@ def fuzz(target: Target, count: int, seed: int) -> dict[str, int]:
             kept = target.path.with_name(f"mutation-{number}")
             kept.write_bytes(hurt)
             raise AssertionError(f"mutation {number} of seed {seed}, kept in {kept}: {error!r}") from error
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         outcomes["refused" if message else "read"] += 1
         assert seconds < LONGEST_SECONDS, f"mutation {number} of seed {seed} took {seconds:.1f} s"
         assert len(message) < LONGEST_MESSAGE, "a sentence, not the file"
@@ -185,7 +185,7 @@ def check(name: str, tmp_path: Path, count: int, seed: int) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files(name: str, tmp_path: Path) -> None:
-    check(name, tmp_path, 125, seed=6)
+    check(name, tmp_path, 100, seed=6)
 
 
 @pytest.mark.slow
