@@ -354,22 +354,23 @@ def _parted(name: str, layer: str, array: Array, config: Mapping[str, Any]) -> I
 
 
 def _write_tokenizer(writer: Any, folder: Path) -> None:
-    """The byte-level tokenizer that every tiny checkpoint has."""
+    """A byte-level tokenizer, such as every tiny checkpoint has, and its chat template."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     settings = json.loads((folder / "tokenizer_config.json").read_text())
-    tokens = dict(sorted((number, token) for token, number in tokenizer["model"]["vocab"].items()))
-    added = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
-    vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
-    texts = {**tokens, **added}
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in range(vocab_size)])
-    writer.add_token_types(
-        [3 if number in added else 1 if number in texts else 5 for number in range(vocab_size)]
-    )
-    writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
+    template = folder / "chat_template.jinja"
+    texts = {number: token for token, number in tokenizer["model"]["vocab"].items()}
+    kinds = dict.fromkeys(texts, 1)
+    for token in tokenizer["added_tokens"]:
+        texts[token["id"]] = token["content"]
+        kinds[token["id"]] = 3 if token["special"] else 4
     numbers = {text: number for number, text in texts.items()}
-    writer.add_bos_token_id(numbers[settings["bos_token"]])
-    writer.add_eos_token_id(numbers[settings["eos_token"]])
-    writer.add_pad_token_id(numbers[settings["pad_token"]])
-    writer.add_chat_template(settings["chat_template"])
+    vocab = range(json.loads((folder / "config.json").read_text())["vocab_size"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2" if tokenizer["pre_tokenizer"]["type"] == "ByteLevel" else "qwen2")
+    writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in vocab])
+    writer.add_token_types([kinds.get(number, 5) for number in vocab])
+    writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
+    for name in ("bos", "eos", "pad"):
+        if settings.get(f"{name}_token") is not None:
+            getattr(writer, f"add_{name}_token_id")(numbers[settings[f"{name}_token"]])
+    writer.add_chat_template(template.read_text() if template.is_file() else settings["chat_template"])
