@@ -62,7 +62,11 @@ def _check(path: Path, text: str) -> None:
 
     try:
         tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # tokenizers raises bare Exception
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # tokenizers raises bare Exception, and where its Rust panics not even that
         raise ConfigError(f"{path}: its tokenizer cannot be built: {error}") from error
 
 

@@ -81,7 +81,11 @@ class Tokenizer:
             raise ArtifactError(f"{folder} holds no tokenizer.json, which the runtime reads text with")
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # tokenizers raises bare Exception, and where its Rust panics not even that
             raise ArtifactError(f"{path} is not a tokenizer: {error}") from error
         config = _read_json(folder / "tokenizer_config.json")
         special_tokens = {
