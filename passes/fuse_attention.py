@@ -15,7 +15,7 @@ __all__ = ["FuseAttention"]
 
 
 def _heads_first(name: str) -> Pattern:
-    """``[tokens, heads, head_dim]`` with the heads in front, in one step or two; a reshape where it is one."""
+    """``[tokens, heads, head_dim]`` with the heads in front, in one step or two; a reshape of one head."""
     return OneOf(
         (
             apply("transpose", Wildcard(name), axes=(1, 0, 2)),
@@ -42,7 +42,9 @@ _MASK = OneOf(
 _SCORES = apply("matmul", _heads_first("q"), apply("transpose", _for_each_head("k"), axes=(0, 2, 1)))
 _SCALED = apply("mul", _SCORES, Wildcard("scale"))
 _CAPPED = apply("mul", apply("tanh", apply("div", _SCALED, Wildcard("cap"))), Wildcard("full"))
-_SEEN = apply("add", OneOf((_CAPPED, _SCALED, _SCORES)), OneOf((_MASK, apply("reshape", _MASK))))
+_SEEN_ONCE = apply("add", OneOf((_CAPPED, _SCALED, _SCORES)), OneOf((_MASK, apply("reshape", _MASK))))
+_SECOND_MASK = apply("causal_mask", Wildcard("positions"), name="second mask")
+_SEEN = OneOf((_SEEN_ONCE, apply("add", _SEEN_ONCE, OneOf((_SECOND_MASK, apply("reshape", _SECOND_MASK))))))
 _SCALED_LAST = apply("mul", apply("add", _SCORES, OneOf((_MASK, apply("reshape", _MASK)))), Wildcard("scale"))
 _WEIGHTS = OneOf(
     (
@@ -102,7 +104,7 @@ class FuseAttention(Pass):
                 replaces=operation.result,
                 scale=attention.number("scale") if attention.has("scale") else 1.0,
                 soft_cap=attention.number("cap") if attention.has("cap") else 0.0,
-                window=attention.attribute("mask", "window"),
+                window=_window(attention),
             )
 
         rules = {operation: partial(fuse, operation, attention) for operation, attention in found.items()}
@@ -127,8 +129,16 @@ def _is_attention(attention: Match, positions: Value | None) -> bool:
         and isinstance(kv_heads, int)
         and (not attention.has("sinks") or attention["sinks"].type == TensorType((heads, 1, 1), q.element))
         and (not attention.has("cap") or _is_cap(attention))
-        and not (_is_bidirectional(attention) and (attention.has("cap") or attention.has("sinks")))
+        and not (_is_bidirectional(attention) and any(map(attention.has, ("cap", "sinks", "second mask"))))
     )
+
+
+def _window(attention: Match) -> int:
+    """The window of a causal mask, or the narrower of two."""
+    windows = [
+        int(str(attention.attribute(m, "window"))) for m in ("mask", "second mask") if attention.has(m)
+    ]
+    return min((window for window in windows if window), default=0)
 
 
 def _is_cap(attention: Match) -> bool:

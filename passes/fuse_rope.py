@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,8 +62,10 @@ class FuseRope(Pass):
             cosines, sines = tables.emit(turn.cosines), tables.emit(turn.sines)
             if turn.is_backward:
                 sines = tables.emit_negated(turn.sines)
-            x = _part(rewriter.forward, turn.x) if turn.is_parted else turn.x
-            operands = x, cosines, sines
+            x, shape = turn.x, operation.result.type.shape
+            if x.type.shape != shape:
+                x = rewriter.forward.emit("reshape", x, shape=shape)
+            operands = _part(rewriter.forward, x) if turn.is_parted else x, cosines, sines
             rewriter.forward.emit(
                 "rope", *operands, replaces=operation.result, interleaved=turn.is_interleaved
             )
@@ -95,7 +98,7 @@ def _find_turn(operation: Operation, graph: Graph, rows: RowElements) -> _Turn |
     if len(terms) != 2:
         return None
     for x in _sources(turned, graph, rows):
-        elements = rows.terms(x).elements[0]
+        elements = rows.terms(x).elements[0].reshape([int(dim) for dim in turned.type.shape[1:]])
         if (turn := _turn_of(terms, x, elements)) is not None:
             return turn
         if elements.shape[1] % 2 == 0:
@@ -103,6 +106,10 @@ def _find_turn(operation: Operation, graph: Graph, rows: RowElements) -> _Turn |
             if (turn := _turn_of(terms, x, parted)) is not None and not turn.is_interleaved:
                 return replace(turn, is_parted=True)
     return None
+
+
+def _size(value: Value) -> int:
+    return math.prod(int(dim) for dim in value.type.shape[1:])
 
 
 def _part(rewriter: GraphRewriter, x: Value) -> Value:
@@ -114,11 +121,11 @@ def _part(rewriter: GraphRewriter, x: Value) -> Value:
 
 
 def _sources(turned: Value, graph: Graph, rows: RowElements) -> Iterator[Value]:
-    """Heads that a value of the same type may be a turn of, the nearest first."""
+    """Values with as many elements that heads may be a turn of, the nearest first."""
     waiting, seen = [turned], {turned}
     while waiting:
         value = waiting.pop(0)
-        if value.type == turned.type and rows.terms(value).are_elements:
+        if _size(value) == _size(turned) and rows.terms(value).are_elements:
             yield value
             continue
         producer = graph.producers.get(value)
@@ -221,7 +228,7 @@ class _Tables:
     def _cut(self, place: _Place, count: int) -> Value:
         emit = self._rewriter.emit
         tokens, *row = place.table.type.shape
-        size = int(np.prod([int(dim) for dim in row]))
+        size = math.prod(int(dim) for dim in row)
         table = place.table
         start, step = place.start, place.step
         if len(row) != 1 and step == 1:
