@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..ir import Graph, QuantFormat, TensorType, Value, page_bytes_of, page_size_of
+from ..ir import Graph, QuantFormat, Value, page_bytes_of, page_size_of
 from ..targets.manifest import MemoryPlan
-from .lowering import MAX_STEP_TOKENS
+from .lowering import MAX_STEP_TOKENS, row_sum_size
 
 __all__ = ["plan_memory"]
 
@@ -27,13 +27,14 @@ def plan_memory(graph: Graph, *, weight_bytes: int, max_step_tokens: int = MAX_S
     )
 
 
-def _bytes(type_: TensorType) -> int:
+def _bytes(value: Value, graph: Graph) -> int:
     """Bytes for one of the leading, symbolic dimension."""
-    count = math.prod(int(dim) for dim in type_.shape[1:])
-    if isinstance(type_.element, QuantFormat):
-        # Codes, and for each group a float32 scale and an int32 sum of the codes.
-        return count * type_.element.bits // 8 + 8 * count // type_.element.block_size
-    return count * type_.element.num_bytes
+    count, element = math.prod(int(dim) for dim in value.type.shape[1:]), value.type.element
+    if isinstance(element, QuantFormat):
+        # Codes, for each group a float32 scale, and int32 sums of codes.
+        scales, sums = count // element.block_size, count // row_sum_size(graph, value)
+        return count * element.bits // 8 + 4 * (scales + sums)
+    return count * element.num_bytes
 
 
 def _copies(value: Value, graph: Graph) -> int:
@@ -62,7 +63,7 @@ def _peak_activations(graph: Graph) -> int:
     for index, operation in enumerate(graph.operations):
         for result in operation.results:
             if owner[result] is result and result.type.shape[0] == "tokens":
-                size = _bytes(result.type) * _copies(result, graph)
+                size = _bytes(result, graph) * _copies(result, graph)
                 alive += size
                 ends.setdefault(last_use[result], []).append(size)
         peak = max(peak, alive)

@@ -8,6 +8,14 @@ operator, write a rule beside its like and name it in that module's ``RULES``.
 
 from .layouts import StateLayout, parameter_layouts, state_layouts
 from .lower import lower
+from .products import row_sum_size
 from .step import MAX_STEP_TOKENS
 
-__all__ = ["MAX_STEP_TOKENS", "StateLayout", "lower", "parameter_layouts", "state_layouts"]
+__all__ = [
+    "MAX_STEP_TOKENS",
+    "StateLayout",
+    "lower",
+    "parameter_layouts",
+    "row_sum_size",
+    "state_layouts",
+]

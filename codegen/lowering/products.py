@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tvm import tirx
 
-from ...ir import Operation, QuantFormat, Value, find_format
+from ...ir import Graph, Operation, QuantFormat, Value, find_format
 from ...ir.errors import CompileError
 from ..kernels.coded import ROW_GROUP, CodedMatrix
 from ..kernels.experts import (
@@ -26,7 +26,7 @@ from ..kernels.quantize import quantize_rows
 from ..kernels.rows import Rows
 from .step import Codes, Grouping, Region, Rule, Size, Step
 
-__all__ = ["RULES", "matrix_of"]
+__all__ = ["RULES", "matrix_of", "row_sum_size"]
 
 
 def _quantize(step: Step, operation: Operation) -> None:
@@ -68,9 +68,15 @@ def matrix_of(step: Step, weight: Value, rows: Value | None = None) -> FloatMatr
         return FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
     if rows not in step.rounded:
         return CodedMatrix(outputs, inputs, element)
-    others = (operation.operands[1].type.element for operation in step.graph.users[rows])
-    sizes = (other.group_size for other in others if isinstance(other, QuantFormat))
-    return CodedMatrix(outputs, inputs, element, min([ROW_GROUP, *filter(None, sizes)]))
+    return CodedMatrix(outputs, inputs, element, row_sum_size(step.graph, rows))
+
+
+def row_sum_size(graph: Graph, rows: Value | None) -> int:
+    """How many codes of quantized ``rows`` are added up for the weights that they meet: as any needs it."""
+    users = () if rows is None else graph.users.get(rows, ())
+    elements = (operation.operands[1].type.element for operation in users)
+    sizes = (element.group_size for element in elements if isinstance(element, QuantFormat))
+    return min([ROW_GROUP, *filter(None, sizes)])
 
 
 def _linear(step: Step, operation: Operation) -> None:

@@ -58,7 +58,7 @@ def groups(rows: Rows, element: QuantFormat) -> Rows:
 
 
 @pytest.mark.parametrize("element", SYMMETRIC, ids=by_name)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=ROWS)
 def test_rounding_costs_half_a_step(element: QuantFormat, rows: Rows) -> None:
     array = quantize(rows, element)
@@ -88,7 +88,7 @@ def quantize_plainly(rows: Rows, element: QuantFormat) -> Rows:
 
 
 @pytest.mark.parametrize("element", SYMMETRIC, ids=by_name)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=ROWS)
 def test_what_is_representable_stays(element: QuantFormat, rows: Rows) -> None:
     once = dequantize(quantize(rows, element))
