@@ -58,9 +58,11 @@ class _Settings:
         bits = config.integer("bits", bits)
         if bits not in _BITS:
             raise config.refuse(f"{bits} bits are not supported; {', '.join(map(str, _BITS))} are")
-        given = config.values.get("group_size", group_size)
-        size = None if given in (-1, None) else config.integer("group_size", group_size)
-        return replace(self, bits=bits, group_size=size, is_symmetric=config.flag("sym", self.is_symmetric))
+        if config.has("group_size"):
+            whole_rows = config.values["group_size"] == -1
+            group_size = None if whole_rows else config.integer("group_size")
+        is_symmetric = config.flag("sym", self.is_symmetric)
+        return replace(self, bits=bits, group_size=group_size, is_symmetric=is_symmetric)
 
 
 def find_matrices(config: Fields, tensors: StoredTensors) -> Iterator[StoredMatrix]:

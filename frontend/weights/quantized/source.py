@@ -48,21 +48,17 @@ class QuantizedWeights:
                 )
             self._matrices[matrix.name] = matrix
         self._orders, self.orders = _shared_orders(self._matrices)
-        plain = {
-            name: type_
-            for name, type_ in stored.types.items()
+        others = [
+            name
+            for name in stored.names
             if name not in hidden and name.rpartition(".")[2] not in _OF_THE_CACHE
-        }
+        ]
+        plain = {name: stored.types[name] for name in others if name in stored.types}
         matrix_types = {name: matrix.type for name, matrix in self._matrices.items()}
         order_types = {
             name: TensorType(order.shape, ScalarType.INT32) for name, order in self._orders.items()
         }
         self.types: Mapping[str, TensorType] = MappingProxyType(plain | matrix_types | order_types)
-        others = (
-            name
-            for name in stored.names
-            if name not in hidden and name.rpartition(".")[2] not in _OF_THE_CACHE
-        )
         self.names: Sequence[str] = sorted({*others, *self.types})
         self.files: tuple[Path, ...] = stored.files
         self.num_bytes = stored.num_bytes
