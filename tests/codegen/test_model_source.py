@@ -26,6 +26,15 @@ def test_a_folder_is_found_wherever_one_stands(tmp_path: Path, monkeypatch: pyte
     assert find_model(".") == found
 
 
+def test_a_gguf_file_is_a_model_with_all_its_parts(tmp_path: Path) -> None:
+    parts = [tmp_path / f"tiny-q4-{number:05}-of-00002.gguf" for number in (1, 2)]
+    for path in (*parts, tmp_path / "other.gguf"):
+        path.touch()
+    found = find_model(str(parts[1]))
+    assert found == ModelSource("tiny-q4", str(parts[1]), parts[1])
+    assert found.files == tuple(parts)
+
+
 def test_what_is_neither_here_nor_on_a_hub_is_refused() -> None:
     with pytest.raises(ModelError, match="'nowhere' is neither a folder that exists nor a hub id"):
         find_model("nowhere")
