@@ -15,6 +15,7 @@ from ..ir.errors import CompileError
 from ..passes import PipelineOptions, Topology, fusing_passes, parse_topology, print_topology, run_passes
 from ..passes.calibration import Choice, Sensitivity, Tokens, allocate, divergence_with, measure_sensitivities
 from ..targets.sample_text import DEFAULT_TEXT
+from ..targets.sizes import format_size
 from .calibrating import read_windows
 from .progress import CompileProgress
 from .quantize_options import Budget
@@ -82,6 +83,13 @@ def _choose(
     others = sum(
         _num_bytes(value.type) for value in module.forward.parameters if value.name not in chosen_for
     )
+
+    smallest = others + sum(min(choice.num_bytes for choice in each) for each in choices)
+    if budget.max_bytes is not None and smallest > budget.max_bytes:
+        raise CompileError(
+            f"the weights take {format_size(smallest)} in the smallest formats there are to choose from, "
+            f"and shall take {format_size(budget.max_bytes)}"
+        )
 
     def solve(max_loss: float | None) -> dict[str, str | None]:
         max_bytes = None if budget.max_bytes is None else budget.max_bytes - others

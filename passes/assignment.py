@@ -179,10 +179,12 @@ def assign_formats(
     these. Raises :class:`CompileError` where the assignment does not fit the model.
     """
     uses = find_weights(module)
-    if module.stage == "fused":  # later, what was quantized is no longer among the weights
-        assignment.check(tuple(uses.values()))
     wanted: dict[Operation, QuantFormat] = {}
     notes: dict[str, None] = {}
+    if module.stage == "fused":  # later, what was quantized is no longer among the weights
+        assignment.check(tuple(uses.values()))
+        if count := sum(isinstance(value.type.element, QuantFormat) for value in module.forward.parameters):
+            notes[f"{count} weights come quantized, and stay in the formats that they have"] = None
     for operation, use in uses.items():
         name = assignment.format_for(use)
         if name is None:

@@ -102,5 +102,9 @@ def test_chosen_formats_keep_the_bound_and_read_back(
     names, bits = choose(max_bytes=int(parameters * 5 / 8))
     assert 3.5 < bits < 5
     assert len(names) > 1
+    with pytest.raises(
+        CompileError, match="in the smallest formats there are to choose from, and shall take"
+    ):
+        choose(max_bytes=parameters // 8)
     _, more = choose(max_divergence=1e-4)
     assert bits < more < 32
