@@ -27,6 +27,7 @@ from ..ir.errors import HubError, IngotError
 from ._hub_bars import silent_bars
 from .gguf import gguf_parts
 from .progress import DownloadProgress
+from .weights import QUANTIZATION_FILES
 from .weights.folder import INDEX_NAME, SINGLE_NAME, TORCH_INDEX_NAME, TORCH_NAME, read_index
 
 __all__ = ["fetch_gguf", "fetch_repository"]
@@ -34,6 +35,7 @@ __all__ = ["fetch_gguf", "fetch_repository"]
 _DESCRIPTION_FILES = (
     "config.json",
     "generation_config.json",
+    *QUANTIZATION_FILES,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -27,6 +27,7 @@ from .registry import find_family, is_registered
 from .sentence_transformers import read_modules
 from .torch_export import can_trace, export_model, require_transformers
 from .weights import (
+    QUANTIZATION_FILES,
     Fitting,
     QuantizedWeights,
     SourceFile,
@@ -198,9 +199,21 @@ def _load_decoder(folder: Path, name: str, fields: Mapping[str, object], family:
     config = family.from_hf(fields)
     generation = Fields(_read_json(folder / "generation_config.json") or {}, "generation_config.json")
     eos_token_ids = generation.token_ids("eos_token_id") or config.eos_token_ids
-    weights = open_quantized(fields, open_weights(folder))
+    quantization, settings = _read_quantization(folder, fields)
+    weights = open_quantized(quantization, open_weights(folder))
     config = _check_tie(replace(config, eos_token_ids=eos_token_ids), family, weights)
-    return Model(name, config, _build(family, config, weights, name), weights, folder)
+    module = _build(family, config, weights, name)
+    return Model(name, config, module, weights, folder, settings=settings)
+
+
+def _read_quantization(
+    folder: Path, config: Mapping[str, object]
+) -> tuple[Mapping[str, object], tuple[Path, ...]]:
+    """``config`` with what it says of quantization, and the file that says it where that is another."""
+    for file, method in QUANTIZATION_FILES.items():
+        if config.get("quantization_config") is None and (found := _read_json(folder / file)) is not None:
+            return {**config, "quantization_config": {"quant_method": method, **found}}, (folder / file,)
+    return config, ()
 
 
 def _build(

@@ -3,12 +3,13 @@
 from .fitting import Fitting
 from .folder import open_weights
 from .provenance import SourceFile, hash_files
-from .quantized import QuantizedWeights, open_quantized
+from .quantized import QUANTIZATION_FILES, QuantizedWeights, open_quantized
 from .safetensors_file import SafetensorsFile
 from .selected import SelectedWeights
 from .source import FileWeights, WeightSource
 
 __all__ = [
+    "QUANTIZATION_FILES",
     "FileWeights",
     "Fitting",
     "QuantizedWeights",

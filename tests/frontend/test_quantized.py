@@ -91,6 +91,24 @@ def test_a_model_computes_with_the_stored_values(llama: Path, tmp_path: Path, na
     assert not any(isinstance(element, ScalarType) and element.is_float for element in elements)
 
 
+def test_settings_may_be_in_a_file_of_their_own(llama: Path, tmp_path: Path) -> None:
+    quantized, _ = quantize_folder(llama, tmp_path, "gptq 4 bits, act-order")
+    model, path = load_model(quantized), quantized / "config.json"
+    config = json.loads(path.read_text())
+    settings = config.pop("quantization_config")
+    del settings["quant_method"]
+    path.write_text(json.dumps(config))
+    (quantized / "quantize_config.json").write_text(json.dumps(settings))
+    again = load_model(quantized)
+    assert again.weights.types == model.weights.types
+    assert [file.name for file in again.provenance()] == [
+        "config.json",
+        "generation_config.json",
+        "quantize_config.json",
+        "model.safetensors",
+    ]
+
+
 def test_a_model_in_act_order_gives_what_transformers_does(llama: Path, tmp_path: Path) -> None:
     quantized, plain = quantize_folder(llama, tmp_path, "gptq 4 bits, act-order")
     expected = reference_log_probs(plain, TOKEN_IDS)

@@ -15,7 +15,7 @@ from ..source import FileWeights, WeightSource
 from .matrix import StoredTensors
 from .source import QuantizedWeights
 
-__all__ = ["METHODS", "QuantizedWeights", "open_quantized"]
+__all__ = ["METHODS", "QUANTIZATION_FILES", "QuantizedWeights", "open_quantized"]
 
 METHODS: Mapping[str, str] = MappingProxyType(
     {
@@ -32,6 +32,14 @@ METHODS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The module of each ``quant_method``."""
+
+QUANTIZATION_FILES: Mapping[str, str] = MappingProxyType(
+    {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+)
+"""Files that say how weights are quantized where ``config.json`` does not, each with its method.
+
+AutoGPTQ and AutoAWQ wrote them before ``config.json`` had a place for it.
+"""
 
 
 def open_quantized(config: Mapping[str, object], weights: FileWeights) -> WeightSource:
