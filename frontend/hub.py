@@ -190,7 +190,7 @@ def _explain_absence(repository: str, commit: str, wanted: str, token: str | Non
 
 def _explain_missing_file(repository: str, commit: str, wanted: str, token: str | None, endpoint: str) -> str:
     names = _list_files(repository, commit, token, endpoint)
-    files = [name for name in names if name.endswith(".gguf")]
+    files = sorted(name for name in names if name.endswith(".gguf"))
     instead = f"; its GGUF files are {', '.join(files[:_MOST_NAMED])}" if files else ""
     more = " and others" if len(files) > _MOST_NAMED else ""
     return f"{repository} on {endpoint} has no file {wanted}{instead}{more}"
