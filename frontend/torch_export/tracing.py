@@ -167,7 +167,7 @@ def longest_sequence(config: PreTrainedConfig) -> int | None:
     """The most tokens that the traced model is right for, where there is a limit."""
     text = config.get_text_config(decoder=True)
     longest = (getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len"))
-    given = (number for number in (*longest, _limit(config)) if isinstance(number, int))
+    given = (number for number in (*longest, _limit(config)) if isinstance(number, int) and number > 0)
     return min(given, default=None)
 
 

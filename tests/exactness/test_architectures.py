@@ -13,8 +13,8 @@ from .trying import TOLERANCE, try_one
 HANDFUL = ("bloom", "deepseek_v32", "gptj", "mamba", "openai-gpt")
 """Slopes, an index, positions turned by pairs, a recurrence, a mask that scores are multiplied by."""
 
-FEWEST = 93
-"""How many architectures match at least: so many did of the 164 that one run came to, of 189."""
+FEWEST = 158
+"""How many of the 189 match at least: so many were measured, of 176 that were tried."""
 
 
 @pytest.mark.parametrize("model_type", HANDFUL)
