@@ -13,8 +13,8 @@ from .trying import TOLERANCE, try_one
 HANDFUL = ("bloom", "deepseek_v32", "gptj", "mamba", "openai-gpt")
 """Slopes, an index, positions turned by pairs, a recurrence, a mask that scores are multiplied by."""
 
-FEWEST = 158
-"""How many of the 189 match at least: so many were measured, of 176 that were tried."""
+FEWEST = 163
+"""How many of the 189 match at least: so many were measured, of 181 that were tried."""
 
 
 @pytest.mark.parametrize("model_type", HANDFUL)
