@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from tvm import tirx
 
 from ...ir import QuantFormat
 from ...ir.quantization import CodeBook, Factor, Float8, Integers, OffsetRole
 from .isa import Isa
-from .layout import BLOCK, SPAN, coded_components, planes_of, span_bytes
+from .layout import (
+    BLOCK,
+    LARGEST_TABLE,
+    SPAN,
+    are_paired,
+    coded_components,
+    planes_of,
+    span_bytes,
+)
 from .rows import load_float
 from .script import Buffer, Expr, T, Vector, broadcast, cast, load, prefetch, reinterpret, store, vector_type
 
@@ -27,11 +36,10 @@ PREFETCH_BYTES = 2048
 ROW_GROUP = 32
 """Elements of a row of activations that share a scale: they are in the format ``dynamic_int8_g32``."""
 
+_Number = TypeVar("_Number", int, float)
+
 FOURS = SPAN // 4
 """Fours in a span."""
-
-_TABLE = 16
-"""Places in the tables of code books that there are kernels for."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class CodedMatrix:
     @property
     def num_arguments(self) -> int:
         """How many these are."""
-        return len(self.format.components)
+        return len(self.format.components) - are_paired(self.format)
 
     @cached_property
     def levels(self) -> tuple[int, ...]:
@@ -112,8 +120,7 @@ class CodedWeights:
 
     def __init__(self, isa: Isa, matrix: CodedMatrix, buffers: Sequence[Buffer], block: Expr) -> None:
         self._isa, self._matrix, self._block = isa, matrix, block
-        names = [component.name for component in matrix.format.components]
-        self._buffers: Mapping[str, Buffer] = dict(zip(names, buffers, strict=True))
+        self._buffers = _by_name(matrix, buffers)
         self._parts = BLOCK // isa.lanes
         self._known: dict[str, list[Vector]] = {}
 
@@ -152,11 +159,11 @@ class CodedWeights:
                 self._known[component.name] = self._load(component.name, number)
 
     def _load(self, name: str, number: Expr) -> list[Vector]:
-        lanes, factor = self._isa.lanes, self._factor(name)
+        lanes, matrix, factor = self._isa.lanes, self._matrix, self._factor(name)
         vectors = [Vector("float32", lanes) for _ in range(self._parts)]
         for part, vector in enumerate(vectors):
             index = (self._block, number, part * lanes)
-            vector.set(load_number(self._buffers[name], index, lanes, factor.type))
+            vector.set(load_number(self._buffers[name], index, lanes, _stored_type(matrix, name, factor)))
             if factor.of is not None:
                 vector.set(vector.value * self._known[f"super_{name}"][part].value)
         return vectors
@@ -202,6 +209,8 @@ class CodedWeights:
             prefetch(self._buffers["codes"], (self._block, span * num_bytes + PREFETCH_BYTES + 64 * line))
         ahead = PREFETCH_BYTES // num_bytes
         for component in self._matrix.format.components[1:]:
+            if component.name == "offsets" and are_paired(self._matrix.format):
+                continue
             if component.size is not None and component.size <= SPAN:
                 group = (span + ahead) * (SPAN // component.size)
                 prefetch(self._buffers[component.name], (self._block, group, 0))
@@ -245,9 +254,9 @@ class CodedWeights:
         if isinstance(book, Integers):
             return codes
         assert isinstance(book, CodeBook)
-        table = [int(value) + self._matrix.zero_point for value in book.table]
+        table = tuple(int(value) + self._matrix.zero_point for value in book.table)
         found = Vector("uint8", self._isa.bytes)
-        found.set(self._isa.look_up(tuple(table), codes.value))
+        found.set(self._isa.look_up(_filled_up(table), codes.value))
         return found
 
     def floats(self, codes: Vector, column: int) -> tirx.Expr:
@@ -260,8 +269,28 @@ class CodedWeights:
         shifted = T.shift_right(words, broadcast(T.int32(8 * column), lanes)) if column else words
         apart = T.bitwise_and(shifted, broadcast(T.int32(255), lanes))
         if isinstance(kind, CodeBook):
-            return self._isa.look_up_floats(tuple(map(float, kind.table)), apart)
+            return self._isa.look_up_floats(_filled_up(tuple(map(float, kind.table))), apart)
         return cast("float32", lanes, apart - broadcast(T.int32(self._matrix.zero_point), lanes))
+
+
+def _by_name(matrix: CodedMatrix, buffers: Sequence[Buffer]) -> Mapping[str, Buffer]:
+    """A matrix' buffers by the names of the format's components, two of which may be in one."""
+    pairs = {"offsets": "scales"} if are_paired(matrix.format) else {}
+    names = [component.name for component in matrix.format.components]
+    found = dict(zip((name for name in names if name not in pairs), buffers, strict=True))
+    return found | {name: found[other] for name, other in pairs.items()}
+
+
+def _stored_type(matrix: CodedMatrix, name: str, factor: Factor) -> str:
+    """What :func:`load_number` takes the numbers called ``name`` for."""
+    if not are_paired(matrix.format) or name.startswith("super_"):
+        return factor.type
+    return "high_half" if name == "offsets" else "low_half"
+
+
+def _filled_up(table: tuple[_Number, ...]) -> tuple[_Number, ...]:
+    """A table of as many values as machines look up in."""
+    return table + table[:1] * (LARGEST_TABLE - len(table))
 
 
 def _moved(isa: Isa, raw: tirx.Expr, shift: int, mask: int) -> tirx.Expr:
@@ -282,19 +311,19 @@ def decode_row(
     write: Callable[[Expr, tirx.Expr], None],
 ) -> None:
     """Emit ``write(column, value)`` for each element of one row: that of a block's outputs."""
-    parts = dict(zip((part.name for part in matrix.format.components), buffers, strict=True))
+    parts = _by_name(matrix, buffers)
     quant_format, num_bytes = matrix.format, span_bytes(matrix.format)
     kind = quant_format.codes
     least = kind.smallest if isinstance(kind, Integers) else 0
     table: Buffer | None = None
     if isinstance(kind, CodeBook):
-        table = T.alloc_buffer((_TABLE,), "float32")
+        table = T.alloc_buffer((len(kind.table),), "float32")
         for place, value in enumerate(kind.table):
             store(table, place, T.float32(value))
 
     def factor(name: str, declared: Factor, column: Expr) -> tirx.Expr:
         number = 0 if declared.size is None else column // declared.size
-        value = load_number(parts[name], (block, number, lane), 1, declared.type)
+        value = load_number(parts[name], (block, number, lane), 1, _stored_type(matrix, name, declared))
         return value if declared.of is None else value * factor(f"super_{name}", declared.of, column)
 
     def element(span: Expr, four: int, within: Expr) -> None:
@@ -353,10 +382,14 @@ def widen_float8(codes: tirx.Expr, lanes: int, type_: str) -> tirx.Expr:
 
 
 def load_number(buffer: Buffer, index: tuple[Expr, ...], lanes: int, type_: str) -> tirx.Expr:
-    """Neighbouring scales or offsets of ``type_``, as float32."""
+    """Neighbouring scales or offsets as float32: of ``type_``, or halves of bytes."""
     if type_ in ("float16", "bfloat16", "float32"):
         return load_float(buffer, index, lanes, "uint16" if type_ == "bfloat16" else type_)
     stored = cast("int32", lanes, load(buffer, index, lanes))
+    if type_ == "low_half":
+        stored = T.bitwise_and(stored, broadcast(T.int32(15), lanes))
+    if type_ == "high_half":
+        stored = T.shift_right(stored, broadcast(T.int32(4), lanes))
     if type_ == "e4m3":
         highest = T.shift_left(stored, broadcast(T.int32(24), lanes))
         return widen_float8(highest, lanes, "float8_e4m3fn")

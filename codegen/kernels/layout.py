@@ -9,7 +9,8 @@ zeros. Inside a block, elements that one vector instruction takes lie side by si
   Codes are stored from 0 on (signed ones plus ``2 ** (bits - 1)``), and of less than eight bits as *planes*
   of 4, 2 and 1 bits that add up to theirs, the low bits first: a byte of a plane of w bits holds those of
   ``8 / w`` fours, the first in the low bits;
-- scales and offsets: ``[block, group, 16]`` as the format stores them, those of super-blocks likewise.
+- scales and offsets: ``[block, group, 16]`` as the format stores them, those of super-blocks likewise; where
+  both are of four bits, a byte holds a scale in its low half and an offset in the other.
 
 Weights of several experts ``[experts, outputs, inputs]`` are their blocks, one expert's after the other's. A
 bias is filled up to whole blocks too; all else lies row by row.
@@ -30,12 +31,15 @@ import numpy.typing as npt
 
 from ...ir import Array, QuantFormat, QuantizedArray, ScalarType, TensorType
 from ...ir.errors import CompileError
+from ...ir.quantization import CodeBook
 
 __all__ = [
     "BLOCK",
+    "LARGEST_TABLE",
     "SPAN",
     "Component",
     "Layout",
+    "are_paired",
     "coded_components",
     "components",
     "num_blocks",
@@ -49,6 +53,9 @@ BLOCK = 16
 
 SPAN = 32
 """Inputs whose codes lie together; rows of another length are filled up with zeros."""
+
+LARGEST_TABLE = 16
+"""Values of a code book that fit the tables of every machine."""
 
 
 class Layout(Enum):
@@ -86,6 +93,8 @@ def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
         return (Component("", shape, dtype),)
     if layout is not Layout.BLOCKED:
         raise CompileError(f"a parameter of {type_} can only be the matrix of a product or an embedding")
+    if isinstance(element.codes, CodeBook) and len(element.codes.table) > LARGEST_TABLE:
+        raise CompileError(f"a parameter of {type_}: code books have up to {LARGEST_TABLE} values on CPU")
     size = element.group_size
     if size is not None and SPAN % size and size % SPAN:
         raise CompileError(f"a parameter of {type_}: groups must divide {SPAN} or be a multiple of it on CPU")
@@ -94,7 +103,11 @@ def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
 
 def coded_components(quant_format: QuantFormat, blocks: int, inputs: int) -> tuple[Component, ...]:
     """The arrays that store ``blocks`` of rows of ``inputs`` elements in ``quant_format``."""
-    factors = quant_format.components[1:]
+    factors = [
+        component
+        for component in quant_format.components[1:]
+        if component.name != "offsets" or not are_paired(quant_format)
+    ]
     return (
         Component(".codes", (blocks, -(-inputs // SPAN) * span_bytes(quant_format)), "uint8"),
         *(
@@ -106,6 +119,12 @@ def coded_components(quant_format: QuantFormat, blocks: int, inputs: int) -> tup
             for factor in factors
         ),
     )
+
+
+def are_paired(quant_format: QuantFormat) -> bool:
+    """Whether scales and offsets are of four bits, and share bytes."""
+    offset = quant_format.offset
+    return offset is not None and quant_format.scale.bits == offset.factor.bits == 4
 
 
 def span_bytes(quant_format: QuantFormat) -> int:
@@ -128,6 +147,9 @@ def pack(array: Array, layout: Layout) -> tuple[npt.NDArray[np.generic], ...]:
     """The arrays of :func:`components` for a parameter's value."""
     if isinstance(array, QuantizedArray):
         codes, *factors = array.components.values()
+        if are_paired(array.format):
+            scales, offsets, *factors = factors
+            factors = [scales | offsets << np.uint8(4), *factors]
         return (_pack_codes(codes, array.format), *map(_pack_factors, factors))
     if array.dtype == ml_dtypes.bfloat16:
         array = array.view(np.uint16)

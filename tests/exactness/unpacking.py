@@ -80,6 +80,8 @@ def _unpack_codes(
     assert not rows[outputs:].any(), "what fills the last block is not zero"
     assert not rows[:, inputs:].any(), "what fills the last span is not zero"
     arrays = {first_component.name: rows[:outputs, :inputs]}
+    if element.name == "q2_k":  # whose scales and offsets share bytes
+        factors = factors[0] & 15, factors[0] >> 4, *factors[1:]
     for component, factor in zip(others, factors, strict=True):
         by_row = factor.transpose(0, 2, 1).reshape(-1, factor.shape[1])[:outputs]
         arrays[component.name] = np.ascontiguousarray(by_row).view(component.dtype)
