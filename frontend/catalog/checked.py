@@ -41,12 +41,14 @@ class CheckedArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         compiled: likewise as compiled.
         why: what stands in the way of either, empty where nothing does.
         has_states: whether it keeps a state from token to token that is neither keys nor values.
+        is_built: whether ``transformers`` builds it at all, of a tiny configuration and by itself.
     """
 
     interpreted: float | None = None
     compiled: float | None = None
     why: str = ""
     has_states: bool = False
+    is_built: bool = True
 
     @property
     def matches(self) -> bool:

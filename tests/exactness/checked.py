@@ -45,9 +45,10 @@ class Findings:
     settings: dict[str, dict[str, float | str]] = field(default_factory=lambda: {"native": {}, "export": {}})
 
     def add(self, frontend: str, setting: str, found: float | str, layers: tuple[str, ...] = ()) -> None:
-        """Take note of a setting."""
+        """Take note of a setting. Layers are those of the definition, not what tracing makes of them."""
         self.settings[frontend][setting] = found if isinstance(found, str) else _rounded(found)
-        self.layers += [kind for kind in layers if kind not in self.layers]
+        if frontend == "native":
+            self.layers += [kind for kind in layers if kind not in self.layers]
 
 
 def layer_kinds(module: Module) -> tuple[str, ...]:

@@ -70,18 +70,19 @@ def page_of(checked: Checked) -> str:
 
 def summary(architectures: Mapping[str, CheckedArchitecture]) -> str:
     """How many come how far."""
-    every = architectures.values()
+    every = [found for found in architectures.values() if found.is_built]
     others = [found for found in every if not found.has_states]
     agree = [found for found in every if found.interpreted is not None and found.interpreted <= TOLERANCE]
     match = [found for found in every if found.matches]
     return "\n".join(
         (
-            f"{len(every)} architectures were tried.",
+            f"Of {len(architectures)} architectures {len(every)} can be built here, tiny and by themselves.",
             f"{sum(found.interpreted is not None for found in every)} are converted.",
             f"{len(agree)} of these match within {TOLERANCE:g} by the interpreter.",
             f"{sum(found.compiled is not None for found in agree)} of these are compiled and run.",
-            f"{len(match)} of these match, which is {len(match) / max(len(every), 1):.0%} of all; of the "
-            f"{len(others)} that keep no states, {sum(found.matches for found in others)} do.",
+            f"{len(match)} of these match, {len(match) / max(len(every), 1):.0%} of those that are built.",
+            f"Of the {len(others)} that keep no states besides keys and values, "
+            f"{sum(found.matches for found in others)} do.",
         )
     )
 

@@ -127,7 +127,7 @@ class Worker:
             if ended_by in too_long
             else f"ended its process ({-ended_by})"
         )
-        return Outcome(model_type, why=how)
+        return Outcome(model_type, "built", why=how)
 
     def stop(self) -> None:
         """End the process."""

@@ -40,7 +40,11 @@ class Outcome:
     def checked(self) -> CheckedArchitecture:
         """The same, as the package keeps it."""
         return CheckedArchitecture(
-            interpreted=self.interpreted, compiled=self.compiled, why=self.why, has_states=self.has_states
+            interpreted=self.interpreted,
+            compiled=self.compiled,
+            why=self.why,
+            has_states=self.has_states,
+            is_built=self.stage != "none",
         )
 
 
@@ -53,7 +57,7 @@ def try_one(model_type: str, class_name: str, to_compile: bool) -> Outcome:
         except Exception as error:  # what does not work is what this is for
             lines = [part.strip() for part in str(error).splitlines() if part.strip()]
             outcome.why = f"{'' if _ours(error) else type(error).__name__ + ': '}{lines[0] if lines else ''}"
-            outcome.why = outcome.why.replace(name, model_type)
+            outcome.why = outcome.why.replace(name, model_type).replace(Path(name).name, model_type)
     return outcome
 
 
