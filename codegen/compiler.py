@@ -30,6 +30,7 @@ from ..targets.manifest import (
 from .apart import Option, compile_apart
 from .artifact_writer import hash_tree, staged_folder, write_parameters, write_tokenizer
 from .options import CompileOptions
+from .origins import Origins
 from .progress import CompileProgress, SilentProgress
 from .quantize_options import CALIBRATION_TOKENS, QuantizeOptions
 from .tvm_compiler import prepare_compiler
@@ -230,7 +231,9 @@ def _write_artifact(
         tensors = CalibratedWeights(model.weights, work)
         pipeline = replace(pipeline, calibrated=work.types)
     checker = _checker(model, tensors, pipeline.max_seq_len) if options.verify else None
-    module, runs = _run_pipeline(model, options, pipeline, folder, checker, progress)
+    origins = Origins(model.module, model.origins)
+    with origins.naming():
+        module, runs = _run_pipeline(model, options, pipeline, folder, checker, progress, origins)
 
     # TVM is behind these, and what is refused above is refused before it is loaded.
     from .library import build_library, toolchain
@@ -243,7 +246,8 @@ def _write_artifact(
     step_tokens = _step_tokens(model, options)
     for target in options.targets:
         library = folder / "lib" / target.library_name
-        build_library(module, target, library, max_step_tokens=step_tokens)
+        with origins.naming():
+            build_library(module, target, library, max_step_tokens=step_tokens)
         progress.advance()
     progress.stage("Packing weights", len(module.forward.parameters))
     packed = _watched(pack_parameters(module, tensors), progress.advance)
@@ -369,6 +373,7 @@ def _run_pipeline(
     folder: Path,
     checker: InterpreterChecker | None,
     progress: CompileProgress,
+    origins: Origins,
 ) -> tuple[Module, tuple[PassRun, ...]]:
     """Run the passes; the module after each stage goes into the artifact, after each pass to ``dump_ir``."""
     dump_ir, passes = options.dump_ir, build_pipeline(pipeline)
@@ -376,6 +381,7 @@ def _run_pipeline(
 
     def keep(label: str, module: Module) -> None:
         stages[module.stage] = module
+        origins.follow(module)
         if dump_ir is not None:
             dump_ir.mkdir(parents=True, exist_ok=True)
             (dump_ir / f"{label}.ir").write_text(print_module(module))

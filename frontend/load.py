@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class Model:
         settings: files besides ``config.json`` that say so.
         tokenizer: makes the files of the tokenizer, by name, for a model that is one file with all in it;
             None where ``folder`` has them.
+        origins: for a model that was traced, where in its source each value of the graph is computed, by the
+            value's name: operator, module and line.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Model:
     vectors: VectorConfig | None = None
     settings: tuple[Path, ...] = ()
     tokenizer: Callable[[], Mapping[str, str]] | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def max_seq_len(self) -> int:
@@ -274,9 +277,8 @@ def _trace(folder: Path, name: str) -> Model:
     exported = export_model(folder, weights, name)
     generation = Fields(_read_json(folder / "generation_config.json") or {}, "generation_config.json")
     eos_token_ids = generation.token_ids("eos_token_id") or exported.config.eos_token_ids
-    return Model(
-        name, replace(exported.config, eos_token_ids=eos_token_ids), exported.module, weights, folder
-    )
+    config = replace(exported.config, eos_token_ids=eos_token_ids)
+    return Model(name, config, exported.module, weights, folder, origins=exported.origins)
 
 
 def _read_json(path: Path) -> Mapping[str, object] | None:

@@ -102,6 +102,7 @@ class Converter:
         return Parameter(trace.parameters[node.name])
 
     def _convert(self, owner: torch.fx.GraphModule, node: torch.fx.Node) -> Term:
+        self.emit.node = node
         try:
             if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
                 inner = getattr(owner, cast(torch.fx.Node, node.args[1]).target)

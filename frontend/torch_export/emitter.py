@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ...ir.graph import Value
 from ...ir.operator import Attribute
@@ -20,6 +21,8 @@ class Emitter:
 
     Attributes:
         made: operator, operands and attributes of each value that was emitted.
+        node: what is being converted.
+        nodes: what was when each value was emitted.
     """
 
     def __init__(self, builder: ModelBuilder) -> None:
@@ -28,13 +31,15 @@ class Emitter:
         self._several: dict[Hashable, tuple[Value, ...]] = {}
         self.made: dict[Value, tuple[str, tuple[Value, ...], Mapping[str, Attribute]]] = {}
         self._moved: dict[Value, tuple[str, Value, tuple[Dim, ...]]] = {}
+        self.node: torch.fx.Node | None = None
+        self.nodes: dict[Value, torch.fx.Node] = {}
 
     def __call__(self, operator: str, *operands: Value, **attributes: Attribute) -> Value:
         """Apply an operator of one result."""
         key = operator, operands, tuple(sorted(attributes.items()))
         if key not in self._known:
             self._known[key] = self.builder.apply(operator, operands, attributes)[0]
-            self.made[self._known[key]] = operator, operands, attributes
+            self._note((self._known[key],), operator, operands, attributes)
         return self._known[key]
 
     def all(self, operator: str, *operands: Value, **attributes: Attribute) -> tuple[Value, ...]:
@@ -42,8 +47,19 @@ class Emitter:
         key = operator, operands, tuple(sorted(attributes.items()))
         if key not in self._several:
             self._several[key] = self.builder.apply(operator, operands, attributes)
-            self.made.update(dict.fromkeys(self._several[key], (operator, operands, attributes)))
+            self._note(self._several[key], operator, operands, attributes)
         return self._several[key]
+
+    def _note(
+        self,
+        results: tuple[Value, ...],
+        operator: str,
+        operands: tuple[Value, ...],
+        attributes: Mapping[str, Attribute],
+    ) -> None:
+        self.made.update(dict.fromkeys(results, (operator, operands, attributes)))
+        if self.node is not None:
+            self.nodes.update(dict.fromkeys(results, self.node))
 
     def number(self, number: float) -> Value:
         """A number as a constant of one element."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from .checkpoint import Matched, match_names
 from .converter import Converter
 from .emitter import Emitter
 from .rules import RULES
+from .sources import describe
 from .terms import Parameter
 from .tracing import build_model, longest_sequence, trace
 
@@ -28,10 +29,11 @@ __all__ = ["Exported", "export"]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A model that was traced."""
+    """A model that was traced; ``origins`` say of each value's name where it is computed in the source."""
 
     config: TracedConfig
     module: Module
+    origins: Mapping[str, str]
 
 
 _MOST_POSITIONS = 32_768
@@ -70,7 +72,12 @@ def export(folder: Path, weights: WeightSource, name: str) -> Exported:
             getattr(config, "eos_token_id", None) or getattr(text, "eos_token_id", None)
         ),
     )
-    return Exported(described, module)
+    return Exported(described, module, _origins(emit))
+
+
+def _origins(emit: Emitter) -> Mapping[str, str]:
+    described = {node: describe(node) for node in set(emit.nodes.values())}
+    return {value.name: described[node] for value, node in emit.nodes.items()}
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:

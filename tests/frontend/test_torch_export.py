@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,10 @@ def test_a_model_of_no_family_is_traced_by_itself(parent: Path) -> None:
     folder = gpt2(parent)
     model = load_model(folder)
     assert (model.config.model_type, model.config.max_position_embeddings) == ("gpt2", 64)
+    norms = [op.results[0].name for op in model.module.forward.operations if op.operator == "softmax"]
+    assert re.fullmatch(
+        r"ingot\.attention\S* \(transformer\.h\.0\.attn, \w+\.py:\d+\)", model.origins[norms[0]]
+    )
     found = logits(model).astype(np.float64)
     found -= np.log(np.exp(found - found.max(-1, keepdims=True)).sum(-1, keepdims=True)) + found.max(
         -1, keepdims=True
