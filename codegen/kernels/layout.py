@@ -82,7 +82,7 @@ def num_blocks(outputs: int) -> int:
 
 def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
     """The arrays that store a parameter of ``type_``: one for floats, codes and all else for a format."""
-    shape = tuple(int(dim) for dim in type_.shape)
+    shape = tuple(int(dim) for dim in type_.shape) or (1,)  # a number is stored as an array of one
     element = type_.element
     if isinstance(element, ScalarType):
         dtype = "uint16" if element is ScalarType.BFLOAT16 else element.value

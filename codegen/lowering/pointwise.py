@@ -121,7 +121,7 @@ def _walks(
         if source in step.plain:
             arguments.append(Argument(Rows.dense(1), tuple(walk), is_integer=True))
             continue
-        stored = tuple(int(dim) for dim in source.type.shape) if source in step.stored else ()
+        stored = step.stored[source][0][0].shape if source in step.stored else ()
         arguments.append(Argument(step.region(source).view, tuple(walk), stored))
     return tuple(arguments), tuple(merged[0])
 
