@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def by_scores(metadata: dict[str, Any], text: str) -> list[int]:
         best = max(
             (
                 (scores[numbers[left + right]], -at)
-                for at, (left, right) in enumerate(zip(parts, parts[1:]))
+                for at, (left, right) in enumerate(pairwise(parts))
                 if left + right in numbers
             ),
             default=None,
