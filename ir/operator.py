@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -43,7 +44,10 @@ class Evaluate(Protocol):
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator. ``num_operands`` is the least and the most it takes (None: no limit)."""
+    """One operator. ``num_operands`` is the least and the most it takes (None: no limit).
+
+    An attribute that has ``NoneType`` among its kinds may be left away.
+    """
 
     name: str
     num_operands: tuple[int, int | None]
@@ -59,7 +63,8 @@ class Operator:
                 f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
             )
             raise IRError(f"{self.name} takes {span} operands, not {len(operands)}")
-        if missing := self.attributes.keys() - attributes.keys():
+        needed = {key for key, kinds in self.attributes.items() if NoneType not in kinds}
+        if missing := needed - attributes.keys():
             raise IRError(f"{self.name} needs attribute {', '.join(sorted(missing))}")
         for key, value in attributes.items():
             if key not in self.attributes:
@@ -67,7 +72,8 @@ class Operator:
                     f"{self.name} has no attribute '{key}'; it takes {', '.join(self.attributes) or 'none'}"
                 )
             if not _is_of_kind(value, self.attributes[key]):
-                expected = " or ".join(kind.__name__ for kind in self.attributes[key])
+                kinds = [kind for kind in self.attributes[key] if kind is not NoneType]
+                expected = " or ".join(kind.__name__ for kind in kinds)
                 raise IRError(f"{self.name}: attribute {key} cannot be {value!r}; it is of kind {expected}")
 
 

@@ -74,7 +74,7 @@ def _find(attention: Operation, graph: Graph) -> _Latent | None:
         found.append(part)
     latent = _Latent(*found)
     is_plain = len(attention.operands) == 3 and not (
-        attention.attributes["window"] or attention.attributes["soft_cap"]
+        attention.attributes["window"] or attention.attributes["soft_cap"] or "slopes" in attention.attributes
     )
     return latent if is_plain and _is_latent(latent, graph) else None
 

@@ -65,10 +65,13 @@ class BatchSequences(Pass):
             if operation.operator in ("causal_mask", "bidirectional_mask", "softmax"):
                 raise CompileError(f"{self.name}: {operation.operator} ({value}) is part of no attention")
             if operation.operator == "attention" and (
-                len(operation.operands) > 3 or operation.attributes.get("soft_cap")
+                len(operation.operands) > 3
+                or operation.attributes.get("soft_cap")
+                or "slopes" in operation.attributes
             ):
                 raise CompileError(
-                    f"{self.name}: attention with sinks or capped scores ({value}) needs the cache in pages"
+                    f"{self.name}: attention with sinks, slopes or capped scores ({value}) needs the cache "
+                    "in pages"
                 )
             if operation.operator in ("attention", "bidirectional_attention"):
                 q, _, v = (operand.type.shape[-1] for operand in operation.operands[:3])

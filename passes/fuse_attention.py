@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from ..ir import Module, Operation, TensorType, Value
+import numpy as np
+import numpy.typing as npt
+
+from ..ir import Attribute, Module, Operation, TensorType, Value
 from .base import Pass, Rewritten
+from .linear_bias import find_slopes
 from .patterns import Match, OneOf, Pattern, Wildcard, apply, match
 from .rewriting import ModuleRewriter
 
@@ -42,7 +46,9 @@ _MASK = OneOf(
 _SCORES = apply("matmul", _heads_first("q"), apply("transpose", _for_each_head("k"), axes=(0, 2, 1)))
 _SCALED = apply("mul", _SCORES, Wildcard("scale"))
 _CAPPED = apply("mul", apply("tanh", apply("div", _SCALED, Wildcard("cap"))), Wildcard("full"))
-_SEEN_ONCE = apply("add", OneOf((_CAPPED, _SCALED, _SCORES)), OneOf((_MASK, apply("reshape", _MASK))))
+_UNBIASED = OneOf((_CAPPED, _SCALED, _SCORES))
+_BIASED = apply("add", _UNBIASED, apply("transpose", Wildcard("bias"), axes=(1, 2, 0)))
+_SEEN_ONCE = apply("add", OneOf((_BIASED, _UNBIASED)), OneOf((_MASK, apply("reshape", _MASK))))
 _SECOND_MASK = apply("causal_mask", Wildcard("positions"), name="second mask")
 _SEEN = OneOf((_SEEN_ONCE, apply("add", _SEEN_ONCE, OneOf((_SECOND_MASK, apply("reshape", _SECOND_MASK))))))
 _SCALED_LAST = apply("mul", apply("add", _SCORES, OneOf((_MASK, apply("reshape", _MASK)))), Wildcard("scale"))
@@ -61,8 +67,9 @@ _ATTENTION = apply("transpose", apply("matmul", _WEIGHTS, _for_each_head("v")), 
 class FuseAttention(Pass):
     """``softmax(q @ k.T * scale + mask) @ v``, heads apart, becomes ``attention`` of a scale and window.
 
-    So it does with scores capped, ``cap * tanh(scores / cap)``, and with sinks beside the scores. Where
-    tokens see what comes after them too, it becomes ``bidirectional_attention``.
+    So it does with scores capped, ``cap * tanh(scores / cap)``, with sinks beside the scores, and with a bias
+    that grows with the key's position, a slope for each head. Where tokens see what comes after them too, it
+    becomes ``bidirectional_attention``.
     """
 
     name: ClassVar[str] = "fuse_attention"
@@ -98,14 +105,14 @@ class FuseAttention(Pass):
             if attention.has("sinks"):
                 heads = attention["q"].type.shape[1]
                 operands.append(rewriter.forward.emit("reshape", attention["sinks"], shape=(heads,)))
-            rewriter.forward.emit(
-                "attention",
-                *operands,
-                replaces=operation.result,
-                scale=attention.number("scale") if attention.has("scale") else 1.0,
-                soft_cap=attention.number("cap") if attention.has("cap") else 0.0,
-                window=_window(attention),
-            )
+            attributes: dict[str, Attribute] = {
+                "scale": attention.number("scale") if attention.has("scale") else 1.0,
+                "soft_cap": attention.number("cap") if attention.has("cap") else 0.0,
+                "window": _window(attention),
+            }
+            if (slopes := _slopes(attention)) is not None:
+                attributes["slopes"] = slopes
+            rewriter.forward.emit_all("attention", operands, attributes, replaces=operation.results)
 
         rules = {operation: partial(fuse, operation, attention) for operation, attention in found.items()}
         rewriter.forward.apply(rules)
@@ -129,7 +136,10 @@ def _is_attention(attention: Match, positions: Value | None) -> bool:
         and isinstance(kv_heads, int)
         and (not attention.has("sinks") or attention["sinks"].type == TensorType((heads, 1, 1), q.element))
         and (not attention.has("cap") or _is_cap(attention))
-        and not (_is_bidirectional(attention) and any(map(attention.has, ("cap", "sinks", "second mask"))))
+        and not (
+            _is_bidirectional(attention) and any(map(attention.has, ("cap", "sinks", "second mask", "bias")))
+        )
+        and (not attention.has("bias") or _has_slopes(attention, heads))
     )
 
 
@@ -144,6 +154,15 @@ def _window(attention: Match) -> int:
 def _is_cap(attention: Match) -> bool:
     caps = "cap", "full"
     return all(map(attention.is_number, caps)) and len({attention.number(name) for name in caps}) == 1
+
+
+def _has_slopes(attention: Match, heads: int) -> bool:
+    return attention["bias"].type.shape[1] == heads and _slopes(attention) is not None
+
+
+def _slopes(attention: Match) -> npt.NDArray[np.float32] | None:
+    """How a bias ``[tokens, heads, 1]`` grows with the position, for each head; None where there is none."""
+    return find_slopes(attention.graph, attention["bias"]) if attention.has("bias") else None
 
 
 def _is_bidirectional(attention: Match) -> bool:

@@ -33,8 +33,10 @@ class AttentionShape:
     """What a kernel is specialised to.
 
     ``window`` counts the query's own position, 0 is none; ``soft_cap`` bounds the scores, 0.0 does not;
-    with ``has_sinks`` each head has one more logit, of a key that adds nothing. Values have ``value_dim``
-    elements; where they are ``values_of_keys``, they are the first of the keys' and have no cache.
+    with ``has_sinks`` each head has one more logit, of a key that adds nothing; ``slopes``, one a head, times
+    how far a key lies before the query are taken off its score, and there may be none. Values have
+    ``value_dim`` elements; where they are ``values_of_keys``, they are the first of the keys' and have no
+    cache.
     """
 
     heads: int
@@ -48,6 +50,7 @@ class AttentionShape:
     soft_cap: float = 0.0
     has_sinks: bool = False
     values_of_keys: bool = False
+    slopes: tuple[float, ...] = ()
 
     @property
     def group(self) -> int:
@@ -112,6 +115,7 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                 scale=shape.scale,
                 soft_cap=shape.soft_cap,
             )
+            slopes = _slopes_from(first_head, heads, shape) if shape.slopes else None
 
             def load_block(sequence: Expr, start: Expr, length: Expr) -> None:
                 """Convert the block's keys and values; pages past the context repeat the last."""
@@ -156,6 +160,12 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                     visible = tirx.And(visible, places > broadcast(own - shape.window, lanes))
                 return visible
 
+            def fall(start: Expr, own: Expr, member: Expr) -> tirx.Expr:
+                """What a query at position ``own`` adds to the scores of ``lanes`` keys from ``start``."""
+                assert slopes is not None
+                distance = tirx.Ramp(start, 1, lanes) - broadcast(own, lanes)
+                return broadcast(load(slopes, member), lanes) * cast("float32", lanes, distance)
+
             with T.serial(num_sequences) as sequence:
                 first.set(tirx.max(load(sequence_starts, (sequence,)), cast("int32", 1, chunk * CHUNK_ROWS)))
                 last.set(
@@ -181,6 +191,11 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
                             count,
                             tirx.min(length - start.value, KEYS),
                             lambda row, key: seen(start.value + key, position.value + row),
+                            None
+                            if slopes is None
+                            else lambda row, member, key: fall(
+                                start.value + key, position.value + row, member
+                            ),
                         )
                     state.store_results(out, first.value, count, first_head)
 
@@ -202,3 +217,13 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
         arguments.append(("sinks", (shape.heads,), "float32"))
     arguments.append(("out", (m, shape.heads * value_dim), "float32"))
     return kernel(name, arguments, body)
+
+
+def _slopes_from(first_head: Expr, count: int, shape: AttentionShape) -> Buffer:
+    """The slopes of a worker's heads, in scratch."""
+    slopes = T.alloc_buffer((count,), "float32")
+    for start in range(0, shape.heads, count):
+        with T.If(first_head == start), T.Then():
+            for member, slope in enumerate(shape.slopes[start : start + count]):
+                store(slopes, member, T.float32(slope))
+    return slopes

@@ -83,15 +83,22 @@ class OnlineSoftmax:
             with T.serial(self._value_dim) as column:
                 store(self._totals, (row, column), T.float32(0))
 
-    def add_block(self, count: Expr, num_keys: Expr, seen: Callable[[Expr, Expr], tirx.Expr]) -> None:
+    def add_block(
+        self,
+        count: Expr,
+        num_keys: Expr,
+        seen: Callable[[Expr, Expr], tirx.Expr],
+        bias: Callable[[Expr, Expr, Expr], tirx.Expr] | None = None,
+    ) -> None:
         """Take the block into the state of ``count`` rows' queries.
 
         ``num_keys`` of it are there; what lies behind may be anything, infinite even. ``seen(row, key)`` says
-        which of the keys from ``key`` on, as many as fit a vector, the query of a row sees.
+        which of the keys from ``key`` on, as many as fit a vector, the query of a row sees; ``bias(row,
+        member, key)`` is added to their scores for a member of the group.
         """
         with T.serial((count * self._group + (self._height - 1)) // self._height) as tile:
             self._score(tile * self._height)
-            self._weigh(tile * self._height, seen)
+            self._weigh(tile * self._height, seen, bias)
             self._add_values(tile * self._height, num_keys)
 
     def store_results(self, out: Buffer, first: Expr, count: Expr, head: Expr) -> None:
@@ -126,7 +133,12 @@ class OnlineSoftmax:
                     place = (top + row, (tile + index) * lanes)
                     store(self._weights, place, scores[row][index].value, lanes)
 
-    def _weigh(self, top: Expr, seen: Callable[[Expr, Expr], tirx.Expr]) -> None:
+    def _weigh(
+        self,
+        top: Expr,
+        seen: Callable[[Expr, Expr], tirx.Expr],
+        bias: Callable[[Expr, Expr, Expr], tirx.Expr] | None,
+    ) -> None:
         """Weights of the block's keys, and what was summed up so far brought to the new maximum."""
         lanes = self._isa.lanes
         with T.serial(self._height) as index:
@@ -134,9 +146,13 @@ class OnlineSoftmax:
             largest = Vector("float32", lanes)
             largest.fill(load(self._maxima, place))
             for step in range(KEYS // lanes):
+                row, key = place // self._group, step * lanes
+                score = self._capped(load(self._weights, (place, key), lanes))
+                if bias is not None:
+                    score = score + bias(row, tirx.floormod(place, self._group), key)
                 masked = tirx.Select(
-                    seen(place // self._group, step * lanes),
-                    self._capped(load(self._weights, (place, step * lanes), lanes)),
+                    seen(row, key),
+                    score,
                     broadcast(T.float32(float("-inf")), lanes),
                 )
                 store(self._weights, (place, step * lanes), masked, lanes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 from tvm import relax, tirx
 
 from ...ir import Operation, Value
@@ -63,10 +65,16 @@ def _paged_attention(step: Step, operation: Operation) -> None:
         int(values.type.shape[3]),
         cast(float, operation.attributes["soft_cap"]),
         bool(sinks),
+        slopes=_slopes(operation),
     )
     caches = [*step.states[keys], *step.states[values]]
     arguments = [region.buffer, *caches, *(step.plain[value] for value in batch), *sinks]
     step.emit_rows(operation, paged_attention, (shape, region.view), arguments)
+
+
+def _slopes(operation: Operation) -> tuple[float, ...]:
+    slopes = cast("npt.NDArray[np.float32] | None", operation.attributes.get("slopes"))
+    return () if slopes is None else tuple(map(float, slopes))
 
 
 def _paged_latent_attention(step: Step, operation: Operation) -> None:

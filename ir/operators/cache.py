@@ -10,6 +10,7 @@ int32 ``[sequences, pages_per_sequence]``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from ..operator import Array, Attribute, operator
 from ..quantization import Integers, QuantizedArray, quantize
 from ..types import ScalarType, TensorType
 from ._infer import FloatArray, as_float32, plain, require
-from .fused import attend, require_sinks
+from .fused import attend, require_sinks, require_slopes
 
 __all__ = ["attend_pages", "can_be_cached", "require_batch", "write_slots"]
 
@@ -82,10 +83,19 @@ def _infer_paged(types: Sequence[TensorType], attributes: Mapping[str, Attribute
     require(_are_of_one_cache(k_cache, v_cache), f"the caches differ: {k_cache} and {v_cache}")
     require_batch(starts, lengths, table)
     require_sinks(sinks, q.shape[1])
+    require_slopes(attributes, q.shape[1])
     return (q.with_shape(*q.shape[:2], v_cache.shape[3]),)
 
 
-@operator("paged_attention", _infer_paged, operands=(6, 7), scale=float, soft_cap=float, window=int)
+@operator(
+    "paged_attention",
+    _infer_paged,
+    operands=(6, 7),
+    scale=float,
+    soft_cap=float,
+    window=int,
+    slopes=(np.ndarray, NoneType),
+)
 def _paged_attention(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from ..operator import Array, Attribute, operator
 from ..types import Dim, ScalarType, TensorType
@@ -13,7 +15,7 @@ from ._infer import FloatArray, as_float32, plain, require, whole
 from .elementwise import ACTIVATIONS
 from .reduction import softmax
 
-__all__ = ["attend", "require_sinks"]
+__all__ = ["attend", "require_sinks", "require_slopes"]
 
 
 def _infer_rms_norm(
@@ -126,6 +128,7 @@ def _infer_attention(
     require(fits and q.shape[0] == k.shape[0] and q.shape[2] == k.shape[2], f"{q}, {k} and {v} do not fit")
     require(heads % kv_heads == 0, f"{kv_heads} KV heads do not divide {heads} heads")
     require_sinks(sinks, heads)
+    require_slopes(attributes, heads)
     return (q.with_shape(*q.shape[:2], v.shape[2]),)
 
 
@@ -137,7 +140,23 @@ def require_sinks(sinks: Sequence[TensorType], heads: Dim) -> None:
     )
 
 
-@operator("attention", _infer_attention, operands=(3, 4), scale=float, soft_cap=float, window=int)
+def require_slopes(attributes: Mapping[str, Attribute], heads: Dim) -> None:
+    """Raise unless the attribute ``slopes`` is left away, or one float32 for each head."""
+    if "slopes" in attributes:
+        slopes = cast(npt.NDArray[np.generic], attributes["slopes"])
+        fits = slopes.dtype == np.float32 and slopes.shape == (heads,)
+        require(fits, f"slopes must be float32[{heads}], not {slopes.dtype}{list(slopes.shape)}")
+
+
+@operator(
+    "attention",
+    _infer_attention,
+    operands=(3, 4),
+    scale=float,
+    soft_cap=float,
+    window=int,
+    slopes=(np.ndarray, NoneType),
+)
 def _attention(
     operands: Sequence[Array], attributes: Mapping[str, Attribute], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
@@ -160,9 +179,10 @@ def attend(
 
     ``q`` is ``[queries, heads, head_dim]``, ``k`` ``[context, kv_heads, head_dim]`` and ``v`` ``[context,
     kv_heads, value_dim]``. Scores are multiplied by ``scale`` and kept within ``soft_cap``, which 0 does not
-    (see ``soft_cap``); ``window`` counts the query's own position, 0 is none. ``sinks`` ``[heads]`` are a
-    logit for each head that takes its part of the weight and adds nothing (Xiao et al., 2023). The result is
-    ``[queries, heads, value_dim]``.
+    (see ``soft_cap``); ``window`` counts the query's own position, 0 is none. ``slopes`` ``[heads]``, where
+    there are any, times how far a key lies before the query are taken off its score (ALiBi: Press et al.,
+    2022). ``sinks`` ``[heads]`` are a logit for each head that takes its part of the weight and adds nothing
+    (Xiao et al., 2023). The result is ``[queries, heads, value_dim]``.
     """
     scale, soft_cap = (np.float32(cast(float, attributes[key])) for key in ("scale", "soft_cap"))
     window = cast(int, attributes["window"])
@@ -172,6 +192,9 @@ def attend(
     if soft_cap:
         scores = np.tanh(scores / soft_cap) * soft_cap
     distance = np.arange(len(k) - len(q), len(k))[:, None] - np.arange(len(k))[None, :]
+    if "slopes" in attributes:
+        slopes = cast(FloatArray, attributes["slopes"])
+        scores = scores - slopes[:, None, None] * distance.astype(np.float32)
     seen = (distance >= 0) & ((distance < window) if window else True)
     scores = np.where(seen, scores, np.float32(-np.inf))
     weights = softmax(scores, None if sinks is None else sinks[:, None, None])

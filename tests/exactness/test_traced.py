@@ -37,11 +37,22 @@ def compiled(model_type: str, parent: Path, quant: str) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     "model_type",
     several(
-        "gptj", "bert", "codegen", "diffllama", "ernie4_5_moe", "gpt2", "gpt_neox", "laguna", "olmo", "opt"
+        "gptj",
+        "bert",
+        "bloom",
+        "codegen",
+        "diffllama",
+        "ernie4_5_moe",
+        "gpt2",
+        "gpt_neox",
+        "laguna",
+        "mpt",
+        "olmo",
+        "opt",
     ),
 )
 def test_traced_models_compile(parent: Path, record: Callable[[str, float], None], model_type: str) -> None:
-    """Interleaved and stored rope, vectors spread over tokens, norms without weights, learned positions."""
+    """Interleaved and stored rope, slopes, spread vectors, norms without weights, learned positions."""
     folder, artifact = compiled(model_type, parent, "none")
     with executing(artifact) as executor:
         found = in_steps(executor, SEQUENCES, STEPS)

@@ -148,6 +148,7 @@ def attend_slowly(
     *,
     soft_cap: float = np.inf,
     sinks: Floats | None = None,
+    slopes: Floats | None = None,
 ) -> Floats:
     """Attention as its definition, one query and head at a time."""
     result = np.zeros_like(q)
@@ -159,6 +160,8 @@ def attend_slowly(
             scores = k[seen, head // group] @ q[i, head] * scale
             if soft_cap < np.inf:
                 scores = np.tanh(scores / soft_cap) * soft_cap
+            if slopes is not None:
+                scores = scores + slopes[head] * np.arange(first, offset + i + 1)
             weights = np.exp(scores)
             total = weights.sum() + (0 if sinks is None else np.exp(sinks[head]))
             result[i, head] = weights / total @ v[seen, head // group]
@@ -177,6 +180,13 @@ def test_attention_with_soft_cap_and_sinks() -> None:
     result = run("attention", q, k, v, sinks, scale=0.9, soft_cap=0.7, window=0)
     expected = attend_slowly(q, k, v, 0.9, 0, soft_cap=0.7, sinks=sinks)
     np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_attention_with_slopes() -> None:
+    q, k, v = rows(7, 6, 8), rows(7, 2, 8), rows(7, 2, 8)
+    slopes = np.array([0.5, 0.25, 0.125, 0.3, 1.7, 0.01], np.float32)
+    result = run("attention", q, k, v, scale=0.3, soft_cap=0.0, window=3, slopes=slopes)
+    np.testing.assert_allclose(result, attend_slowly(q, k, v, 0.3, 3, slopes=slopes), atol=1e-5)
 
 
 def test_softmax_beside_sinks() -> None:
@@ -369,6 +379,12 @@ def typed(element: str, *shape: int | str) -> TensorType:
             [typed("float32", "t", 6, 8)] + [typed("float32", "t", 2, 8)] * 2 + [typed("float32", 2)],
             {"scale": 1.0, "soft_cap": 0.0, "window": 0},
             "sinks must be float32[6], not float32[2]",
+        ),
+        (
+            "attention",
+            [typed("float32", "t", 6, 8)] + [typed("float32", "t", 2, 8)] * 2,
+            {"scale": 1.0, "soft_cap": 0.0, "window": 0, "slopes": np.ones(2, np.float32)},
+            "slopes must be float32[6], not float32[2]",
         ),
         (
             "softmax",

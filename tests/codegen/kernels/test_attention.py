@@ -39,6 +39,9 @@ SHAPES = {
     "soft cap": replace(PLAIN, head_dim=20, value_dim=20, soft_cap=1.5, element=FLOAT16),
     "sinks": replace(PLAIN, has_sinks=True),
     "soft cap, sinks and a window": replace(PLAIN, soft_cap=0.7, has_sinks=True, window=70),
+    "slopes, a soft cap and sinks": replace(
+        PLAIN, slopes=(0.5, 0.25, 0.125, 0.07, 0.03, 0.003), soft_cap=1.5, has_sinks=True, element=FLOAT16
+    ),
     "wide keys": replace(PLAIN, head_dim=21, value_dim=16),
     "wide values, sinks": replace(PLAIN, value_dim=37, has_sinks=True, window=70, element=FLOAT16),
     "many query heads a KV head": replace(PLAIN, heads=40, kv_heads=2, element=FLOAT16),
@@ -140,9 +143,10 @@ def meaning(shape: AttentionShape, batch: Batch) -> Floats:
             {},
         )
         return np.asarray(result)
+    slopes = {"slopes": np.array(shape.slopes, np.float32)} if shape.slopes else {}
     (result,) = find_operator("paged_attention").evaluate(
         [batch.q, batch.keys, batch.values, batch.starts, batch.lengths, batch.table, *batch.sinks],
-        {"scale": shape.scale, "soft_cap": shape.soft_cap, "window": shape.window},
+        {"scale": shape.scale, "soft_cap": shape.soft_cap, "window": shape.window, **slopes},
         {},
     )
     return np.asarray(result)
