@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,6 +21,9 @@ from .page import page_of
 __all__ = ["PAGE", "Findings", "layer_kinds", "update_architectures", "update_families"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+
+_ABSOLUTE = re.compile(r"(?<!\S)/\S*/")
+"""The folders of an absolute path, which are of no interest elsewhere."""
 
 _KINDS = {
     "paged_attention": "attention",
@@ -46,7 +50,8 @@ class Findings:
 
     def add(self, frontend: str, setting: str, found: float | str, layers: tuple[str, ...] = ()) -> None:
         """Take note of a setting. Layers are those of the definition, not what tracing makes of them."""
-        self.settings[frontend][setting] = found if isinstance(found, str) else _rounded(found)
+        noted = _ABSOLUTE.sub("", found) if isinstance(found, str) else _rounded(found)
+        self.settings[frontend][setting] = noted
         if frontend == "native":
             self.layers += [kind for kind in layers if kind not in self.layers]
 
