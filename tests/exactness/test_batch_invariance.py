@@ -77,8 +77,15 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
 }
 
 
-SLOW = ("int8, delta rules",)
-"""Left out by default: its kernel's own test compares bits, too."""
+SLOW = (
+    "float32, norms of heads",
+    "float32, layer norms, side by side",
+    "float32, scans, large pages",
+    "bfloat16",
+    "int8, delta rules",
+    "int8, float16 pages",
+)
+"""Left out by default: others are like them, or their kernels' own tests compare bits, too."""
 
 
 @pytest.fixture(

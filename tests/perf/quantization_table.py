@@ -44,7 +44,7 @@ CALIBRATED = (
     "nvfp4",
     "nf4_g64",
 )
-SIZED = ("3.2MiB", "2.6MiB", "2.1MiB")
+SIZED = ("3.2MiB", "2.7MiB", "2.6MiB", "2.3MiB", "2.1MiB", "1.9MiB")
 
 
 @dataclass(frozen=True)
