@@ -18,10 +18,12 @@ from tvm import tirx
 from .coded import ROW_GROUP, CodedMatrix
 from .isa import Isa, fma, intrinsic
 from .layout import BLOCK, num_blocks
-from .linear import FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
+from .linear import multiply_codes
+from .linear_float import FloatMatrix, multiply_floats
 from .quantize import find_tile, quantize_row
 from .rows import Rows, columns, exponential, load_rows
 from .script import Buffer, Expr, T, Vector, cast, kernel, load, store, symbol
+from .tiles import for_tiles, store_block
 
 __all__ = [
     "Routing",

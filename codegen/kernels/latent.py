@@ -7,9 +7,11 @@ from tvm import tirx
 from .coded import ROW_GROUP, CodedMatrix
 from .isa import Isa
 from .layout import num_blocks
-from .linear import FloatMatrix, for_tiles, multiply_codes, multiply_floats, store_block
+from .linear import multiply_codes
+from .linear_float import FloatMatrix, multiply_floats
 from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
+from .tiles import for_tiles, store_block
 
 __all__ = ["head_linear_float", "head_linear_quantized"]
 

@@ -9,7 +9,7 @@ from tvm import tirx
 from .coded import CodedMatrix, decode_row
 from .isa import Isa, fma
 from .layout import BLOCK, num_blocks
-from .linear import FloatMatrix
+from .linear_float import FloatMatrix
 from .rows import Rows, columns, load_float, load_rows, reduce_add
 from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol
 

@@ -19,7 +19,7 @@ def quantize_rows(isa: Isa, name: str, x: Rows, sum_size: int) -> tirx.PrimFunc:
 
     Arguments: ``x`` float32 ``[m, x.stride]``; results: codes int8 ``[m, width]``, scales float32
     ``[m, groups]`` and sums int32 ``[m, width / sum_size]``. A NaN makes its group's scale NaN, so that it is
-    not lost. The codes lie tile by tile, as :func:`.linear.for_tiles` cuts the rows: within a tile of ``h``
+    not lost. The codes lie tile by tile, as :func:`.tiles.for_tiles` cuts the rows: within a tile of ``h``
     rows ``[width / 4, h, 4]``, so that a product reads them in the order of their addresses.
     """
     groups = x.width // ROW_GROUP
@@ -45,7 +45,7 @@ def quantize_rows(isa: Isa, name: str, x: Rows, sum_size: int) -> tirx.PrimFunc:
 
 
 def find_tile(num_rows: Expr, heights: tuple[int, ...], row: Expr, emit: Callable[[Expr, int], None]) -> None:
-    """Emit ``emit(first row, height)`` for the tile of ``row`` as :func:`.linear.for_tiles` cuts the rows."""
+    """Emit ``emit(first row, height)`` for the tile of ``row`` as :func:`.tiles.for_tiles` cuts the rows."""
 
     def among_smaller(heights: tuple[int, ...], first_row: Expr) -> None:
         height = heights[0]

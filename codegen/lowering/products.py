@@ -21,7 +21,8 @@ from ..kernels.experts import (
     weighted_sum,
 )
 from ..kernels.latent import head_linear_float, head_linear_quantized
-from ..kernels.linear import FloatMatrix, linear_float, linear_quantized
+from ..kernels.linear import linear_quantized
+from ..kernels.linear_float import FloatMatrix, linear_float
 from ..kernels.quantize import quantize_rows
 from ..kernels.rows import Rows
 from .step import Codes, Grouping, Region, Rule, Size, Step

@@ -17,7 +17,8 @@ import tvm
 from ingot.codegen.kernels.coded import ROW_GROUP, CodedMatrix
 from ingot.codegen.kernels.isa import ISAS
 from ingot.codegen.kernels.layout import num_blocks
-from ingot.codegen.kernels.linear import linear_float, linear_quantized
+from ingot.codegen.kernels.linear import linear_quantized
+from ingot.codegen.kernels.linear_float import linear_float
 from ingot.codegen.kernels.probe import probe_kernels
 from ingot.codegen.kernels.rows import Rows
 from ingot.codegen.library import llvm_target

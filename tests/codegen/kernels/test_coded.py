@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import linear_float, linear_quantized
+from ingot.codegen.kernels.linear import linear_quantized
+from ingot.codegen.kernels.linear_float import linear_float
 from ingot.codegen.kernels.pointwise import embedding
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import dequantize, find_format, find_operator, quantize

@@ -21,7 +21,8 @@ from ingot.codegen.kernels.experts import (
     weighted_sum,
 )
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import FloatMatrix, linear_float, linear_quantized
+from ingot.codegen.kernels.linear import linear_quantized
+from ingot.codegen.kernels.linear_float import FloatMatrix, linear_float
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize

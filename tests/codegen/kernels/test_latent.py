@@ -9,7 +9,7 @@ from ingot.codegen.kernels.cache import CachedHeads, FloatElement
 from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import FloatMatrix
+from ingot.codegen.kernels.linear_float import FloatMatrix
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize

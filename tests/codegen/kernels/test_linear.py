@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear import FloatMatrix, linear_float, linear_quantized
+from ingot.codegen.kernels.linear import linear_quantized
+from ingot.codegen.kernels.linear_float import FloatMatrix, linear_float
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
 
