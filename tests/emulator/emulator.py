@@ -13,8 +13,8 @@ manual says, and goes on behind it. So code for other machines runs here as it i
 
 It holds inside ``with``, for all threads of the process. An instruction costs two microseconds or so: keep
 shapes small. What hardware would refuse (a tile that was not configured, shapes that do not fit) ends the
-process with SIGILL and a sentence on standard error. A machine that has the instructions performs them itself,
-and nothing is counted.
+process with SIGILL and a sentence on standard error. A machine that has the instructions performs them
+itself, and nothing is counted.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ def test_vectors(emulator: Emulator, functions: ctypes.CDLL, name: str, bits: in
 REFUSED = """
 import ctypes, sys
 assert ctypes.CDLL(sys.argv[1]).emulator_install() == 0
-tiles = [ctypes.create_string_buffer(bytes.fromhex(sys.argv[3])), *map(ctypes.create_string_buffer, [1024] * 3)]
-ctypes.CDLL(sys.argv[2]).tdpbssd(*tiles)
+shape = ctypes.create_string_buffer(bytes.fromhex(sys.argv[3]))
+ctypes.CDLL(sys.argv[2]).tdpbssd(shape, *map(ctypes.create_string_buffer, [1024] * 3))
 """
 
 
