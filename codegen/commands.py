@@ -214,7 +214,7 @@ def _make(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 def targets_command(as_json: bool) -> None:
     """Show what this host has, and what can be built for."""
-    from .report import print_targets, print_targets_json
+    from .host_report import print_targets, print_targets_json
 
     host = detect_host()
     best_first = supported_targets(host)

@@ -20,7 +20,7 @@ import click
 
 from ..frontend import load_model
 from ..ir.errors import CompileError
-from ..targets import parse_target
+from ..targets import parse_targets
 from .apart import compile_apart
 from .model_source import ModelSource, find_model
 
@@ -85,7 +85,7 @@ def _key(found: ModelSource) -> str:
         "path": str(found.path),
         "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
         "quant": _QUANT,
-        "target": parse_target("cpu").name,
+        "targets": [target.name for target in parse_targets("cpu")],
         "ingot": version("ingot"),
         "compiler": _compiler_hash(),
     }

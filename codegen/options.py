@@ -9,7 +9,7 @@ from pathlib import Path
 from ..ir import ScalarType
 from ..ir.errors import CompileError
 from ..passes import CacheType
-from ..targets import Target, parse_target
+from ..targets import Target, parse_targets
 from .quantize_options import QuantizeOptions
 
 __all__ = ["CompileOptions"]
@@ -54,7 +54,7 @@ class CompileOptions:
         """Raises :class:`CompileError` naming the option that is wrong and what it can be."""
         if isinstance(targets, str):
             targets = [targets]
-        built_for = tuple(dict.fromkeys(parse_target(text) for text in targets))
+        built_for = tuple(dict.fromkeys(target for text in targets for target in parse_targets(text)))
         if not built_for:
             raise CompileError("no target to build for; 'cpu' is this host")
         if backend not in _BACKENDS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import click
 import msgspec
@@ -10,11 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..targets import Host, Manifest, Target
+from ..targets import Manifest
 from ..targets.manifest import AccuracyRecord, MemoryPlan
 from .compiler import CompiledArtifact
+from .host_report import readable_size
 
-__all__ = ["print_json", "print_report", "print_targets", "print_targets_json"]
+__all__ = ["print_json", "print_report"]
 
 
 def print_json(artifact: CompiledArtifact) -> None:
@@ -42,17 +43,18 @@ def print_report(artifact: CompiledArtifact) -> None:
     """Print size, time, passes and the memory plan."""
     console = Console(highlight=False)
     manifest, memory = artifact.manifest, artifact.manifest.memory
+    weights = readable_size(memory.weight_bytes)
     console.print(f"[bold]{artifact.path}[/bold]", soft_wrap=True)
     console.print(
         _facts(
             {
-                "size": _size(artifact.num_bytes),
+                "size": readable_size(artifact.num_bytes),
                 "time": f"{artifact.seconds:.1f} s",
-                "peak memory": _size(artifact.peak_memory_bytes),
+                "peak memory": readable_size(artifact.peak_memory_bytes),
                 "targets": ", ".join(library.target for library in manifest.libraries),
-                "weights": f"{_size(memory.weight_bytes)}, quant {manifest.quant}, dtype {manifest.dtype}",
+                "weights": f"{weights}, quant {manifest.quant}, dtype {manifest.dtype}",
                 "KV cache": _cache(memory),
-                "activations": f"{_size(memory.activation_bytes_per_token)} a token of a step",
+                "activations": f"{readable_size(memory.activation_bytes_per_token)} a token of a step",
             }
         )
     )
@@ -63,60 +65,10 @@ def print_report(artifact: CompiledArtifact) -> None:
         console.print(f"note: {note}", soft_wrap=True)
 
 
-def print_targets_json(host: Host, targets: Iterable[Target], fitting: tuple[Target, ...]) -> None:
-    """Print the host and every target as one JSON document; ``fitting`` are what it runs, best first."""
-    _print_document(
-        {
-            "host": {
-                "system": host.system,
-                "machine": host.machine,
-                "cpu": host.cpu,
-                "cores": host.num_cores,
-                "memory_bytes": host.memory_bytes,
-            },
-            "default": fitting[0].name if fitting else None,
-            "targets": [
-                {
-                    "name": target.name,
-                    "system": target.system,
-                    "machine": target.machine,
-                    "isa": target.isa,
-                    "features": sorted(target.features),
-                    "runs_here": target in fitting,
-                }
-                for target in targets
-            ],
-        }
-    )
-
-
-def print_targets(host: Host, targets: Iterable[Target], fitting: tuple[Target, ...]) -> None:
-    """Print the host and every target; ``fitting`` are those the host runs, best first."""
-    console = Console(highlight=False)
-    memory = _size(host.memory_bytes)
-    console.print(f"This host: {host.cpu}, {host.system} {host.machine}, {host.num_cores} cores, {memory}")
-    table = Table("target", "system", "machine", "kernels", "here", box=SIMPLE_HEAD)
-    for target in targets:
-        here = "default" if target in fitting[:1] else "runs" if target in fitting else ""
-        table.add_row(target.name, target.system, target.machine, target.isa, here)
-    console.print(table)
-    console.print("All can be built from here (macOS with the extra 'cross'); 'cpu' stands for the default.")
-
-
 def _cache(memory: MemoryPlan) -> str:
     if not memory.kv_bytes_per_token:
         return "none: sequences are computed whole"
-    return f"{_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size}"
-
-
-def _size(count: int) -> str:
-    """``count`` bytes, as people read them."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
+    return f"{readable_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size}"
 
 
 def _facts(facts: Mapping[str, str]) -> Table:
@@ -138,7 +90,7 @@ def _quality(manifest: Manifest, accuracy: AccuracyRecord) -> Table:
     table.add_row("KL divergence, largest", f"{accuracy.kl_max:.4g} nats")
     table.add_row("perplexity", f"{accuracy.perplexity:.4f}, unquantized {accuracy.reference_perplexity:.4f}")
     table.add_row("same likeliest token", f"{accuracy.top1_agreement:.2%}")
-    table.add_row("weights", _size(manifest.memory.weight_bytes))
+    table.add_row("weights", readable_size(manifest.memory.weight_bytes))
     table.add_row("bits per weight", f"{_bits_per_weight(manifest):.2f}")
     if accuracy.decode_tok_s is not None:
         table.add_row("decoding here", f"{accuracy.decode_tok_s:.1f} tokens/s")

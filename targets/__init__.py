@@ -1,17 +1,20 @@
 """Targets, the host, and the manifest's schema."""
 
-from .host import Host, available_memory_bytes, detect_host
+from .host import Host, available_memory_bytes, detect_host, read_host
 from .manifest import Manifest, read_manifest, write_manifest
-from .target import CPUS, Target, parse_target, supported_targets
+from .target import CPUS, Caches, Target, parse_target, parse_targets, supported_targets
 
 __all__ = [
     "CPUS",
+    "Caches",
     "Host",
     "Manifest",
     "Target",
     "available_memory_bytes",
     "detect_host",
     "parse_target",
+    "parse_targets",
+    "read_host",
     "read_manifest",
     "supported_targets",
     "write_manifest",

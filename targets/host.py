@@ -1,24 +1,51 @@
-"""What this machine is: system, processor, features, cores. Nothing here needs the compiler."""
+"""What this machine is: system, processor, features, cores, memory. Nothing here needs the compiler."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Host", "available_memory_bytes", "detect_host"]
+from .control_groups import memory_limits
+from .features import (
+    FEATURES_VARIABLE,
+    RegisterStates,
+    Withheld,
+    features_left_out,
+    register_states,
+    usable_features,
+)
+from .system_files import numbers_of_lines, text_of
+from .topology import Cache, Topology, allowed_processors, read_topology
 
-_DARWIN_ARM_FEATURES = frozenset({"asimd", "asimddp", "fphp"})  # every Apple silicon has these
+__all__ = ["Host", "available_memory_bytes", "detect_host", "read_host"]
+
+# What every Apple silicon has, and what some have, by the names that macOS and Linux give it.
+_APPLE_FEATURES = ("asimd", "asimddp", "asimdhp", "asimdrdm", "atomics", "crc32", "fphp")
+_APPLE_OPTIONS = {"FEAT_I8MM": "i8mm", "FEAT_BF16": "bf16"}
+
+_MOST_NAMED = 4
+"""Features in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This machine. ``features`` are spelled as in Linux' ``/proc/cpuinfo``; ``num_cores``
-    counts the physical ones this process may use."""
+    """This machine, as far as this process may use it.
+
+    Attributes:
+        system: as Python's ``platform`` calls it, like ``machine``.
+        cpu: what the processor calls itself.
+        features: those that can be used, spelled as in Linux' ``/proc/cpuinfo``.
+        num_cores: physical ones to compute on: no slow ones beside fast ones, none that a quota has no time
+            for.
+        memory_bytes: physical memory, within a container's limit.
+        topology: cores, caches and memory in detail.
+        withheld: features that the processor has and this process cannot use, and why.
+    """
 
     system: str
     machine: str
@@ -26,60 +53,115 @@ class Host:
     features: frozenset[str]
     num_cores: int
     memory_bytes: int
+    topology: Topology = field(default_factory=Topology)
+    withheld: tuple[Withheld, ...] = ()
+
+    def lacking(self, features: Iterable[str]) -> str:
+        """Which of ``features`` cannot be used here, some by name, with the reason where it is not that the
+        processor has none; empty where all can.
+        """
+        reasons = {withheld.feature: f" ({withheld.reason})" for withheld in self.withheld}
+        missing = sorted(set(features) - self.features)
+        named = [f"{feature}{reasons.get(feature, '')}" for feature in missing[:_MOST_NAMED]]
+        further = len(missing) - len(named)
+        return ", ".join(named) + (f" and {further} more" if further else "")
 
 
 @cache
 def detect_host() -> Host:
-    """The machine this process runs on."""
-    system, machine = platform.system(), platform.machine()
-    if system == "Linux":
-        cpu, features = _read_cpuinfo(Path("/proc/cpuinfo").read_text(errors="replace"))
-    elif system == "Darwin":
-        cpu = _sysctl("machdep.cpu.brand_string")
-        features = _DARWIN_ARM_FEATURES if machine == "arm64" else frozenset()
-    else:
-        cpu, features = platform.processor(), frozenset()
-    return Host(system, machine, cpu or machine, features, _num_cores(), _memory_bytes())
+    """The machine this process runs on.
+
+    Where the processor has AMX, this is what asks the system for it, so it must come before threads that use
+    it. Raises :class:`IngotError` where the environment's ``INGOT_CPU_FEATURES`` is nothing that can be done.
+    """
+    machine, left_out = platform.machine(), os.environ.get(FEATURES_VARIABLE, "")
+    match platform.system():
+        case "Linux":
+            return read_host(machine, register_states() if machine == "x86_64" else None, left_out=left_out)
+        case "Darwin":
+            return _read_darwin(machine, left_out)
+        case system:
+            cpu = platform.processor() or machine
+            return Host(system, machine, cpu, frozenset(), os.cpu_count() or 1, _physical_memory())
 
 
-def _read_cpuinfo(text: str) -> tuple[str, frozenset[str]]:
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    flags = fields.get("flags") or fields.get("Features") or ""
-    return fields.get("model name", ""), frozenset(flags.split())
+def read_host(
+    machine: str, states: RegisterStates | None, *, root: Path = Path("/"), left_out: str = ""
+) -> Host:
+    """A machine with Linux.
+
+    Args:
+        machine: ``x86_64``, ``aarch64``, ...
+        states: which registers the system keeps, on x86-64.
+        root: where ``proc`` and ``sys`` are found.
+        left_out: features not to use, as ``INGOT_CPU_FEATURES`` has them.
+    """
+    allowed = allowed_processors(root)
+    if not allowed:
+        allowed = frozenset(range(os.cpu_count() or 1))
+    cpu, listed = _read_cpuinfo(text_of(root / "proc/cpuinfo"), allowed)
+    features, withheld = usable_features(listed, states, features_left_out(left_out))
+    total = numbers_of_lines(root / "proc/meminfo").get("MemTotal")
+    memory = [_physical_memory() if total is None else total << 10]
+    memory += [limit.num_bytes for limit in memory_limits(root)]
+    topology = read_topology(root, allowed)
+    return Host(
+        "Linux", machine, cpu or machine, features, topology.num_cores, min(memory), topology, withheld
+    )
 
 
-def _sysctl(name: str) -> str:
+def _read_cpuinfo(text: str, allowed: frozenset[int]) -> tuple[str, frozenset[str]]:
+    """The first processor's name, and what all that are allowed have: threads move from one to another."""
+    name, common = "", list[frozenset[str]]()
+    for number, block in enumerate(text.split("\n\n")):
+        lines = (line.partition(":") for line in block.splitlines())
+        fields = {key.strip(): value.strip() for key, _, value in lines}
+        name = name or fields.get("model name", "")
+        flags = fields.get("flags") or fields.get("Features")
+        written = fields.get("processor", "")
+        processor = int(written) if written.isdecimal() else number
+        if flags is not None and processor in allowed:
+            common.append(frozenset(flags.split()))
+    return name, frozenset.intersection(*common) if common else frozenset()
+
+
+def _read_darwin(machine: str, left_out: str) -> Host:
+    """A Mac. Its fast cores are those of performance level 0."""
+    features: tuple[str, ...] = ()
+    if machine == "arm64":
+        has = (linux for apple, linux in _APPLE_OPTIONS.items() if _sysctl(f"hw.optional.arm.{apple}") == 1)
+        features = (*_APPLE_FEATURES, *has)
+    usable, withheld = usable_features(features, None, features_left_out(left_out))
+    cores = _sysctl("hw.physicalcpu") or os.cpu_count() or 1
+    fast = _sysctl("hw.perflevel0.physicalcpu") or cores
+    sharing = _sysctl("hw.perflevel0.cpusperl2") or 1
+    l1d = _sysctl("hw.perflevel0.l1dcachesize") or _sysctl("hw.l1dcachesize")
+    l2 = _sysctl("hw.perflevel0.l2cachesize") or _sysctl("hw.l2cachesize")
+    topology = Topology(
+        num_processors=os.cpu_count() or 1,
+        num_allowed=os.cpu_count() or 1,
+        num_physical_cores=cores,
+        num_slow_cores=cores - fast,
+        caches=tuple(Cache(*level) for level in ((1, l1d, 1), (2, l2, sharing)) if level[1]),
+    )
+    cpu = _sysctl_text("machdep.cpu.brand_string") or machine
+    host = Host("Darwin", machine, cpu, usable, topology.num_cores, _physical_memory(), topology)
+    return replace(host, withheld=withheld)
+
+
+def _sysctl(name: str) -> int:
+    """A number that macOS knows by this name; 0 where it knows none."""
+    text = _sysctl_text(name)
+    return int(text) if text.isdecimal() else 0
+
+
+def _sysctl_text(name: str) -> str:
     result = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
     return result.stdout.strip()
 
 
-def _num_cores() -> int:
-    """Physical cores this process may run on, within a container's quota."""
-    allowed = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len({_siblings(core) for core in os.sched_getaffinity(0)})
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, _, period = quota.read_text().strip().partition(" ")
-        if limit.isdigit() and period.isdigit():
-            allowed = min(allowed, max(1, round(int(limit) / int(period))))
-    return allowed
-
-
-def _siblings(core: int) -> str:
-    """What names the physical core that a logical one is a thread of."""
-    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
-    return path.read_text().strip() if path.is_file() else str(core)
-
-
-def _memory_bytes() -> int:
-    """Physical memory, within a container's limit."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([total, *(limit for limit, _ in _memory_limits(Path("/")))])
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def available_memory_bytes(root: Path = Path("/")) -> int:
@@ -91,39 +173,9 @@ def available_memory_bytes(root: Path = Path("/")) -> int:
     Args:
         root: where ``proc`` and ``sys`` are found.
     """
-    available = _kibibytes(root / "proc/meminfo", "MemAvailable:")
-    left = [detect_host().memory_bytes if available is None else available]
-    for limit, folder in _memory_limits(root):
-        used = folder / "memory.current"
-        if used.is_file():
-            files = sum(_numbers(folder / "memory.stat", ("inactive_file", "active_file")))
-            left.append(max(0, limit - int(used.read_text()) + files))
+    available = numbers_of_lines(root / "proc/meminfo").get("MemAvailable")
+    left = [detect_host().memory_bytes if available is None else available << 10]
+    for limit in memory_limits(root):
+        if limit.used_bytes is not None:
+            left.append(max(0, limit.num_bytes - limit.used_bytes + limit.file_bytes))
     return min(left)
-
-
-def _memory_limits(root: Path) -> Iterator[tuple[int, Path]]:
-    """The limits on this process's memory in bytes, each with the folder of its control group (version 2)."""
-    mount, inside = root / "sys/fs/cgroup", Path()
-    membership = root / "proc/self/cgroup"
-    for line in membership.read_text().splitlines() if membership.is_file() else ():
-        if line.startswith("0::/"):
-            inside = Path(line.removeprefix("0::/"))
-    # In a container the groups above its own are not to be seen, and what it sees as the top has its limit.
-    for folder in (mount / inside, *(mount / parent for parent in inside.parents)):
-        limit = folder / "memory.max"
-        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-            yield int(text), folder
-
-
-def _kibibytes(path: Path, name: str) -> int | None:
-    """A line of ``/proc/meminfo``, in bytes."""
-    sizes = list(_numbers(path, (name,)))
-    return sizes[0] * 1024 if sizes else None
-
-
-def _numbers(path: Path, names: tuple[str, ...]) -> Iterator[int]:
-    """The numbers of the lines ``NAME NUMBER ...`` of a file, which may be missing."""
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        words = line.split()
-        if len(words) > 1 and words[0] in names:
-            yield int(words[1])

@@ -2,7 +2,8 @@
 
 A target is written ``KIND`` or ``KIND:NAME``: ``cpu`` is this host, ``cpu:x86-64-v3`` any x86-64 with AVX2,
 ``cpu:aarch64`` 64-bit Arm with dot products. To add a CPU, add an entry to ``CPUS``; the features it
-requires decide where it may be loaded, the instruction set which kernels it gets.
+requires decide where it may be loaded, the instruction set which kernels it gets. What LLVM may use for its
+``cpu`` and ``attributes`` must be among the features: a test compares them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from dataclasses import dataclass
 from ..ir.errors import CompileError
 from .host import Host, detect_host
 
-__all__ = ["CPUS", "Target", "parse_target", "supported_targets"]
+__all__ = ["CPUS", "Caches", "Target", "parse_target", "parse_targets", "supported_targets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Bytes that each core has of the first level's cache for data, and of the second level's.
+
+    Of several kinds of machines that a target is for, the least that is common: what fits there fits all.
+    """
+
+    l1d_bytes: int
+    l2_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +33,7 @@ class Target:
 
     ``triple``, ``cpu`` and ``attributes`` are LLVM's; ``features`` are those the host must have, in the
     spelling of Linux' ``/proc/cpuinfo``; ``isa`` names the kernels' instruction set; ``rank`` orders
-    targets that all fit a host, the highest being taken.
+    targets that all fit a host, the highest being taken; kernels are cut to the size of ``caches``.
     """
 
     name: str
@@ -33,6 +45,7 @@ class Target:
     features: frozenset[str]
     isa: str
     rank: int
+    caches: Caches
 
     @property
     def library_name(self) -> str:
@@ -44,64 +57,134 @@ class Target:
         """Whether ``host`` has the system, the machine and all the features this target's code uses."""
         return (host.system, host.machine) == (self.system, self.machine) and self.features <= host.features
 
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether a system can refuse features to one process that it grants to another, as for AMX."""
+        return any(feature.startswith("amx_") for feature in self.features)
 
-_V3 = frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe"})
-_V4_VNNI = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}
+
+def _features(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_KIB, _MIB = 1 << 10, 1 << 20
+
+# As in the x86-64 ABI's micro-architecture levels, without what each level takes from the one before.
+_V3 = _features("abm avx avx2 bmi1 bmi2 cx16 f16c fma lahf_lm movbe pni popcnt sse4_1 sse4_2 ssse3 xsave")
+_V4_VNNI = _V3 | _features("avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni")
+_ICELAKE = _V4_VNNI | _features(
+    "avx512vbmi avx512_vbmi2 avx512ifma avx512_bitalg avx512_vpopcntdq gfni vaes vpclmulqdq"
+)
+_SAPPHIRERAPIDS = _ICELAKE | _features("avx512_bf16 avx512_fp16 avx_vnni amx_tile amx_int8 amx_bf16")
+_V82 = _features("asimd asimddp asimdhp asimdrdm atomics crc32 fphp")
+_I8MM = _V82 | {"i8mm", "bf16"}
+
 _X86 = "x86_64-unknown-linux-gnu"
 _ARM = "aarch64-unknown-linux-gnu"
-_WIDE = ("-prefer-256-bit",)
+_APPLE = "arm64-apple-macos"
+_WIDE = "-prefer-256-bit"
+_ARM_ATTRIBUTES = ("+v8.2a", "+dotprod", "+fullfp16")
 
 
 def _x86(
-    name: str, cpu: str, features: frozenset[str], isa: str, rank: int, attributes: tuple[str, ...] = ()
+    name: str,
+    cpu: str,
+    features: frozenset[str],
+    isa: str,
+    rank: int,
+    caches: Caches,
+    attributes: tuple[str, ...] = (),
 ) -> Target:
-    return Target(f"cpu:{name}", "Linux", "x86_64", _X86, cpu, attributes, features, isa, rank)
+    return Target(f"cpu:{name}", "Linux", "x86_64", _X86, cpu, attributes, features, isa, rank, caches)
+
+
+def _arm(
+    name: str, features: frozenset[str], isa: str, rank: int, caches: Caches, attributes: tuple[str, ...]
+) -> Target:
+    triple, cpu = _ARM, "generic"
+    return Target(f"cpu:{name}", "Linux", "aarch64", triple, cpu, attributes, features, isa, rank, caches)
+
+
+def _apple(name: str, features: frozenset[str], isa: str, rank: int, caches: Caches) -> Target:
+    return Target(f"cpu:{name}", "Darwin", "arm64", _APPLE, name, (), features, isa, rank, caches)
 
 
 CPUS: dict[str, Target] = {
     target.name.removeprefix("cpu:"): target
     for target in (
-        _x86("x86-64-v3", "x86-64-v3", _V3, "avx2", 1),
-        _x86("x86-64-v4-vnni", "x86-64-v4", _V4_VNNI, "avx512-vnni", 2, ("+avx512vnni", *_WIDE)),
-        _x86("icelake-server", "icelake-server", _V4_VNNI | {"avx512vbmi"}, "avx512-vnni", 3, _WIDE),
+        # Haswell and Zen on.
+        _x86("x86-64-v3", "x86-64-v3", _V3, "avx2", 1, Caches(32 * _KIB, 256 * _KIB)),
+        # Alder Lake and what came after it without AVX-512.
         _x86(
-            "sapphirerapids",
-            "sapphirerapids",
-            _V4_VNNI | {"amx_int8", "avx512_bf16"},
+            "x86-64-v3-vnni",
+            "x86-64-v3",
+            _V3 | {"avx_vnni"},
+            "avx2-vnni",
+            2,
+            Caches(32 * _KIB, 512 * _KIB),
+            ("+avxvnni",),
+        ),
+        # Cascade Lake.
+        _x86(
+            "x86-64-v4-vnni",
+            "x86-64-v4",
+            _V4_VNNI,
+            "avx512-vnni",
+            3,
+            Caches(32 * _KIB, 1 * _MIB),
+            ("+avx512vnni", _WIDE),
+        ),
+        _x86(
+            "icelake-server",
+            "icelake-server",
+            _ICELAKE,
             "avx512-vnni",
             4,
-            _WIDE,
+            Caches(48 * _KIB, 1280 * _KIB),
+            (_WIDE,),
+        ),
+        # Sapphire Rapids and later where there is no leave to use AMX; any other with both.
+        _x86(
+            "x86-64-v4-bf16",
+            "icelake-server",
+            _ICELAKE | {"avx512_bf16"},
+            "avx512-bf16",
+            5,
+            Caches(32 * _KIB, 1 * _MIB),
+            ("+avx512bf16", _WIDE),
         ),
         _x86(
             "znver4",
             "znver4",
-            _V4_VNNI | {"avx512_bf16", "avx512vbmi", "gfni", "clzero"},
-            "avx512-vnni",
-            4,
-            _WIDE,
+            _ICELAKE | {"avx512_bf16", "clzero", "sse4a"},
+            "avx512-bf16",
+            6,
+            Caches(32 * _KIB, 1 * _MIB),
+            (_WIDE,),
         ),
-        Target(
-            "cpu:aarch64",
-            "Linux",
-            "aarch64",
-            _ARM,
-            "generic",
-            ("+v8.2a", "+dotprod", "+fullfp16"),
-            frozenset({"asimd", "asimddp", "fphp"}),
-            "neon-dotprod",
-            1,
+        _x86(
+            "sapphirerapids",
+            "sapphirerapids",
+            _SAPPHIRERAPIDS,
+            "avx512-bf16",
+            7,
+            Caches(48 * _KIB, 2 * _MIB),
+            (_WIDE,),
         ),
-        Target(
-            "cpu:apple-m1",
-            "Darwin",
-            "arm64",
-            "arm64-apple-macos",
-            "apple-m1",
-            (),
-            frozenset({"asimd", "asimddp", "fphp"}),
-            "neon-dotprod",
-            1,
+        # Cortex-A76, Neoverse N1 on.
+        _arm("aarch64", _V82, "neon-dotprod", 1, Caches(64 * _KIB, 512 * _KIB), _ARM_ATTRIBUTES),
+        # Neoverse V1 and N2 on.
+        _arm(
+            "aarch64-i8mm",
+            _I8MM,
+            "neon-i8mm",
+            2,
+            Caches(64 * _KIB, 1 * _MIB),
+            (*_ARM_ATTRIBUTES, "+i8mm", "+bf16"),
         ),
+        # Four fast cores share the second level.
+        _apple("apple-m1", _V82, "neon-dotprod", 1, Caches(128 * _KIB, 3 * _MIB)),
+        _apple("apple-m2", _I8MM, "neon-i8mm", 2, Caches(128 * _KIB, 4 * _MIB)),
     )
 }
 """Every CPU target by the name after ``cpu:``."""
@@ -137,3 +220,17 @@ def parse_target(text: str, host: Host | None = None) -> Target:
             "on 64-bit Arm); name another target, such as cpu:x86-64-v3, to build for elsewhere"
         )
     return fitting[0]
+
+
+def parse_targets(text: str, host: Host | None = None) -> tuple[Target, ...]:
+    """What is built for a target written ``text``: itself, and for ``cpu`` also what runs where a system
+    refuses part of it.
+
+    An artifact made where a process may use AMX is taken to a container where none may, and must run there.
+    Raises :class:`CompileError` as :func:`parse_target` does.
+    """
+    target = parse_target(text, host)
+    if text not in ("cpu", "cpu:") or not target.may_be_refused:
+        return (target,)
+    fitting = supported_targets(host or detect_host())
+    return (target, *[other for other in fitting if not other.may_be_refused][:1])

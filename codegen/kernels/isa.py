@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from .script import T, broadcast, constants, reinterpret, vector_type
+from .script import T, broadcast, call_helper, constants, reinterpret, vector_type
 
-__all__ = ["ISAS", "Isa", "fma", "intrinsic"]
+__all__ = ["ISAS", "DotsBfloat16", "Isa", "NeonI8mm", "fma", "intrinsic"]
 
 
 def intrinsic(dtype: str, name: str, *operands: tirx.Expr) -> tirx.Expr:
@@ -59,6 +59,11 @@ class Isa(ABC):
         """Whether :meth:`dot` itself takes the zero point off the weights."""
         return False
 
+    @property
+    def helpers(self) -> str:
+        """LLVM assembly of functions that the instruction set's methods call, for :func:`.script.kernel`."""
+        return ""
+
     @abstractmethod
     def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
         """The bytes of a ``table`` of 16 at ``places``, a vector of bytes."""
@@ -66,6 +71,36 @@ class Isa(ABC):
     @abstractmethod
     def look_up_floats(self, table: tuple[float, ...], places: tirx.Expr) -> tirx.Expr:
         """The floats of a ``table`` of 16 at ``places``, a vector of int32."""
+
+
+def _bfloat16_helper(lanes: int, name: str) -> str:
+    """LLVM assembly of ``ingot_dot_bfloat16``, an intrinsic ``name`` of vectors of bfloat16.
+
+    TVM widens such vectors to float32 wherever it meets them, so they come as the int32 of their pairs.
+    """
+    floats, words, halves = f"<{lanes} x float>", f"<{lanes} x i32>", f"<{2 * lanes} x bfloat>"
+    return f"""
+declare {floats} @{name}({floats}, {halves}, {halves})
+define {floats} @ingot_dot_bfloat16({floats} %sums, {words} %weights, {words} %activations) alwaysinline {{
+  %left = bitcast {words} %weights to {halves}
+  %right = bitcast {words} %activations to {halves}
+  %dot = call {floats} @{name}({floats} %sums, {halves} %left, {halves} %right)
+  ret {floats} %dot
+}}
+"""
+
+
+class DotsBfloat16(Isa):
+    """An instruction set with products of pairs of bfloat16."""
+
+    def dot_bfloat16(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        """Add the products of two neighbouring bfloat16 to each float32 lane of ``sums``.
+
+        ``weights`` and ``activations`` are int32 lanes, each the bits of two bfloat16. What is added in which
+        order, and how it is rounded, is the machine's. The kernel must be given :attr:`helpers`.
+        """
+        dtype = vector_type("float32", self.lanes)
+        return call_helper(dtype, "ingot_dot_bfloat16", sums, weights, activations)
 
 
 @dataclass(frozen=True)
@@ -89,6 +124,18 @@ class Avx512Vnni(Isa):
     def look_up_floats(self, table: tuple[float, ...], places: tirx.Expr) -> tirx.Expr:
         name = "llvm.x86.avx512.permvar.sf.512"
         return intrinsic("float32x16", name, constants("float32", table), places)
+
+
+@dataclass(frozen=True)
+class Avx512Bf16(DotsBfloat16, Avx512Vnni):
+    """AVX-512 with VNNI and BF16. A lane's odd products are added first, then its even ones, each rounded to
+    nearest; numbers too small to be normal count as zero.
+    """
+
+    @property
+    def helpers(self) -> str:
+        """See :attr:`Isa.helpers`."""
+        return _bfloat16_helper(16, "llvm.x86.avx512bf16.dpbf16ps.512")
 
 
 @dataclass(frozen=True)
@@ -126,6 +173,23 @@ class Avx2(Isa):
 
 
 @dataclass(frozen=True)
+class Avx2Vnni(Avx2):
+    """AVX2 with AVX-VNNI, which has the dot product of AVX-512's VNNI at half its width."""
+
+    def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
+        return intrinsic(
+            "int32x8",
+            "llvm.x86.avx512.vpdpbusd.256",
+            sums,
+            reinterpret("int8x32", weights),
+            reinterpret("int8x32", activations),
+        )
+
+    def subtracts_zero_point(self, zero_point: int) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
 class NeonDotProduct(Isa):
     """Armv8.2 with the dot product extension."""
 
@@ -156,14 +220,51 @@ class NeonDotProduct(Isa):
         return reinterpret("float32x4", found)
 
 
+@dataclass(frozen=True)
+class NeonI8mm(DotsBfloat16, NeonDotProduct):
+    """Armv8.6: products of 8-bit matrices, and of pairs of bfloat16.
+
+    A lane's two products are added to each other first; sums are rounded to odd, and numbers too small to be
+    normal count as zero.
+    """
+
+    @property
+    def helpers(self) -> str:
+        """See :attr:`Isa.helpers`."""
+        return _bfloat16_helper(4, "llvm.aarch64.neon.bfdot.v4f32.v8bf16")
+
+    def multiply_pairs(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        """Add a product of matrices to the 2x2 int32 of ``sums``: two outputs of two rows.
+
+        ``weights`` are signed bytes, eight inputs of one output and eight of the next, ``activations`` eight
+        of a row and eight of the next; ``sums`` the first output's two rows, then the second's.
+        """
+        name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
+        weights, activations = reinterpret("int8x16", weights), reinterpret("int8x16", activations)
+        return intrinsic("int32x4", name, sums, weights, activations)
+
+
+def _avx512(kind: type[Avx512Vnni], name: str) -> Isa:
+    return kind(name, lanes=16, integer_rows=(8, 4, 2, 1), float_rows=(8, 4, 2, 1), attention_rows=4)
+
+
+def _avx2(kind: type[Avx2], name: str) -> Isa:
+    return kind(name, lanes=8, integer_rows=(8, 4, 2, 1), float_rows=(4, 2, 1), attention_rows=2)
+
+
+def _neon(kind: type[NeonDotProduct], name: str) -> Isa:
+    return kind(name, lanes=4, integer_rows=(2, 1), float_rows=(4, 2, 1), attention_rows=4)
+
+
 ISAS: dict[str, Isa] = {
     isa.name: isa
     for isa in (
-        Avx512Vnni(
-            "avx512-vnni", lanes=16, integer_rows=(8, 4, 2, 1), float_rows=(8, 4, 2, 1), attention_rows=4
-        ),
-        Avx2("avx2", lanes=8, integer_rows=(8, 4, 2, 1), float_rows=(4, 2, 1), attention_rows=2),
-        NeonDotProduct("neon-dotprod", lanes=4, integer_rows=(2, 1), float_rows=(4, 2, 1), attention_rows=4),
+        _avx512(Avx512Vnni, "avx512-vnni"),
+        _avx512(Avx512Bf16, "avx512-bf16"),
+        _avx2(Avx2, "avx2"),
+        _avx2(Avx2Vnni, "avx2-vnni"),
+        _neon(NeonDotProduct, "neon-dotprod"),
+        _neon(NeonI8mm, "neon-i8mm"),
     )
 }
 """Every instruction set by the name that targets use."""

@@ -8,6 +8,7 @@ which LLVM keeps in registers because every index into them is a constant.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TypeAlias
 
 from tvm import tirx
@@ -20,6 +21,7 @@ __all__ = [
     "T",
     "Vector",
     "broadcast",
+    "call_helper",
     "cast",
     "constants",
     "kernel",
@@ -46,19 +48,30 @@ def symbol(name: str) -> tirx.Var:
 
 
 def kernel(
-    name: str, arguments: Sequence[tuple[str, Sequence[Expr], str]], body: Callable[..., None]
+    name: str,
+    arguments: Sequence[tuple[str, Sequence[Expr], str]],
+    body: Callable[..., None],
+    *,
+    helpers: str = "",
 ) -> tirx.PrimFunc:
     """A function of buffers ``(name, shape, dtype)``; ``body`` is called with them and emits the
     statements.
+
+    ``helpers`` is LLVM assembly of functions that the body calls by :func:`call_helper`.
     """
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_name(name)
             T.func_attr({"tirx.noalias": True, "global_symbol": name})
             buffers = [T.arg(label, T.buffer(tuple(shape), dtype)) for label, shape, dtype in arguments]
-            with T.sblock("root"):
+            with T.sblock("root"), T.attr(0, "pragma_import_llvm", helpers) if helpers else nullcontext():
                 body(*buffers)
         return builder.get()
+
+
+def call_helper(dtype: str, name: str, *operands: tirx.Expr) -> tirx.Expr:
+    """What a function without side effects of a kernel's ``helpers`` returns; LLVM puts it in place."""
+    return T.call_pure_extern(dtype, name, *operands)
 
 
 def load(buffer: Buffer, index: Expr | Sequence[Expr], lanes: int = 1) -> tirx.Expr:

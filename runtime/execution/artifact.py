@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord
 from .model_info import ModelInfo
 
 __all__ = ["Artifact", "MappedArrays", "open_artifact"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +61,34 @@ class Artifact:
             check.result()
 
     def library(self, host: Host | None = None) -> LibraryRecord:
-        """The best library for ``host`` (this machine); raises :class:`ArtifactError` if none fits."""
+        """The best library for ``host`` (this machine); raises :class:`ArtifactError` if none fits.
+
+        Which it is, and what keeps better ones from running here, goes to the log.
+        """
         host = host or detect_host()
-        fitting = [
-            library
-            for library in self.manifest.libraries
-            if (library.system, library.machine) == (host.system, host.machine)
-            and host.features.issuperset(library.features)
-        ]
-        if not fitting:
-            built = ", ".join(library.target for library in self.manifest.libraries)
+        obstacles = {library.target: _obstacle(library, host) for library in self.manifest.libraries}
+        best_first = sorted(self.manifest.libraries, key=lambda library: -library.rank)
+        best = next((library for library in best_first if not obstacles[library.target]), None)
+        if best is None:
             machine = f"{host.system} {host.machine}, {host.cpu}"
+            reasons = "; ".join(f"{target} {why}" for target, why in obstacles.items())
             raise ArtifactError(
-                f"{self.folder} is built for {built}, and this machine ({machine}) can run none of these: "
-                "compile the model here, or with a --target that this machine has"
+                f"{self.folder} is built for {', '.join(obstacles)}, and this machine ({machine}) can run "
+                f"none of these ({reasons}): compile the model here, or with a --target that this machine has"
             )
-        return max(fitting, key=lambda library: library.rank)
+        _LOG.info("%s: taking the library for %s", self.folder, best.target)
+        for library in best_first:
+            if library.rank > best.rank and library.machine == host.machine:
+                _LOG.info("not that for %s, which %s", library.target, obstacles[library.target])
+        return best
+
+
+def _obstacle(library: LibraryRecord, host: Host) -> str:
+    """Why ``host`` cannot run a library; empty where it can."""
+    if (library.system, library.machine) != (host.system, host.machine):
+        return f"is for {library.system} {library.machine}"
+    missing = host.lacking(library.features)
+    return f"needs {missing}" if missing else ""
 
 
 def open_artifact(path: str | Path) -> Artifact:

@@ -36,7 +36,7 @@ def test_library_names_differ_and_are_plain_file_names() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cpu:z80", "no target 'cpu:z80'; CPUs are x86-64-v3, .*, apple-m1$"),
+        ("cpu:z80", "no target 'cpu:z80'; CPUs are x86-64-v3, .*, apple-m2$"),
         ("cpu:CPU", "no target 'cpu:CPU'"),
         ("x86-64-v3", "no target 'x86-64-v3'; write cpu, or cpu:NAME with one of x86-64-v3, "),
         ("", "no target ''; write cpu"),
