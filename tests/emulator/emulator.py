@@ -11,7 +11,7 @@ manual says, and goes on behind it. So code for other machines runs here as it i
         if emulator.stands_in_for("amx_int8"):
             assert emulator.counts()["tdpbssd"] == 4
 
-It holds inside ``with``, for all threads of the process. An instruction costs two microseconds or so: keep
+It holds inside ``with``, for all threads of the process. An instruction costs some ten microseconds: keep
 shapes small. What hardware would refuse (a tile that was not configured, shapes that do not fit) ends the
 process with SIGILL and a sentence on standard error. A machine that has the instructions performs them
 itself, and nothing is counted.
@@ -30,7 +30,10 @@ from types import TracebackType
 
 from ingot.targets import detect_host
 
-__all__ = ["Emulator", "build_library", "find_emulator"]
+__all__ = ["EMULATED_FEATURES", "Emulator", "build_library", "find_emulator"]
+
+EMULATED_FEATURES = frozenset({"amx_tile", "amx_int8", "amx_bf16", "avx_vnni", "avx_vnni_int8"})
+"""What is emulated, as Linux calls it."""
 
 _KINDS = (
     "ldtilecfg",

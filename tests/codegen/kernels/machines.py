@@ -1,4 +1,7 @@
-"""Where kernels run: this machine's instruction sets, and 64-bit Arm in an emulator."""
+"""Where kernels run: this machine's instruction sets, and others in emulators.
+
+64-bit Arm needs a whole machine's emulator. Of x86-64 it may be single instructions that this machine lacks.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -19,6 +24,8 @@ from ingot.codegen.link import export_executable
 from ingot.targets import CPUS, Target, detect_host
 from tvm import tirx
 from tvm_ffi import StructuralKey
+
+from ...emulator.emulator import EMULATED_FEATURES, Emulator, find_emulator
 
 __all__ = ["MACHINES", "Array", "Kernel", "Machine", "filled", "find_machine"]
 
@@ -54,14 +61,31 @@ class Machine(Protocol):
 
 
 def find_machine(name: str) -> Machine | str:
-    """The machine of a target of :data:`MACHINES`, or why there is none."""
+    """The machine of a target, or why there is none."""
     target = CPUS[name]
     if target.runs_on(detect_host()):
         return _Native(target)
+    if target.machine == "x86_64":
+        return _partly_emulated(target)
     if target.machine != "aarch64":
         return f"this host does not run {target.name}"
     missing = [tool for tool in ("qemu-aarch64", "aarch64-linux-gnu-gcc") if shutil.which(tool) is None]
     return f"needs {' and '.join(missing)}" if missing else _emulated(target)
+
+
+_COMPILERS_CAN_DO_WITHOUT = {"avx512_fp16": "-avx512fp16"}
+"""Features whose instructions are LLVM's choice alone, and its attributes that leave them out."""
+
+
+def _partly_emulated(target: Target) -> _Native | str:
+    lacking = target.features - detect_host().features
+    without = {feature: _COMPILERS_CAN_DO_WITHOUT.get(feature) for feature in lacking - EMULATED_FEATURES}
+    if not all(without.values()):
+        return f"this host does not run {target.name}"
+    emulator = find_emulator()
+    if isinstance(emulator, str):
+        return emulator
+    return _Native(replace(target, attributes=(*target.attributes, *without.values())), emulator)
 
 
 def _compile(function: tirx.PrimFunc, target: Target) -> tvm.runtime.Executable:
@@ -69,10 +93,10 @@ def _compile(function: tirx.PrimFunc, target: Target) -> tvm.runtime.Executable:
 
 
 class _Native:
-    """This machine."""
+    """This machine, with instructions emulated that it lacks."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, emulator: Emulator | None = None) -> None:
+        self._target, self._emulator = target, emulator
         self.isa = ISAS[target.isa]
         self._built: dict[StructuralKey, tvm.runtime.PackedFunc] = {}
 
@@ -85,7 +109,8 @@ class _Native:
 
         def run(*arrays: Array) -> None:
             guarded = [_Guarded(array) for array in arrays]
-            compiled(*(tvm.runtime.from_dlpack(copy.array) for copy in guarded))
+            with self._emulator or nullcontext():
+                compiled(*(tvm.runtime.from_dlpack(copy.array) for copy in guarded))
             for index, (array, copy) in enumerate(zip(arrays, guarded, strict=True)):
                 assert copy.is_whole(), f"the kernel wrote past the end of argument {index}"
                 array[...] = copy.array
