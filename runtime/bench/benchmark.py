@@ -14,13 +14,15 @@ from ..engine.engine_thread import EngineThread
 from ..engine.loading import load
 from ..execution.artifact import Artifact, open_artifact
 from ..scheduling.limits import Limits
+from .counting import count_work
 from .first_token import measure_first_token
 from .host_limits import measure_host
 from .load_generator import random_prompts, run_round
 from .memory import peak_memory_bytes
-from .model_work import ModelWork, count_work
-from .records import BenchRecord, FractionOfLimit, HostRecord, RunRecord
-from .timeline import Round, percentiles, step_share
+from .model_work import ModelWork
+from .records import BenchRecord, FractionOfLimit, HostRecord, RunRecord, StepProfile
+from .step_profile import StepProfiler
+from .timeline import Round, mean_phases, percentiles, step_share
 
 __all__ = ["BenchOptions", "run_benchmark"]
 
@@ -39,12 +41,14 @@ class BenchOptions:
         output_tokens: of each request.
         concurrency: how many requests at once, one run for each.
         rounds: how often each run is repeated.
+        profile: also tell where the time of a step goes.
     """
 
     prompt_tokens: int | None = None
     output_tokens: int = 64
     concurrency: tuple[int, ...] = (1, 8, 16)
     rounds: int = 3
+    profile: bool = False
 
 
 def run_benchmark(
@@ -99,6 +103,9 @@ def _summary(
     first_token_seconds = measure_first_token(artifact.folder)
     report("this machine's limits")
     host, work = measure_host(artifact), count_work(artifact)
+    profile = (
+        _profile(artifact, options, prompt_tokens, rounds, host, work, report) if options.profile else ()
+    )
     manifest = artifact.manifest
     return BenchRecord(
         host=host,
@@ -112,7 +119,43 @@ def _summary(
             _run_record(count, prompt_tokens, options.output_tokens, repeated, host, work)
             for count, repeated in zip(options.concurrency, rounds, strict=True)
         ),
+        profile=profile,
     )
+
+
+def _profile(
+    artifact: Artifact,
+    options: BenchOptions,
+    prompt_tokens: int,
+    rounds: Sequence[Sequence[Round]],
+    host: HostRecord,
+    work: ModelWork,
+    report: Callable[[str], None],
+) -> tuple[StepProfile, ...]:
+    """A step of a prompt, and one that decodes at each concurrency in the middle of the answers."""
+    chunk_tokens, context_tokens = (
+        min(prompt_tokens, _MAX_BATCHED_TOKENS),
+        prompt_tokens + options.output_tokens // 2,
+    )
+    profiler = StepProfiler(
+        artifact,
+        work,
+        host,
+        max_num_seqs=max(options.concurrency),
+        max_num_tokens=chunk_tokens,
+        context_tokens=max(context_tokens, 1),
+    )
+    try:
+        report("where the time of a prompt's step goes")
+        first = min(zip(options.concurrency, rounds, strict=True), key=lambda run: run[0])[1]
+        steps = [profiler.prefill(chunk_tokens, mean_phases([each.prefill for each in first]))]
+        for count, repeated in zip(options.concurrency, rounds, strict=True):
+            report(f"where the time of a step goes, {count} at once")
+            phases = mean_phases([each.decode for each in repeated])
+            steps.append(profiler.decode(count, context_tokens, phases))
+        return tuple(steps)
+    finally:
+        profiler.close()
 
 
 def _prompt_tokens(manifest: Manifest, options: BenchOptions) -> int:
@@ -198,7 +241,5 @@ def _decode_fraction(
 
 def _prefill_fraction(prompt_tokens: int, rate: float, host: HostRecord, work: ModelWork) -> float | None:
     """Operations a second of those that the products' instructions can do."""
-    limit = host.int8_tops if work.is_integer else host.float32_tflops
-    if limit is None:
-        return None
-    return work.prefill_operations(prompt_tokens) * (rate / prompt_tokens) / (limit * 1e12)
+    limit = host.operations_per_second(work.arithmetic.value)
+    return None if limit is None else work.prefill_operations(prompt_tokens) * (rate / prompt_tokens) / limit

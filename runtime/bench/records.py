@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BenchRecord", "FractionOfLimit", "HostRecord", "Percentiles", "RunRecord", "StepShare"]
+__all__ = [
+    "BenchRecord",
+    "FractionOfLimit",
+    "GroupRecord",
+    "HostRecord",
+    "Percentiles",
+    "RunRecord",
+    "StepProfile",
+    "StepShare",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +24,8 @@ class HostRecord:
         cpu: its name.
         threads: how many threads kernels run on.
         read_gb_s: memory read as a stream, in 10**9 bytes a second.
-        int8_tops: products of bytes and their sums, 10**12 operations a second, two a product.
+        int8_tops: products of bytes and their sums, 10**12 operations a second, two a product; by the fastest
+            of the instructions that the artifact's library for this machine is made of, as are the others.
         bf16_tflops: the same of bfloat16.
         float32_tflops: the same of float32.
     """
@@ -26,6 +36,12 @@ class HostRecord:
     int8_tops: float | None
     bf16_tflops: float | None
     float32_tflops: float | None
+
+    def operations_per_second(self, arithmetic: str) -> float | None:
+        """The limit of products of ``int8``, ``bfloat16`` or ``float32``."""
+        limits = {"int8": self.int8_tops, "bfloat16": self.bf16_tflops, "float32": self.float32_tflops}
+        limit = limits[arithmetic]
+        return None if limit is None else limit * 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,53 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """What one kind of work had of a step.
+
+    Attributes:
+        name: the kind.
+        ms: the time it took.
+        share: of the step's time.
+        calls: how many kernels were called for it.
+        bytes: what it has to read at least: weights, keys and values once each; of other kernels the rows
+            that they read and write, which mostly lie in caches. 0 where there are none to tell.
+        operations: of products, two for each.
+        limit: what binds it: ``memory``, or the arithmetic of its products; None where neither is known.
+        fraction_of_limit: the time that this limit asks for, of the time it took.
+    """
+
+    name: str
+    ms: float
+    share: float
+    calls: int
+    bytes: float
+    operations: float
+    limit: str | None
+    fraction_of_limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepProfile:
+    """Where the time of one step goes.
+
+    Attributes:
+        phase: ``prefill`` or ``decode``.
+        sequences: in the step.
+        tokens: in the step.
+        context_tokens: of each sequence, the step's own among them.
+        step_ms: all groups together.
+        groups: the largest first.
+    """
+
+    phase: str
+    sequences: int
+    tokens: int
+    context_tokens: int
+    step_ms: float
+    groups: tuple[GroupRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BenchRecord:
     """A whole benchmark.
 
@@ -111,6 +174,7 @@ class BenchRecord:
         first_token_s: from the start of ``ingot run`` on a short prompt to its first token.
         peak_memory_bytes: the most this process held at once, mapped weights included.
         runs: one for each concurrency.
+        profile: steps of a prompt, of one request and of the most at once; empty unless asked for.
     """
 
     host: HostRecord
@@ -121,3 +185,4 @@ class BenchRecord:
     first_token_s: float
     peak_memory_bytes: int
     runs: tuple[RunRecord, ...]
+    profile: tuple[StepProfile, ...] = ()

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .records import BenchRecord, Percentiles, RunRecord, StepShare
+from .records import BenchRecord, Percentiles, RunRecord, StepProfile, StepShare
 
 __all__ = ["print_report"]
 
@@ -29,6 +29,29 @@ def print_report(record: BenchRecord, *, to_stderr: bool) -> None:
     for name in columns[0]:
         runs.add_row(name, *(column[name] for column in columns))
     console.print(runs)
+    for profile in record.profile:
+        console.print(_profile(profile))
+
+
+def _profile(profile: StepProfile) -> Table:
+    prompt = f"prefill of {profile.tokens} tokens"
+    answers = f"decode, {profile.sequences} at once, behind {profile.context_tokens - 1} tokens"
+    title = f"{prompt if profile.phase == 'prefill' else answers}: {profile.step_ms:.2f} ms a step"
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for name in ("ms", "share", "calls", "MB", "GOP", "of limit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in profile.groups:
+        table.add_row(
+            group.name,
+            f"{group.ms:.3f}",
+            f"{group.share:.1%}",
+            str(group.calls) if group.calls else "",
+            f"{group.bytes / 1e6:.1f}" if group.bytes else "",
+            f"{group.operations / 1e9:.2f}" if group.operations else "",
+            "" if group.limit is None else f"{_percent(group.fraction_of_limit)} {group.limit}",
+        )
+    return table
 
 
 def _facts(record: BenchRecord) -> Iterator[tuple[str, str]]:

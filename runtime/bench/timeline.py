@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import mean
 
 import numpy as np
 
 from ..engine.engine_stats import PhaseSeconds
 from .records import Percentiles, StepShare
 
-__all__ = ["Round", "Timeline", "percentiles", "step_share"]
+__all__ = ["Round", "Timeline", "mean_phases", "percentiles", "step_share"]
+
+_PHASES = ("schedule", "execute", "sample", "grammar", "emit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,21 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Requests that ran together, and the time that the phases of their steps took."""
+    """Requests that ran together, and the time that the phases of their steps took.
+
+    Attributes:
+        num_prompt_tokens: of each request.
+        timelines: of each request.
+        phases: the time of all steps.
+        prefill: that of a step, on average, until each request had its first token.
+        decode: that of a step, on average, from there on.
+    """
 
     num_prompt_tokens: int
     timelines: tuple[Timeline, ...]
     phases: PhaseSeconds
+    prefill: PhaseSeconds = field(default_factory=PhaseSeconds)
+    decode: PhaseSeconds = field(default_factory=PhaseSeconds)
 
     @property
     def prefill_rate(self) -> float:
@@ -105,9 +118,13 @@ def percentiles(seconds: Sequence[float]) -> Percentiles:
     return Percentiles(p50, p90, p99)
 
 
+def mean_phases(phases: Sequence[PhaseSeconds]) -> PhaseSeconds:
+    """What each phase took on average."""
+    return PhaseSeconds(**{name: mean(getattr(each, name) for each in phases) for name in _PHASES})
+
+
 def step_share(phases: Sequence[PhaseSeconds]) -> StepShare | None:
     """What each phase had of the time of several rounds' steps; None where there was none."""
-    names = ("schedule", "execute", "sample", "grammar", "emit")
-    seconds = {name: sum(getattr(each, name) for each in phases) for name in names}
+    seconds = {name: sum(getattr(each, name) for each in phases) for name in _PHASES}
     total = sum(seconds.values())
     return StepShare(**{name: spent / total for name, spent in seconds.items()}) if total > 0 else None

@@ -51,6 +51,11 @@ def _parse_concurrency(context: click.Context, parameter: click.Parameter, text:
     help="How often each run is repeated; rates are medians.",
 )
 @click.option(
+    "--profile",
+    is_flag=True,
+    help="Also tell where the time of a step goes, and how near each kind of work is to its limit.",
+)
+@click.option(
     "--json",
     "json_file",
     type=click.File("w", encoding="utf-8", lazy=False),
@@ -64,6 +69,7 @@ def bench(
     output_tokens: int,
     concurrency: tuple[int, ...],
     rounds: int,
+    profile: bool,
     json_file: TextIO | None,
     verbose: int,
 ) -> None:
@@ -81,7 +87,7 @@ def bench(
     from ..engine.base_engine import BaseEngine, artifact_path
 
     path = artifact_path(model, BaseEngine.compile_model)
-    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds)
+    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds, profile)
     with Console(stderr=True).status("measuring") as status:
         record = run_benchmark(path, options, report=lambda what: status.update(f"measuring: {what}"))
     print_report(record, to_stderr=json_file is not None)

@@ -18,7 +18,7 @@ from ...ir.errors import ArtifactError
 from ...targets.manifest import ENTRY
 from ...targets.threads import use_all_cores
 
-__all__ = ["import_tvm", "open_step"]
+__all__ = ["import_tvm", "open_machine", "open_step"]
 
 
 def import_tvm() -> ModuleType:
@@ -34,12 +34,16 @@ def import_tvm() -> ModuleType:
 
 def open_step(tvm: ModuleType, library: Path) -> Any:
     """The function of a library that runs a step; raises :class:`ArtifactError` where it cannot be loaded."""
+    return open_machine(tvm, library)[ENTRY]
+
+
+def open_machine(tvm: ModuleType, library: Path) -> Any:
+    """The virtual machine of a library; raises :class:`ArtifactError` where it cannot be loaded."""
     try:
-        machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.runtime.cpu())
+        return tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.runtime.cpu())
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ArtifactError(f"{library} cannot be loaded: {reason}") from error
-    return machine[ENTRY]
 
 
 @contextmanager

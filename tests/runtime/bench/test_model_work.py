@@ -1,10 +1,12 @@
 """Counting what a step reads and computes, against counts by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ingot.ir.errors import ArtifactError
-from ingot.runtime.bench.model_work import count_work
+from ingot.runtime.bench.counting import count_work
+from ingot.runtime.bench.model_work import Arithmetic, Cache
 from ingot.runtime.execution.artifact import Artifact, open_artifact
 
 from ...compiled import WHOLE_GROUPS, compile_tiny
@@ -25,7 +27,7 @@ def test_a_float_model(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert work.operations_per_token == 2 * _LAYERS * layer
     assert work.operations_per_row == 2 * _HIDDEN * _VOCAB
     assert work.prefill_operations(7) == 7 * 2 * _LAYERS * layer + 2 * _HIDDEN * _VOCAB
-    assert not work.is_integer
+    assert work.arithmetic is Arithmetic.FLOAT32
     # Outputs come in blocks of 16; the table of the embedding is not read.
     padded = {size: -(-size // 16) * 16 for size in (queries + 2 * keys, _HIDDEN, 2 * _BETWEEN, _VOCAB)}
     stored = _LAYERS * (
@@ -40,7 +42,7 @@ def test_a_float_model(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_a_quantized_model_computes_in_integers(tmp_path_factory: pytest.TempPathFactory) -> None:
     artifact = _open(compile_tiny("llama", tmp_path_factory.getbasetemp(), quant="int4", **WHOLE_GROUPS))
-    assert count_work(artifact).is_integer
+    assert count_work(artifact).arithmetic is Arithmetic.INT8
 
 
 def test_only_chosen_experts_are_read_and_computed_with(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -66,3 +68,14 @@ def test_an_artifact_without_its_text_is_refused_by_name(tmp_path_factory: pytes
     elsewhere = Artifact(opened.folder / "ir", opened.manifest, ())
     with pytest.raises(ArtifactError, match=r"ir/ir/paged\.ir cannot be read"):
         count_work(elsewhere)
+
+
+def test_what_a_cache_is_read_for() -> None:
+    whole = Cache(frozenset({"keys"}), bytes_per_position=6, window=0, operations_per_pair=4)
+    assert whole.positions_read(10, 4) == 10
+    assert whole.num_pairs(10, 4) == 7 + 8 + 9 + 10
+    windowed = replace(whole, window=3)
+    # The first of the four sees positions 4, 5 and 6, the last 7, 8 and 9.
+    assert windowed.positions_read(10, 4) == 6
+    assert windowed.num_pairs(10, 4) == 4 * 3
+    assert windowed.num_pairs(4, 4) == 1 + 2 + 3 + 3
