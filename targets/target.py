@@ -75,7 +75,7 @@ _V4_VNNI = _V3 | _features("avx512f avx512bw avx512cd avx512dq avx512vl avx512_v
 _ICELAKE = _V4_VNNI | _features(
     "avx512vbmi avx512_vbmi2 avx512ifma avx512_bitalg avx512_vpopcntdq gfni vaes vpclmulqdq"
 )
-_SAPPHIRERAPIDS = _ICELAKE | _features("avx512_bf16 avx512_fp16 avx_vnni amx_tile amx_int8 amx_bf16")
+_SAPPHIRERAPIDS = _ICELAKE | _features("avx512_bf16 amx_tile amx_int8 amx_bf16")
 _V82 = _features("asimd asimddp asimdhp asimdrdm atomics crc32 fphp")
 _I8MM = _V82 | {"i8mm", "bf16"}
 
@@ -169,7 +169,7 @@ CPUS: dict[str, Target] = {
             "avx512-bf16",
             7,
             Caches(48 * _KIB, 2 * _MIB),
-            (_WIDE,),
+            ("-avx512fp16", "-avxvnni", _WIDE),  # of no use beside the others, and not everywhere shown
         ),
         # Cortex-A76, Neoverse N1 on.
         _arm("aarch64", _V82, "neon-dotprod", 1, Caches(64 * _KIB, 512 * _KIB), _ARM_ATTRIBUTES),
