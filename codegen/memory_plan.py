@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..ir import Graph, QuantFormat, Value, page_bytes_of, page_size_of
 from ..targets.manifest import MemoryPlan
-from .lowering import MAX_STEP_TOKENS, row_sum_size
+from .lowering import MAX_STEP_TOKENS, row_codes
 
 __all__ = ["plan_memory"]
 
@@ -31,9 +33,9 @@ def _bytes(value: Value, graph: Graph) -> int:
     """Bytes for one of the leading, symbolic dimension."""
     count, element = math.prod(int(dim) for dim in value.type.shape[1:]), value.type.element
     if isinstance(element, QuantFormat):
-        # Codes, for each group a float32 scale, and int32 sums of codes.
-        scales, sums = count // element.block_size, count // row_sum_size(graph, value)
-        return count * element.bits // 8 + 4 * (scales + sums)
+        layout = row_codes(graph, value)
+        sizes = (columns * np.dtype(dtype).itemsize for _, columns, dtype in layout.columns)
+        return sum(sizes) * (count // layout.width)
     return count * element.num_bytes
 
 

@@ -15,6 +15,9 @@ __all__ = ["QuantizeWeights", "activations_for"]
 _LEAST_GROUP = 16
 """Products of codes that are worth adding up as whole numbers; smaller groups meet rows of floats."""
 
+_LONGEST_SUM = (2**31 - 1) // (128 * 128)
+"""Products of two codes of eight bits whose sum is sure to fit 32."""
+
 
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
@@ -49,13 +52,18 @@ class QuantizeWeights(Pass):
 def activations_for(weight: TensorType) -> QuantFormat | None:
     """The format of rows that meet a quantized ``weight``; None for those that stay floats.
 
-    Rows are rounded where codes of the weight are whole numbers, so that products of codes are exact.
+    Rows are rounded where codes of the weight are whole numbers, so that products of codes are exact: with
+    one scale where the weight's rows have one too, so that the whole product is one exact sum, else in groups.
     """
-    rows, width = find_format("dynamic_int8_g32"), weight.shape[-1]
-    if not isinstance(weight.element, QuantFormat) or not isinstance(width, int) or width % rows.block_size:
+    element, width = weight.element, weight.shape[-1]
+    in_groups = find_format("dynamic_int8_g32")
+    if not isinstance(element, QuantFormat) or not isinstance(width, int) or width % in_groups.block_size:
         return None
-    size = weight.element.group_size or rows.block_size
-    return rows if weight.element.multiplies(rows) and size >= _LEAST_GROUP else None
+    size = element.group_size or in_groups.block_size
+    if size < _LEAST_GROUP or (element.is_whole_by_row and width > _LONGEST_SUM):
+        return None
+    rows = find_format("dynamic_int8_row") if element.is_whole_by_row else in_groups
+    return rows if element.multiplies(rows) else None
 
 
 class _Quantizing:

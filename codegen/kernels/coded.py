@@ -153,19 +153,30 @@ class CodedWeights:
             self._loop(tuple(smaller), size, number * (size // smaller[0]), emit)
 
     def _enter(self, size: int | None, number: Expr) -> None:
-        """Load the scales and offsets of group ``number`` of ``size``."""
+        """Load the scales and offsets of group ``number`` of ``size``; a row's wait for its end."""
+        if size is None and self._matrix.format.is_whole_by_row:
+            return
         for component in self._matrix.format.components[1:]:
             if component.size == size:
                 self._known[component.name] = self._load(component.name, number)
 
     def _load(self, name: str, number: Expr) -> list[Vector]:
         lanes, matrix, factor = self._isa.lanes, self._matrix, self._factor(name)
+        if matrix.format.has_whole_scales and name == "scales":
+            return self._load_whole(number)
         vectors = [Vector("float32", lanes) for _ in range(self._parts)]
         for part, vector in enumerate(vectors):
             index = (self._block, number, part * lanes)
             vector.set(load_number(self._buffers[name], index, lanes, _stored_type(matrix, name, factor)))
             if factor.of is not None:
                 vector.set(vector.value * self._known[f"super_{name}"][part].value)
+        return vectors
+
+    def _load_whole(self, number: Expr) -> list[Vector]:
+        lanes, vectors = self._isa.lanes, [Vector("int32", self._isa.lanes) for _ in range(self._parts)]
+        for part, vector in enumerate(vectors):
+            stored = load(self._buffers["scales"], (self._block, number, part * lanes), lanes)
+            vector.set(cast("int32", lanes, stored))
         return vectors
 
     def _factor(self, name: str) -> Factor:
@@ -191,6 +202,24 @@ class CodedWeights:
         if offset.role is OffsetRole.ZERO_POINT:
             return Group(scales, offsets, None)
         return Group(scales, None, offsets)
+
+    def whole_scales(self, span: Expr) -> list[Vector]:
+        """The whole scales of a span's group, int32, without their rows'."""
+        size = self._matrix.format.group_size
+        if size == SPAN:
+            self._enter(size, span)
+        return self._known["scales"]
+
+    def row_factors(self) -> tuple[list[Vector], list[Vector] | None]:
+        """The scales of whole rows, and what is taken off all of their codes if there is anything."""
+        quant_format = self._matrix.format
+        scales = self._load("super_scales" if quant_format.has_whole_scales else "scales", 0)
+        if quant_format.offset is None:
+            return scales, None
+        offsets = self._load("offsets", 0)
+        for vector in offsets:
+            vector.set(self._signed_offset(vector.value))
+        return scales, offsets
 
     def _signed_offset(self, offset: tirx.Expr) -> tirx.Expr:
         """A minimum to add, or a zero point of what codes are taken as."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from .coded import ROW_GROUP, CodedMatrix
+from .code_products import multiply_codes, rows_for
+from .coded import CodedMatrix
 from .isa import Isa, fma, intrinsic
 from .layout import BLOCK, num_blocks
-from .linear import multiply_codes
 from .linear_float import FloatMatrix, multiply_floats
-from .quantize import find_tile, quantize_row
+from .quantize import quantize_row
+from .row_codes import CodeRows, RowCodes
 from .rows import Rows, columns, exponential, load_rows
 from .script import Buffer, Expr, T, Vector, cast, kernel, load, store, symbol
 from .tiles import for_tiles, store_block
@@ -223,50 +224,25 @@ def group_by_expert(isa: Isa, name: str, experts: int, experts_per_token: int) -
 
 
 def quantize_expert_rows(
-    isa: Isa, name: str, x: Rows, sum_size: int, experts: int, experts_per_token: int, shared: bool
+    isa: Isa, name: str, x: Rows, layout: RowCodes, experts: int, experts_per_token: int, shared: bool
 ) -> tirx.PrimFunc:
     """What :func:`.quantize.quantize_rows` makes of rows, in the order of the pairs.
 
     Arguments: ``x`` float32, a row for each token where it is ``shared`` by its experts, or else for each
-    pair; the experts of each token int32 ``[m, k]``, ``order``, ``starts``; results: codes int8 ``[pairs,
-    width]``, scales float32 ``[pairs, groups]`` and sums int32 ``[pairs, width / sum_size]``, in tiles of
-    each expert's rows.
+    pair; ``order``; results: codes, scales and sums as ``layout`` says, a row for each pair.
     """
 
-    def body(
-        rows: Buffer,
-        chosen: Buffer,
-        order: Buffer,
-        starts: Buffer,
-        codes: Buffer,
-        scales: Buffer,
-        sums: Buffer,
-    ) -> None:
-        pairs = codes.shape[0]
-        words = T.decl_buffer((pairs * (x.width // 4),), "int32", data=codes.data)
-        with T.parallel(pairs) as position:
+    def body(rows: Buffer, order: Buffer, codes: Buffer, scales: Buffer, sums: Buffer) -> None:
+        with T.parallel(codes.shape[0]) as position:
             pair = _number(cast("int64", 1, load(order, position)), "int64")
-            token, place = pair.value // experts_per_token, tirx.floormod(pair.value, experts_per_token)
-            expert = _number(load(chosen, (token, place)), "int32")
-            first = _number(cast("int64", 1, load(starts, expert.value)), "int64")
-            end = _number(cast("int64", 1, load(starts, expert.value + 1)), "int64")
-
-            def emit(first_row: Expr, height: int) -> None:
-                source = token if shared else pair.value
-                out = (words, scales, sums)
-                quantize_row(isa, x, sum_size, rows, out, source, position, first.value + first_row, height)
-
-            find_tile(end.value - first.value, isa.integer_rows, position - first.value, emit)
+            source = pair.value // experts_per_token if shared else pair.value
+            quantize_row(isa, x, layout, rows, (codes, scales, sums), source, position)
 
     pairs = symbol("pairs")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         ("x", (symbol("rows"), x.stride), "float32"),
-        ("chosen", (symbol("m"), experts_per_token), "int32"),
         ("order", (pairs,), "int32"),
-        ("starts", (experts + 1,), "int32"),
-        ("codes", (pairs, x.width), "int8"),
-        ("scales", (pairs, x.width // ROW_GROUP), "float32"),
-        ("sums", (pairs, x.width // sum_size), "int32"),
+        *layout.arguments(pairs, prefix=""),
     ]
     return kernel(name, arguments, body)
 
@@ -304,10 +280,10 @@ def expert_linear_quantized(
     """Rows of codes, in the order of the pairs, times the weights of each one's expert.
 
     Arguments: activations as :func:`quantize_expert_rows` leaves them, ``order``, ``starts``, ``active``, the
-    the matrix' own, each expert's blocks after those of the one before, a bias float32
+    matrix' own, each expert's blocks after those of the one before, a bias float32
     ``[experts * blocks * 16]`` if there is one; the result float32 ``[pairs, outputs]``.
     """
-    outputs, inputs = matrix.outputs, matrix.inputs
+    outputs, layout = matrix.outputs, rows_for(matrix)
 
     def body(
         x_codes: Buffer,
@@ -319,17 +295,15 @@ def expert_linear_quantized(
         *rest: Buffer,
     ) -> None:
         weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
-        words = T.decl_buffer((x_codes.shape[0] * (inputs // 4),), "int32", data=x_codes.data)
+        rows, added = CodeRows(layout, (x_codes, x_scales, x_sums)), bias[0] if bias else None
 
         def emit(block: Expr, stored: Expr, first: Expr, num_rows: Expr) -> None:
             def tile(height: int, row: Expr) -> None:
                 def finish(m: int, parts: list[Vector]) -> None:
                     pair = load(order, (first + row + m,))
-                    biases = (bias[0], stored) if bias else None
-                    store_block(isa, out, cast("int64", 1, pair), block, outputs, biases, parts)
+                    store_block(isa, out, cast("int64", 1, pair), block, outputs, None, parts)
 
-                x = words, x_scales, x_sums
-                multiply_codes(isa, matrix, x, weights, stored, first + row, height, finish)
+                multiply_codes(isa, matrix, rows.at(first), weights, stored, row, height, finish, added)
 
             for_tiles(num_rows, isa.integer_rows, tile)
 
@@ -337,9 +311,7 @@ def expert_linear_quantized(
 
     pairs, blocks = symbol("pairs"), experts * num_blocks(outputs)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
-        ("x_codes", (pairs, inputs), "int8"),
-        ("x_scales", (pairs, inputs // ROW_GROUP), "float32"),
-        ("x_sums", (pairs, matrix.num_sums), "int32"),
+        *layout.arguments(pairs),
         *_grouping(pairs, experts),
         *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),

@@ -64,6 +64,37 @@ class Isa(ABC):
         """LLVM assembly of functions that the instruction set's methods call, for :func:`.script.kernel`."""
         return ""
 
+    @property
+    def byte_of_zero(self) -> int:
+        """The byte of a weight of zero for :meth:`dot_bytes`: 0 where bytes are signed, 128 where they are not."""
+        return 0
+
+    @abstractmethod
+    def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        """Add the products of four neighbours to each int32 lane of ``sums``; weights of magnitude up to 127.
+
+        Where :attr:`byte_of_zero` is not zero, the products are of the bytes as they are.
+        """
+
+    # A sum of up to 32 products of codes of four bits, zero point and all, fits 16 bits. Where machines add
+    # so many up in some way of their own, the lanes of ``sums`` below are theirs to say.
+
+    def begin_small(self, start: tirx.Expr) -> tirx.Expr:
+        """What lanes hold before the first product, so that ``start``, a scalar int32, is part of the sum."""
+        return start
+
+    def dot_small(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        """Add the products of four neighbours; ``weights`` are bytes up to 15."""
+        return self.dot(sums, weights, activations, 0)
+
+    def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
+        """Whole ``scales``, int32 below 128, as :meth:`add_scaled` takes them."""
+        return scales
+
+    def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
+        """Add what was summed up, times scales, to int32 ``totals``."""
+        return totals + sums * scales
+
     @abstractmethod
     def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
         """The bytes of a ``table`` of 16 at ``places``, a vector of bytes."""
@@ -116,6 +147,23 @@ class Avx512Vnni(Isa):
             reinterpret("int8x64", activations),
         )
 
+    @property
+    def byte_of_zero(self) -> int:
+        return 128
+
+    def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        return self.dot(sums, weights, activations, 128)
+
+    def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
+        # The sums' low halves times the scales, and their high ones times zero.
+        return intrinsic(
+            "int32x16",
+            "llvm.x86.avx512.vpdpwssd.512",
+            totals,
+            reinterpret("int16x32", sums),
+            reinterpret("int16x32", scales),
+        )
+
     def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
         bytes_ = reinterpret("int8x64", constants("uint8", table * 4))
         name = "llvm.x86.avx512.pshuf.b.512"
@@ -158,6 +206,30 @@ class Avx2(Isa):
 
     def subtracts_zero_point(self, zero_point: int) -> bool:
         return zero_point == 128
+
+    def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        return self.dot(sums, T.bitwise_xor(weights, broadcast(T.uint8(128), 32)), activations, 128)
+
+    # Small sums stay two int16 a lane, which the scales' multiplication adds up.
+
+    def begin_small(self, start: tirx.Expr) -> tirx.Expr:
+        return T.bitwise_and(start, T.int32(0xFFFF))
+
+    def dot_small(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        pairs = intrinsic(
+            "int16x16",
+            "llvm.x86.avx2.pmadd.ub.sw",
+            reinterpret("int8x32", weights),
+            reinterpret("int8x32", activations),
+        )
+        return reinterpret("int32x8", reinterpret("int16x16", sums) + pairs)
+
+    def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
+        return scales * broadcast(T.int32(0x10001), 8)
+
+    def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
+        pairs = reinterpret("int16x16", sums), reinterpret("int16x16", scales)
+        return totals + intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", *pairs)
 
     def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
         bytes_ = reinterpret("int8x32", constants("uint8", table * 2))
@@ -202,6 +274,9 @@ class NeonDotProduct(Isa):
 
     def subtracts_zero_point(self, zero_point: int) -> bool:
         return zero_point == 128
+
+    def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        return self.dot(sums, weights, activations, 0)
 
     def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
         bytes_ = reinterpret("int8x16", constants("uint8", table))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from .coded import ROW_GROUP, CodedMatrix
+from .code_products import multiply_codes, rows_for
+from .coded import CodedMatrix
 from .isa import Isa
 from .layout import num_blocks
-from .linear import multiply_codes
 from .linear_float import FloatMatrix, multiply_floats
+from .row_codes import CodeRows
 from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
 from .tiles import for_tiles, store_block
@@ -54,19 +55,17 @@ def head_linear_float(
 
 
 def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) -> tirx.PrimFunc:
-    """Codes of each head times codes of weights of its own, exact within a group.
+    """Codes of each head times codes of weights of its own.
 
-    Arguments: the heads side by side as :func:`.quantize.quantize_rows` leaves them (codes int8
-    ``[m, heads * matrix.inputs]``, scales float32 ``[m, groups]`` and sums int32 ``[m, sums]``), the matrix'
-    own, one head's blocks after the other's; the result float32 ``[m, heads * matrix.outputs]``.
+    Arguments: the heads side by side as :func:`.quantize.quantize_rows` leaves them, pieces of one row; the
+    matrix' own, one head's blocks after the other's; the result float32 ``[m, heads * matrix.outputs]``.
     """
-    width, groups, outputs = heads * matrix.inputs, matrix.inputs // ROW_GROUP, matrix.outputs
+    outputs, layout = matrix.outputs, rows_for(matrix, heads)
     blocks = num_blocks(outputs)
 
     def body(x_codes: Buffer, x_scales: Buffer, x_sums: Buffer, *rest: Buffer) -> None:
         *weights, out = rest
-        num_rows = x_codes.shape[0]
-        words = T.decl_buffer((num_rows * (width // 4),), "int32", data=x_codes.data)
+        num_rows, x = x_codes.shape[0], CodeRows(layout, (x_codes, x_scales, x_sums))
         by_head = T.decl_buffer((num_rows * heads, outputs), "float32", data=out.data)
         with T.parallel(heads * blocks) as item:
             head, block = item // blocks, tirx.floormod(item, blocks)
@@ -75,16 +74,13 @@ def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) 
                 def finish(m: int, parts: list[Vector]) -> None:
                     store_block(isa, by_head, (row + m) * heads + head, block, outputs, None, parts)
 
-                x, within = (words, x_scales, x_sums), (width, head * groups)
-                multiply_codes(isa, matrix, x, weights, item, row, height, finish, within=within)
+                multiply_codes(isa, matrix, x.at(piece=head), weights, item, row, height, finish)
 
             for_tiles(num_rows, isa.integer_rows, tile)
 
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
-        ("x_codes", (m, width), "int8"),
-        ("x_scales", (m, heads * groups), "float32"),
-        ("x_sums", (m, heads * matrix.num_sums), "int32"),
+        *layout.arguments(m),
         *matrix.arguments(heads * blocks),
         ("out", (m, heads * outputs), "float32"),
     ]

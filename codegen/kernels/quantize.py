@@ -1,4 +1,4 @@
-"""Rounding activations to int8 in groups, as the matrix products take them."""
+"""Rounding rows of activations to int8, as the matrix products take them."""
 
 from __future__ import annotations
 
@@ -6,121 +6,118 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from .coded import ROW_GROUP
 from .isa import Isa, intrinsic
+from .row_codes import RowCodes
 from .rows import Rows, load_rows
-from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
+from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, store, symbol
 
-__all__ = ["find_tile", "quantize_row", "quantize_rows"]
+__all__ = ["quantize_row", "quantize_rows"]
+
+_AT_ONCE = 32
+"""Elements that a turn of a loop rounds; groups and rows are whole numbers of them."""
 
 
-def quantize_rows(isa: Isa, name: str, x: Rows, sum_size: int) -> tirx.PrimFunc:
-    """Codes and scales of float32 rows, in groups of :data:`ROW_GROUP`, and sums of ``sum_size`` codes.
+def quantize_rows(isa: Isa, name: str, x: Rows, layout: RowCodes) -> tirx.PrimFunc:
+    """Codes, scales and sums of float32 rows, as :mod:`.row_codes` lays them out.
 
-    Arguments: ``x`` float32 ``[m, x.stride]``; results: codes int8 ``[m, width]``, scales float32
-    ``[m, groups]`` and sums int32 ``[m, width / sum_size]``. A NaN makes its group's scale NaN, so that it is
-    not lost. The codes lie tile by tile, as :func:`.tiles.for_tiles` cuts the rows: within a tile of ``h``
-    rows ``[width / 4, h, 4]``, so that a product reads them in the order of their addresses.
+    Arguments: ``x`` float32 ``[m, x.stride]``, and the results. A NaN makes its group's scale NaN, so that it
+    is not lost.
     """
-    groups = x.width // ROW_GROUP
 
     def body(rows: Buffer, codes: Buffer, scales: Buffer, sums: Buffer) -> None:
-        num_rows = rows.shape[0]
-        words = T.decl_buffer((num_rows * (x.width // 4),), "int32", data=codes.data)
-        with T.parallel(num_rows) as row:
-
-            def place(first_row: Expr, height: int) -> None:
-                quantize_row(isa, x, sum_size, rows, (words, scales, sums), row, row, first_row, height)
-
-            find_tile(num_rows, isa.integer_rows, row, place)
+        with T.parallel(rows.shape[0]) as row:
+            quantize_row(isa, x, layout, rows, (codes, scales, sums), row, row)
 
     m = symbol("m")
-    arguments = [
-        ("x", (m, x.stride), "float32"),
-        ("codes", (m, x.width), "int8"),
-        ("scales", (m, groups), "float32"),
-        ("sums", (m, x.width // sum_size), "int32"),
-    ]
+    arguments = [("x", (m, x.stride), "float32"), *layout.arguments(m)]
     return kernel(name, arguments, body)
-
-
-def find_tile(num_rows: Expr, heights: tuple[int, ...], row: Expr, emit: Callable[[Expr, int], None]) -> None:
-    """Emit ``emit(first row, height)`` for the tile of ``row`` as :func:`.tiles.for_tiles` cuts the rows."""
-
-    def among_smaller(heights: tuple[int, ...], first_row: Expr) -> None:
-        height = heights[0]
-        if len(heights) == 1:
-            emit(first_row, height)
-            return
-        taken = tirx.floormod(num_rows // height, 2) * height
-        with T.If(row < first_row + taken):
-            with T.Then():
-                emit(first_row, height)
-            with T.Else():
-                among_smaller(heights[1:], first_row + taken)
-
-    largest = heights[0]
-    with T.If(row < num_rows // largest * largest):
-        with T.Then():
-            emit(row // largest * largest, largest)
-        with T.Else():
-            among_smaller(heights[1:], num_rows // largest * largest)
 
 
 def quantize_row(
     isa: Isa,
     x: Rows,
-    sum_size: int,
+    layout: RowCodes,
     rows: Buffer,
     out: tuple[Buffer, Buffer, Buffer],
     source: Expr,
     row: Expr,
-    first_row: Expr,
-    height: int,
 ) -> None:
-    """Emit what makes row ``row`` of ``out`` (codes in words of four, scales, sums) of row ``source``.
+    """Emit what makes row ``row`` of ``out`` (codes, scales, sums) of row ``source``."""
+    codes, scales, sums = out
+    size, num_groups, num_sums = layout.group_size, layout.num_groups, layout.num_sums
+    with T.serial(layout.pieces) as piece:
+        whole = Vector("int32", 1)
+        whole.set(T.int32(0))
+        with T.serial(num_groups) as group:
+            first = piece * layout.inputs + group * size
 
-    The row is in the tile of ``height`` rows that begins with ``first_row``.
-    """
-    words, scales, sums = out
-    group_size, lanes = ROW_GROUP, isa.lanes
-    groups = x.width // group_size
-    packed = T.alloc_buffer((group_size // 4,), "int32")
-    packed_bytes = T.decl_buffer((group_size,), "int8", data=packed.data)
-    with T.serial(groups) as group:
-        values = [Vector("float32", lanes) for _ in range(group_size // lanes)]
-        largest = Vector("float32", lanes)
-        largest.fill(T.float32(0))
-        for index, value in enumerate(values):
-            value.set(load_rows(rows, x, source, group * group_size + index * lanes, lanes))
-            magnitude = intrinsic(f"float32x{lanes}", f"llvm.fabs.v{lanes}f32", value.value)
-            largest.set(intrinsic(f"float32x{lanes}", f"llvm.maximum.v{lanes}f32", largest.value, magnitude))
-        scale = Vector("float32", 1)
-        peak = intrinsic("float32", f"llvm.vector.reduce.fmaximum.v{lanes}f32", largest.value)
-        scale.set(peak / T.float32(127))
-        inverse = Vector("float32", 1)
-        inverse.set(tirx.Select(scale.value > T.float32(0), T.float32(1) / scale.value, T.float32(0)))
-        totals = [Vector("int32", lanes) for _ in range(group_size // sum_size)]
-        for total in totals:
-            total.fill(T.int32(0))
-        for index, value in enumerate(values):
-            code = Vector("int32", lanes)
-            rounded = intrinsic(
-                f"float32x{lanes}", f"llvm.rint.v{lanes}f32", value.value * broadcast(inverse.value, lanes)
+            def values(turn: Expr, first: Expr = first) -> list[Vector]:
+                """The elements of a turn."""
+                loaded = [Vector("float32", isa.lanes) for _ in range(_AT_ONCE // isa.lanes)]
+                for index, value in enumerate(loaded):
+                    column = first + turn * _AT_ONCE + index * isa.lanes
+                    value.set(load_rows(rows, x, source, column, isa.lanes))
+                return loaded
+
+            scale = _scale_of(isa, size, values)
+            store(scales, (row, piece * num_groups + group), scale.value)
+            inverse = Vector("float32", 1)
+            inverse.set(tirx.Select(scale.value > T.float32(0), T.float32(1) / scale.value, T.float32(0)))
+            with T.serial(size // _AT_ONCE) as turn:
+                totals = [Vector("int32", isa.lanes) for _ in range(_AT_ONCE // layout.sum_size)]
+                for total in totals:
+                    total.fill(T.int32(0))
+                for index, value in enumerate(values(turn)):
+                    code = _round(isa, value, inverse)
+                    total = totals[index * isa.lanes // layout.sum_size]
+                    total.set(total.value + code.value)
+                    column = first + turn * _AT_ONCE + index * isa.lanes
+                    store(codes, (row, column), cast("int8", isa.lanes, code.value), isa.lanes)
+                for index, total in enumerate(totals):
+                    added = Vector("int32", 1)
+                    added.set(intrinsic("int32", f"llvm.vector.reduce.add.v{isa.lanes}i32", total.value))
+                    number = (group * (size // _AT_ONCE) + turn) * len(totals) + index
+                    store(sums, (row, piece * num_sums + number), added.value)
+                    whole.set(whole.value + added.value)
+        store(sums, (row, piece * num_sums + num_sums - 1), whole.value)
+    with T.serial((layout.stride - layout.width) // _AT_ONCE) as turn:
+        for byte in range(0, _AT_ONCE, isa.bytes):
+            place = layout.width + turn * _AT_ONCE + byte
+            store(
+                codes, (row, place), broadcast(T.int8(0), min(isa.bytes, _AT_ONCE)), min(isa.bytes, _AT_ONCE)
             )
-            bounded = tirx.max(
-                tirx.min(rounded, broadcast(T.float32(127), lanes)), broadcast(T.float32(-128), lanes)
+
+
+def _scale_of(isa: Isa, size: int, values: Callable[[Expr], list[Vector]]) -> Vector:
+    """What lets the largest magnitude of a group be 127."""
+    lanes, at_once = isa.lanes, _AT_ONCE // isa.lanes
+    largest = [Vector("float32", lanes) for _ in range(at_once)]
+    for vector in largest:
+        vector.fill(T.float32(0))
+    with T.serial(size // _AT_ONCE) as turn:
+        for vector, value in zip(largest, values(turn), strict=True):
+            vector.set(
+                _larger(lanes, vector, intrinsic(f"float32x{lanes}", f"llvm.fabs.v{lanes}f32", value.value))
             )
-            code.set(cast("int32", lanes, bounded))
-            total = totals[index * lanes // sum_size]
-            total.set(total.value + code.value)
-            store(packed_bytes, index * lanes, cast("int8", lanes, code.value), lanes)
-        store(scales, (row, group), scale.value)
-        for index, total in enumerate(totals):
-            added = intrinsic("int32", f"llvm.vector.reduce.add.v{lanes}i32", total.value)
-            store(sums, (row, group * len(totals) + index), added)
-        for four in range(group_size // 4):
-            place = (
-                first_row * (x.width // 4) + (group * (group_size // 4) + four) * height + (row - first_row)
-            )
-            store(words, place, load(packed, four))
+    for vector in largest[1:]:
+        largest[0].set(_larger(lanes, largest[0], vector.value))
+    scale = Vector("float32", 1)
+    peak = intrinsic("float32", f"llvm.vector.reduce.fmaximum.v{lanes}f32", largest[0].value)
+    scale.set(peak / T.float32(127))
+    return scale
+
+
+def _larger(lanes: int, first: Vector, second: tirx.Expr) -> tirx.Expr:
+    """The larger of each lane, NaN where there is one."""
+    return intrinsic(f"float32x{lanes}", f"llvm.maximum.v{lanes}f32", first.value, second)
+
+
+def _round(isa: Isa, value: Vector, inverse: Vector) -> Vector:
+    """The codes of a vector of elements, int32."""
+    lanes = isa.lanes
+    scaled = value.value * broadcast(inverse.value, lanes)
+    rounded = intrinsic(f"float32x{lanes}", f"llvm.rint.v{lanes}f32", scaled)
+    most, least = broadcast(T.float32(127), lanes), broadcast(T.float32(-128), lanes)
+    code = Vector("int32", lanes)
+    code.set(cast("int32", lanes, tirx.max(tirx.min(rounded, most), least)))
+    return code

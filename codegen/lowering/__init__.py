@@ -8,7 +8,7 @@ operator, write a rule beside its like and name it in that module's ``RULES``.
 
 from .layouts import StateLayout, parameter_layouts, state_layouts
 from .lower import lower
-from .products import row_sum_size
+from .products import row_codes
 from .step import MAX_STEP_TOKENS
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "StateLayout",
     "lower",
     "parameter_layouts",
-    "row_sum_size",
+    "row_codes",
     "state_layouts",
 ]

@@ -24,41 +24,48 @@ from ..kernels.latent import head_linear_float, head_linear_quantized
 from ..kernels.linear import linear_quantized
 from ..kernels.linear_float import FloatMatrix, linear_float
 from ..kernels.quantize import quantize_rows
+from ..kernels.row_codes import RowCodes
 from ..kernels.rows import Rows
 from .step import Codes, Grouping, Region, Rule, Size, Step
 
-__all__ = ["RULES", "matrix_of", "row_sum_size"]
+__all__ = ["RULES", "matrix_of", "row_codes"]
+
+_ROW_FORMATS = ("dynamic_int8_row", "dynamic_int8_g32")
 
 
 def _quantize(step: Step, operation: Operation) -> None:
     (source,) = operation.operands
     region = step.region(source)
     element = cast(QuantFormat, operation.result.type.element)
-    if element != find_format("dynamic_int8_g32"):
-        raise CompileError(f"activations cannot be quantized to {element.name}: dynamic_int8_g32 is needed")
+    if element not in map(find_format, _ROW_FORMATS):
+        raise CompileError(f"activations cannot be quantized to {element.name}, but to {_ROW_FORMATS}")
     step.rounded[operation.result] = region
 
 
-def _codes_of(
-    step: Step, value: Value, matrix: CodedMatrix, chosen: Value | None = None, num_experts: int = 0
-) -> Codes:
+def _codes_of(step: Step, value: Value, chosen: Value | None = None, num_experts: int = 0) -> Codes:
     """The codes of a quantized activation: of its rows, or of those of ``chosen`` experts in order."""
     if (value, chosen) not in step.codes:
-        region, width, sum_size = step.rounded[value], step.rounded[value].view.width, matrix.row_sum_size
+        region, layout = step.rounded[value], row_codes(step.graph, value)
         make: Callable[..., tirx.PrimFunc] = quantize_rows
-        key: tuple[object, ...] = (region.view, sum_size)
+        key: tuple[object, ...] = (region.view, layout)
         arguments, rows = [region.buffer], region.rows
         if chosen is not None:
             make, rows = quantize_expert_rows, chosen.type.shape
             key = (*key, num_experts, int(rows[1]), len(region.rows) == 1)
-            arguments += [step.plain[chosen], *_grouping(step, chosen, num_experts).parts[:2]]
-        results = [
-            ((rows, width), "int8"),
-            ((rows, width // ROW_GROUP), "float32"),
-            ((rows, width // sum_size), "int32"),
-        ]
+            arguments.append(_grouping(step, chosen, num_experts).order)
+        results = [((rows, columns), dtype) for _, columns, dtype in layout.columns]
         step.codes[value, chosen] = Codes(*step.call(make, key, arguments, results))
     return step.codes[value, chosen]
+
+
+def row_codes(graph: Graph, rows: Value) -> RowCodes:
+    """How quantized ``rows`` lie; what has more than two dimensions are pieces, or rows of experts."""
+    inputs, element = int(rows.type.shape[-1]), rows.type.element
+    assert isinstance(element, QuantFormat)
+    users = graph.users.get(rows, ())
+    heads = any(user.operator == "head_linear" for user in users)
+    pieces = int(rows.type.shape[1]) if heads else 1
+    return RowCodes(inputs, element.group_size or inputs, _row_sum_size(graph, rows), pieces)
 
 
 def matrix_of(step: Step, weight: Value, rows: Value | None = None) -> FloatMatrix | CodedMatrix:
@@ -69,10 +76,10 @@ def matrix_of(step: Step, weight: Value, rows: Value | None = None) -> FloatMatr
         return FloatMatrix(outputs, inputs, step.stored[weight][0][0].dtype)
     if rows not in step.rounded:
         return CodedMatrix(outputs, inputs, element)
-    return CodedMatrix(outputs, inputs, element, row_sum_size(step.graph, rows))
+    return CodedMatrix(outputs, inputs, element, _row_sum_size(step.graph, rows))
 
 
-def row_sum_size(graph: Graph, rows: Value | None) -> int:
+def _row_sum_size(graph: Graph, rows: Value | None) -> int:
     """How many codes of quantized ``rows`` are added up for the weights that they meet: as any needs it."""
     users = () if rows is None else graph.users.get(rows, ())
     elements = (operation.operands[1].type.element for operation in users)
@@ -85,7 +92,7 @@ def _linear(step: Step, operation: Operation) -> None:
     matrix, (_, variables) = matrix_of(step, weight, x), step.stored[weight]
     biases = [step.stored[value][1][0] for value in bias]
     if x in step.rounded and isinstance(matrix, CodedMatrix):
-        arguments = [*_codes_of(step, x, matrix).parts, *variables, *biases]
+        arguments = [*_codes_of(step, x).parts, *variables, *biases]
         step.emit_rows(operation, linear_quantized, (matrix, bool(bias)), arguments)
         return
     region = step.region(x)
@@ -97,7 +104,7 @@ def _head_linear(step: Step, operation: Operation) -> None:
     x, weight = operation.operands
     matrix, (_, variables), heads = matrix_of(step, weight, x), step.stored[weight], int(weight.type.shape[0])
     if x in step.rounded and isinstance(matrix, CodedMatrix):
-        arguments = [*_codes_of(step, x, matrix).parts, *variables]
+        arguments = [*_codes_of(step, x).parts, *variables]
         step.emit_rows(operation, head_linear_quantized, (heads, matrix), arguments)
         return
     region = step.region(x)
@@ -136,7 +143,7 @@ def _expert_linear(step: Step, operation: Operation) -> None:
     biases = [step.stored[value][1][0] for value in bias]
     grouping = _grouping(step, chosen, experts)
     if x in step.rounded and isinstance(matrix, CodedMatrix):
-        codes = _codes_of(step, x, matrix, chosen, experts)
+        codes = _codes_of(step, x, chosen, experts)
         arguments = [*codes.parts, *grouping.parts, *variables, *biases]
         step.emit_rows(operation, expert_linear_quantized, (experts, matrix, bool(bias)), arguments)
         return

@@ -88,6 +88,8 @@ def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
     x_size, size = x.format.group_size or width, weight.format.group_size or width
     scales, zeros = scales_and_zeros(weight)
     x_scales, _ = scales_and_zeros(x)
+    if x_size == width and weight.format.is_whole_by_row and zeros is None:
+        return _product_of_whole_rows(x, weight, x_scales)
     result = np.zeros((*x.shape[:-1], weight.shape[0]), np.float32)
     step = min(x_size, size)
     for start in range(0, width, step):
@@ -97,6 +99,17 @@ def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
         result += exact * x_scale * scales[:, start // size]
         if zeros is not None:
             result += rows.sum(axis=-1, keepdims=True) * x_scale * zeros[:, start // size]
+    return result
+
+
+def _product_of_whole_rows(x: QuantizedArray, weight: QuantizedArray, x_scales: FloatArray) -> FloatArray:
+    """Where rows on both sides are whole numbers times one scale, there is one exact sum, scaled once."""
+    whole, row_scales = weight.format.codes.decode(weight.codes), weight.scales
+    if weight.super_scales is not None:
+        size = weight.codes.shape[-1] // weight.scales.shape[-1]
+        whole, row_scales = whole * np.repeat(weight.scales, size, axis=-1), weight.super_scales
+    exact = x.codes.astype(np.float64) @ whole.astype(np.float64).T
+    result: FloatArray = exact.astype(np.float32) * (x_scales * row_scales.astype(np.float32).T)
     return result
 
 

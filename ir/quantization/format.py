@@ -268,6 +268,21 @@ class QuantFormat:
             isinstance(self.codes, CodeBook) and self.codes.is_integer
         )
 
+    @property
+    def has_whole_scales(self) -> bool:
+        """Whether a group's scale is a whole number times its row's, and the scaled codes fit eight bits."""
+        scale, codes = self.scale, self.codes
+        if not isinstance(codes, Integers) or scale.integer_bits is None or self.offset is not None:
+            return False
+        farthest = max(-codes.smallest, codes.largest) << scale.integer_bits
+        return scale.of is not None and scale.of.size is None and codes.signed and farthest <= 128
+
+    @property
+    def is_whole_by_row(self) -> bool:
+        """Whether a row is whole numbers of eight bits times one scale, so that its products are one exact sum."""
+        symmetric = self.offset is None or self.offset.role is OffsetRole.ZERO_POINT
+        return self.is_integer and symmetric and (self.scale.size is None or self.has_whole_scales)
+
     def multiplies(self, rows: QuantFormat) -> bool:
         """Whether weights in this format and ``rows`` in another can be multiplied code by code.
 

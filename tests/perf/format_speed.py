@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 import tvm
-from ingot.codegen.kernels.coded import ROW_GROUP, CodedMatrix
+from ingot.codegen.kernels.code_products import rows_for
+from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.isa import ISAS
 from ingot.codegen.kernels.layout import num_blocks
 from ingot.codegen.kernels.linear import linear_quantized
@@ -28,7 +29,20 @@ from ingot.targets import parse_target
 from ingot.targets.threads import use_all_cores
 
 FORMATS = (
-    *("int4_g32", "int8_g32", "q4_0", "q4_1", "q5_0", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+    *(
+        "int4_g32_u4",
+        "int4_g32",
+        "int8_g32",
+        "q4_0",
+        "q4_1",
+        "q5_0",
+        "q8_0",
+        "q2_k",
+        "q3_k",
+        "q4_k",
+        "q5_k",
+        "q6_k",
+    ),
     *("iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "int2_g32", "int3_g32", "int4_g128", "int4_g128_z", "int8_row"),
     *("fp8_e4m3_row", "fp8_e4m3_g128", "nf4_g64"),
 )
@@ -91,10 +105,9 @@ def _arguments(matrix: CodedMatrix, rows: int, random: np.random.Generator) -> l
     """Activations, rounded where the format takes them so."""
     if activations_for(TensorType((matrix.outputs, matrix.inputs), matrix.format)) is None:
         return [tvm.runtime.tensor(random.standard_normal((rows, matrix.inputs), np.float32))]
-    codes = random.integers(-127, 128, (rows, matrix.inputs), np.int8)
-    scales = np.full((rows, matrix.inputs // ROW_GROUP), 0.01, np.float32)
-    sums = codes.reshape(rows, -1, matrix.sum_size).sum(axis=-1, dtype=np.int32)
-    return [tvm.runtime.tensor(array) for array in (codes, scales, sums)]
+    arrays = [np.full((rows, columns), 0.01, dtype) for _, columns, dtype in rows_for(matrix).columns]
+    arrays[0][...] = random.integers(-127, 128, arrays[0].shape)
+    return [tvm.runtime.tensor(array) for array in arrays]
 
 
 def _measure(machine: _Machine, name: str, row_counts: tuple[int, ...]) -> str:

@@ -13,12 +13,12 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import dequantize, find_format, find_operator, quantize
 
 from .machines import Machine, filled
-from .tiles import in_tiles
+from .row_arrays import row_arrays, row_format
 
-ROWS = find_format("dynamic_int8_g32")
-OFTEN = ("int3_g32", "int8_row_z", "q5_k", "nvfp4")
+OFTEN = ("int3_g32", "int4_g32_u4", "int8_row_z", "q5_k", "nvfp4")
 SELDOM = (
     *("int2_g32", "int5_g32", "int7_g32", "int4_g16", "int6_g64", "int8_row", "int8_g128_z", "int4_g64_z"),
+    *("int4_g64_u4", "int3_g32_u4", "int2_g128_u4", "int4_row"),
     *(
         "q5_0",
         "q4_1",
@@ -39,7 +39,7 @@ FLOATS_SELDOM = (
     *("q5_1", "q4_k", "q6_k", "mxfp4", "nvfp4"),
 )
 EVERY = (*OFTEN, *SELDOM, *FLOATS_OFTEN, *FLOATS_SELDOM)
-COUNTS = (1, 3, 8, 13)
+COUNTS = (1, 3, 8, 13, 21)
 
 
 def seldom(names: tuple[str, ...]) -> list[object]:
@@ -56,15 +56,13 @@ def test_codes(machine: Machine, name: str) -> None:
     random = np.random.default_rng(outputs)
     weight = quantize(random.standard_normal((outputs, inputs), np.float32) + np.float32(0.5), element)
     arrays = pack(weight, Layout.BLOCKED)
-    x = quantize(random.standard_normal((max(COUNTS), inputs), np.float32), ROWS)
-    sums = x.codes.reshape(len(x.codes), matrix.num_sums, -1).sum(axis=-1, dtype=np.int32)
+    x = quantize(random.standard_normal((max(COUNTS), inputs), np.float32), row_format(matrix))
     (meant,) = find_operator("linear").evaluate([x, weight], {}, {})
     np.testing.assert_allclose(meant, dequantize(x) @ dequantize(weight).T, rtol=1e-3, atol=1e-3)
     first = filled((1, outputs), "float32")
     for num_rows in COUNTS:
         out = filled((num_rows, outputs), "float32")
-        codes = in_tiles(x.codes[:num_rows], machine.isa.integer_rows)
-        kernel(codes, x.scales[:num_rows], sums[:num_rows], *arrays, out)
+        kernel(*row_arrays(matrix, x[:num_rows]), *arrays, out)
         np.testing.assert_allclose(out, np.asarray(meant)[:num_rows], rtol=1e-4, atol=1e-3)
         first = out[:1] if num_rows == 1 else first
         np.testing.assert_array_equal(out[:1], first)

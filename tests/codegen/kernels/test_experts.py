@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from ingot.codegen.kernels.code_products import rows_for
 from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.experts import (
     Routing,
@@ -28,6 +29,7 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize
 
 from .machines import Kernel, Machine, filled
+from .row_arrays import row_format
 
 Floats = npt.NDArray[np.float32]
 EXPERTS, CHOSEN = 7, 3
@@ -185,7 +187,7 @@ def test_floats(
         np.testing.assert_allclose(out, np.asarray(meant).reshape(out.shape), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["int8_g32", "int4_g32"])
+@pytest.mark.parametrize("name", ["int8_g32", "int4_g32_u4"])
 @pytest.mark.parametrize(
     ("outputs", "inputs", "has_bias", "shared"),
     [(16, 32, False, True), (50, 96, True, True), (2053, 64, False, False), (1, 160, False, False)],
@@ -194,23 +196,20 @@ def test_codes(
     machine: Machine, grouping: Kernel, name: str, outputs: int, inputs: int, has_bias: bool, shared: bool
 ) -> None:
     """Each row is what the kernels for one matrix make of it, alone; 2053 outputs are spans of blocks."""
-    element, dynamic = find_format(name), find_format("dynamic_int8_g32")
+    element = find_format(name)
     random = np.random.default_rng(outputs)
     isa, coded = machine.isa, CodedMatrix(outputs, inputs, element)
+    layout, dynamic = rows_for(coded), row_format(coded)
     weight = quantize(random.standard_normal((EXPERTS, outputs, inputs)).astype(np.float32), element)
     bias = random.standard_normal((EXPERTS, outputs)).astype(np.float32)
     view = Rows(inputs, inputs + 9, 4)
     product = machine.build(expert_linear_quantized(isa, "kernel", EXPERTS, coded, has_bias))
-    rounding = machine.build(quantize_expert_rows(isa, "kernel", view, 32, EXPERTS, CHOSEN, shared))
+    rounding = machine.build(quantize_expert_rows(isa, "kernel", view, layout, EXPERTS, CHOSEN, shared))
     alone = machine.build(linear_quantized(isa, "kernel", coded, has_bias))
-    round_alone = machine.build(quantize_rows(isa, "kernel", view, 32))
+    round_alone = machine.build(quantize_rows(isa, "kernel", view, layout))
 
     def codes(count: int) -> list[np.ndarray]:
-        return [
-            filled((count, inputs), "int8"),
-            filled((count, inputs // 32), "float32"),
-            filled((count, inputs // 32), "int32"),
-        ]
+        return [filled((count, columns), dtype) for _, columns, dtype in layout.columns]
 
     arrays = [*pack(weight, Layout.BLOCKED), *(pack(bias, Layout.PADDED) if has_bias else ())]
     for num_tokens in COUNTS if outputs < 100 else COUNTS[-1:]:
@@ -220,7 +219,7 @@ def test_codes(
         rows[...] = random.standard_normal(rows.shape)
         pairs = grouped(grouping, chosen)
         rounded, out = codes(chosen.size), filled((chosen.size, outputs), "float32")
-        rounding(x, chosen, *pairs[:2], *rounded)
+        rounding(x, pairs[0], *rounded)
         product(*rounded, *pairs, *arrays, out)
         row, own_codes = filled((1, outputs), "float32"), codes(1)
         for pair, expert in enumerate(chosen.reshape(-1)[: 40 if outputs < 100 else 5]):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ingot.codegen.kernels.append import append_to_pages
 from ingot.codegen.kernels.cache import CachedHeads, FloatElement
+from ingot.codegen.kernels.code_products import rows_for
 from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
 from ingot.codegen.kernels.layout import Layout, pack
@@ -15,6 +16,7 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize
 
 from .machines import Machine, filled
+from .row_arrays import row_format
 
 
 @pytest.mark.parametrize(("heads", "outputs", "inputs"), [(3, 26, 14), (2, 32, 7), (5, 9, 33)])
@@ -41,7 +43,7 @@ def test_each_head_has_a_matrix_of_its_own(
         np.testing.assert_array_equal(alone, out[:count])
 
 
-@pytest.mark.parametrize("quant_format", ["int8_g32", "int4_g32"])
+@pytest.mark.parametrize("quant_format", ["int8_g32", "int4_g32", "int4_g32_u4"])
 def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> None:
     heads, outputs, inputs, num_rows = 3, 26, 64, 23
     random = np.random.default_rng(heads)
@@ -49,19 +51,19 @@ def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> 
     packed = [pack(weight[head], Layout.BLOCKED) for head in range(heads)]
     matrix = CodedMatrix(outputs, inputs, weight.format)
     view = Rows.dense(heads * inputs)
-    rounding = machine.build(quantize_rows(machine.isa, "kernel", view, 32))
+    layout = rows_for(matrix, heads)
+    rounding = machine.build(quantize_rows(machine.isa, "kernel", view, layout))
     kernel = machine.build(head_linear_quantized(machine.isa, "kernel", heads, matrix))
     rows = random.standard_normal((num_rows, view.width), np.float32)
 
     def run(count: int) -> np.ndarray:
-        shapes = ((count, view.width), "int8"), ((count, view.width // 32), "float32")
-        codes, scales = (filled(shape, dtype) for shape, dtype in shapes)
-        sums, out = filled(scales.shape, "int32"), filled((count, heads * outputs), "float32")
-        rounding(np.ascontiguousarray(rows[:count]), codes, scales, sums)
-        kernel(codes, scales, sums, *(np.concatenate(parts) for parts in zip(*packed, strict=True)), out)
+        rounded = [filled((count, columns), dtype) for _, columns, dtype in layout.columns]
+        out = filled((count, heads * outputs), "float32")
+        rounding(np.ascontiguousarray(rows[:count]), *rounded)
+        kernel(*rounded, *(np.concatenate(parts) for parts in zip(*packed, strict=True)), out)
         return out
 
-    x = quantize(rows.reshape(num_rows, heads, inputs), find_format("dynamic_int8_g32"))
+    x = quantize(rows.reshape(num_rows, heads, inputs), row_format(matrix))
     (expected,) = find_operator("head_linear").evaluate([x, weight], {}, {})
     together = run(num_rows)
     np.testing.assert_allclose(

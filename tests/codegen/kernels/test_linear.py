@@ -14,7 +14,7 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
 
 from .machines import Machine, filled
-from .tiles import in_tiles
+from .row_arrays import row_arrays, row_format
 
 Floats = npt.NDArray[np.float32]
 NUM_ROWS = range(1, 21)
@@ -93,8 +93,7 @@ def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias:
     weight = quantize(random.standard_normal((outputs, inputs), np.float32), element)
     bias = random.standard_normal(outputs, np.float32)
     arrays = [*pack(weight, Layout.BLOCKED), *(pack(bias, Layout.PADDED) if has_bias else ())]
-    x = quantize(random.standard_normal((max(NUM_ROWS), inputs), np.float32), find_format("dynamic_int8_g32"))
-    sums = x.codes.reshape(len(x.codes), -1, 32).sum(axis=-1, dtype=np.int32)
+    x = quantize(random.standard_normal((max(NUM_ROWS), inputs), np.float32), row_format(matrix))
 
     expected = multiplied(x, weight) + (bias if has_bias else np.float32(0))
     (meant,) = find_operator("linear").evaluate([x, weight, *([bias] if has_bias else [])], {}, {})
@@ -104,31 +103,62 @@ def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias:
     )
     for num_rows in NUM_ROWS:
         out = filled((num_rows, outputs), "float32")
-        codes = in_tiles(x.codes[:num_rows], machine.isa.integer_rows)
-        kernel(codes, x.scales[:num_rows], sums[:num_rows], *arrays, out)
+        kernel(*row_arrays(matrix, x[:num_rows]), *arrays, out)
         np.testing.assert_array_equal(out, expected[:num_rows])
 
 
-@pytest.mark.parametrize("name", ["int8_g32", "int4_g32"])
+@pytest.mark.parametrize("name", ["int4_g32_u4", "int8_row", "int4_row"])
+@pytest.mark.parametrize(("outputs", "inputs"), [(50, 96), (16, 320)])
+def test_whole_rows(machine: Machine, name: str, outputs: int, inputs: int) -> None:
+    """One exact sum a row, scaled once: every bit is the interpreter's, by tiles of rows and by panels."""
+    matrix = CodedMatrix(outputs, inputs, find_format(name))
+    kernel = machine.build(linear_quantized(machine.isa, "kernel", matrix, True))
+    random = np.random.default_rng(outputs)
+    weight = quantize(random.standard_normal((outputs, inputs), np.float32), matrix.format)
+    bias = random.standard_normal(outputs, np.float32)
+    arrays = [*pack(weight, Layout.BLOCKED), *pack(bias, Layout.PADDED)]
+    x = quantize(random.standard_normal((70, inputs), np.float32), row_format(matrix))
+    (meant,) = find_operator("linear").evaluate([x, weight], {}, {})
+    np.testing.assert_allclose(meant, dequantize(x) @ dequantize(weight).T, rtol=1e-3, atol=1e-3)
+    zeros = np.zeros_like(arrays[-1])
+    together = filled((70, outputs), "float32")
+    kernel(*row_arrays(matrix, x), *arrays, together)
+    np.testing.assert_allclose(together, np.asarray(meant) + bias, rtol=1e-6, atol=1e-5)
+    for num_rows in (1, 2, 3, 4, 7, 8, 15, 16, 17, 23, 24, 33):
+        out = filled((num_rows, outputs), "float32")
+        kernel(*row_arrays(matrix, x[:num_rows]), *arrays, out)
+        np.testing.assert_array_equal(out, together[:num_rows])
+        kernel(*row_arrays(matrix, x[:num_rows]), *arrays[:-1], zeros, out)
+        np.testing.assert_array_equal(out, np.asarray(meant)[:num_rows])
+
+
+@pytest.mark.parametrize("name", ["int8_g32", "int4_g32", "int8_row", "int4_g32_u4"])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign: int) -> None:
-    element = find_format(name)
-    kernel = machine.build(linear_quantized(machine.isa, "kernel", CodedMatrix(20, 32, element), False))
-    codes = np.full((20, 32), element.codes.smallest, np.int8)
+    element, num_rows = find_format(name), 40
+    matrix = CodedMatrix(20, 64, element)
+    kernel = machine.build(linear_quantized(machine.isa, "kernel", matrix, False))
+    codes = np.full((20, 64), element.codes.smallest, np.int8)
     codes[::2] = element.codes.largest
-    weight = QuantizedArray(element, codes, np.ones((20, 1), np.float16))
-    x = np.full((3, 32), 127 * sign, np.int8)
-    x[1] = -127
-    x[2, ::2] *= -1
-    out = filled((3, 20), "float32")
-    kernel(
-        in_tiles(x, machine.isa.integer_rows),
-        np.ones((3, 1), np.float32),
-        x.sum(axis=-1, dtype=np.int32)[:, None],
-        *pack(weight, Layout.BLOCKED),
-        out,
-    )
-    np.testing.assert_array_equal(out, x.astype(np.int32) @ codes.astype(np.int32).T)
+    codes[1::4, ::3] = element.codes.largest
+    ones = {
+        c.name: np.ones((20, 1 if c.size is None else 64 // c.size), c.dtype) for c in element.components[1:]
+    }
+    if element.has_whole_scales:
+        ones["scales"][:] = 15
+    weight = QuantizedArray(element, codes, **ones)
+    x = np.full((num_rows, 64), 127 * sign, np.int8)
+    x[1::3] = -127
+    x[2::3, ::2] *= -1
+    scales = np.ones((num_rows, 64 // (row_format(matrix).group_size or 64)), np.float32)
+    out = filled((num_rows, 20), "float32")
+    rows = QuantizedArray(row_format(matrix), x, scales)
+    kernel(*row_arrays(matrix, rows), *pack(weight, Layout.BLOCKED), out)
+    whole = codes.astype(np.int32) * (15 if element.has_whole_scales else 1)
+    np.testing.assert_array_equal(out, x.astype(np.int32) @ whole.T)
+    few = filled((3, 20), "float32")
+    kernel(*row_arrays(matrix, rows[:3]), *pack(weight, Layout.BLOCKED), few)
+    np.testing.assert_array_equal(few, out[:3])
 
 
 def test_a_row_that_is_no_number_harms_no_other(machine: Machine) -> None:
