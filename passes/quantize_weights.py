@@ -53,7 +53,7 @@ def activations_for(weight: TensorType) -> QuantFormat | None:
     """The format of rows that meet a quantized ``weight``; None for those that stay floats.
 
     Rows are rounded where codes of the weight are whole numbers, so that products of codes are exact: with
-    one scale where the weight's rows have one too, so that the whole product is one exact sum, else in groups.
+    one scale where the weight's rows have one too, and the whole product is one exact sum; else in groups.
     """
     element, width = weight.element, weight.shape[-1]
     in_groups = find_format("dynamic_int8_g32")

@@ -1,8 +1,8 @@
 """One register tile of a product of codes: some rows times one block of weights in a format.
 
-Weights whose rows are whole numbers of eight bits times one scale meet rows of codes with one scale each: then
-all of a row is one exact sum, whatever is added first, and it is scaled once. Others are exact within a group,
-and floats are added in one order, groups ascending.
+Weights whose rows are whole numbers of eight bits times one scale meet rows of codes with one scale each:
+then all of a row is one exact sum, whatever is added first, and it is scaled once. Others are exact within a
+group, and floats are added in one order, groups ascending.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ __all__ = ["DotPanels"]
 
 @dataclass(frozen=True)
 class DotPanels(PanelProduct):
-    """Register tiles of ``rows`` rows and :attr:`blocks` blocks, the last rows' with some of those before again."""
+    """Register tiles of ``rows`` rows and ``num_blocks`` blocks; the last repeats rows of others."""
 
     isa: Isa
     rows: int

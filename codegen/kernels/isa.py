@@ -66,7 +66,7 @@ class Isa(ABC):
 
     @property
     def byte_of_zero(self) -> int:
-        """The byte of a weight of zero for :meth:`dot_bytes`: 0 where bytes are signed, 128 where they are not."""
+        """The byte of a weight of zero for :meth:`dot_bytes`: 0 where bytes are signed, else 128."""
         return 0
 
     @abstractmethod

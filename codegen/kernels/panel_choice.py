@@ -52,8 +52,8 @@ def multiply_panels(
 ) -> None:
     """Emit panel ``number`` of a matrix times all rows.
 
-    ``block_of`` says where among ``weights`` a block of the matrix lies; ``finish`` is given a row, a block of
-    the matrix and the 16 results, the same perhaps twice.
+    ``block_of`` says where among ``weights`` a block of the matrix lies; ``finish`` is given a row, a block
+    of the matrix and the 16 results, the same perhaps twice.
     """
     panel, last = Panel(choice.blocks, matrix.inputs), num_blocks(matrix.outputs) - 1
     memory = T.alloc_buffer((panel.num_bytes,), "uint8")

@@ -25,8 +25,8 @@ LINES_OF_TILE = 16
 """Lines that are filled up together."""
 
 Finish: TypeAlias = Callable[[Expr, Expr, list[Vector]], None]
-"""Is given a row, a block's number within the panel, and the 16 exact sums of weights times codes, int32, in as
-many vectors as they take. It must not keep them: the variables are used again."""
+"""Is given a row, a block's number within the panel, and 16 exact sums of weights, that the bytes stand
+for, times codes: int32, in as many vectors as they take."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ class PanelProduct(ABC):
     def blocks(self) -> int:
         """Blocks that are multiplied together: a panel's are a multiple of them."""
 
-    def enter(self) -> None:
-        """Emit what a worker has to do before its first panel."""
+    def enter(self) -> None:  # noqa: B027 - most have nothing to do
+        """Emit what a worker has to do before its panels."""
 
-    def leave(self) -> None:
-        """Emit what a worker has to do after its last panel."""
+    def leave(self) -> None:  # noqa: B027
+        """Emit what a worker has to do after its panels."""
 
     @abstractmethod
     def multiply(self, panel: Panel, memory: Buffer, x: CodeRows, num_rows: Expr, finish: Finish) -> None:
-        """Emit the products of ``num_rows`` rows with all of a panel in ``memory`` (uint8, ``panel.num_bytes``).
+        """Emit the products of ``num_rows`` rows with a panel in ``memory`` (uint8, ``panel.num_bytes``).
 
         There are at least as many rows as the threshold of panels says. ``finish`` is called for every row
         and block, some perhaps twice, with the same sums.

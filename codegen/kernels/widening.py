@@ -29,7 +29,7 @@ def widen_block(
 
     Rows of the matrix are whole numbers times one scale each; ``zero_point`` is the byte of zero.
     """
-    reader, bits = CodedWeights(isa, matrix, weights, block), matrix.format.bits
+    reader = CodedWeights(isa, matrix, weights, block)
     parts = BLOCK // isa.lanes
 
     def span(index: Expr, columns: int) -> None:

@@ -279,7 +279,7 @@ class QuantFormat:
 
     @property
     def is_whole_by_row(self) -> bool:
-        """Whether a row is whole numbers of eight bits times one scale, so that its products are one exact sum."""
+        """Whether a row is whole numbers of eight bits times one scale: its products are one exact sum."""
         symmetric = self.offset is None or self.offset.role is OffsetRole.ZERO_POINT
         return self.is_integer and symmetric and (self.scale.size is None or self.has_whole_scales)
 

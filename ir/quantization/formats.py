@@ -95,8 +95,8 @@ FORMATS: dict[str, QuantFormat] = {
 
 FAMILIES = {
     "int": "int4_g32: 2 to 8 bits; groups of g32, or _row for the whole row; _z with whole zero points, "
-    "_fz with zero points that are floats; scales float16, or _bf16, _f32; _u4 (of 2 to 4 bits) with scales that "
-    "are 1 to 15 times the row's",
+    "_fz with zero points that are floats; scales float16, or _bf16, _f32, or _u4 (to 4 bits): up to 15 "
+    "times one of the row",
     "fp8": "fp8_e4m3_g128: e4m3 or e5m2; groups or _row; scales float32, or _bf16, _f16, _e8m0",
     "nf4": "nf4_g64: groups; scales float32, or _bf16, _f16",
     "fp4": "fp4_g64: as nf4, with floats of 4 bits as bitsandbytes has them",
