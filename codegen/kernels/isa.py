@@ -308,15 +308,12 @@ class NeonI8mm(DotsBfloat16, NeonDotProduct):
         """See :attr:`Isa.helpers`."""
         return _bfloat16_helper(4, "llvm.aarch64.neon.bfdot.v4f32.v8bf16")
 
-    def multiply_pairs(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
-        """Add a product of matrices to the 2x2 int32 of ``sums``: two outputs of two rows.
-
-        ``weights`` are signed bytes, eight inputs of one output and eight of the next, ``activations`` eight
-        of a row and eight of the next; ``sums`` the first output's two rows, then the second's.
+    def multiply_pairs(self, sums: tirx.Expr, left: tirx.Expr, right: tirx.Expr) -> tirx.Expr:
+        """Add the products of two rows with two others, eight signed bytes each, to int32 ``sums``: the first
+        of ``left`` with both of ``right``, then the second with both.
         """
         name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
-        weights, activations = reinterpret("int8x16", weights), reinterpret("int8x16", activations)
-        return intrinsic("int32x4", name, sums, weights, activations)
+        return intrinsic("int32x4", name, sums, reinterpret("int8x16", left), reinterpret("int8x16", right))
 
 
 def _avx512(kind: type[Avx512Vnni], name: str) -> Isa:
