@@ -12,7 +12,7 @@ from tvm import tirx
 
 from .script import T, broadcast, call_helper, constants, reinterpret, vector_type
 
-__all__ = ["ISAS", "DotsBfloat16", "Isa", "NeonI8mm", "fma", "intrinsic"]
+__all__ = ["ISAS", "Avx2Vnni", "Avx512Vnni", "DotsBfloat16", "Isa", "NeonI8mm", "fma", "intrinsic"]
 
 
 def intrinsic(dtype: str, name: str, *operands: tirx.Expr) -> tirx.Expr:
@@ -134,18 +134,14 @@ class DotsBfloat16(Isa):
         return call_helper(dtype, "ingot_dot_bfloat16", sums, weights, activations)
 
 
-@dataclass(frozen=True)
-class Avx512Vnni(Isa):
-    """AVX-512 with VNNI: four byte products and their sum in one instruction."""
+class _Vnni(Isa):
+    """VNNI, of AVX-512 or of AVX2: four products of unsigned by signed bytes, and their sum, at once."""
 
     def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
-        return intrinsic(
-            "int32x16",
-            "llvm.x86.avx512.vpdpbusd.512",
-            sums,
-            reinterpret("int8x64", weights),
-            reinterpret("int8x64", activations),
-        )
+        return self._vnni("vpdpbusd", "int8", sums, weights, activations)
+
+    def subtracts_zero_point(self, zero_point: int) -> bool:
+        return False
 
     @property
     def byte_of_zero(self) -> int:
@@ -154,15 +150,31 @@ class Avx512Vnni(Isa):
     def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
         return self.dot(sums, weights, activations, 128)
 
+    def begin_small(self, start: tirx.Expr) -> tirx.Expr:
+        return start
+
+    def dot_small(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        return self.dot(sums, weights, activations, 0)
+
+    def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
+        return scales
+
     def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
         # The sums' low halves times the scales, and their high ones times zero.
+        return self._vnni("vpdpwssd", "int16", totals, sums, scales)
+
+    def _vnni(self, name: str, scalar: str, sums: tirx.Expr, *factors: tirx.Expr) -> tirx.Expr:
+        # LLVM has one name for both encodings of the narrower form.
+        dtype = vector_type(scalar, 8 * self.bytes // int(scalar.removeprefix("int")))
+        name = f"llvm.x86.avx512.{name}.{8 * self.bytes}"
         return intrinsic(
-            "int32x16",
-            "llvm.x86.avx512.vpdpwssd.512",
-            totals,
-            reinterpret("int16x32", sums),
-            reinterpret("int16x32", scales),
+            vector_type("int32", self.lanes), name, sums, *(reinterpret(dtype, factor) for factor in factors)
         )
+
+
+@dataclass(frozen=True)
+class Avx512Vnni(_Vnni):
+    """AVX-512 with VNNI."""
 
     def look_up(self, table: tuple[int, ...], places: tirx.Expr) -> tirx.Expr:
         bytes_ = reinterpret("int8x64", constants("uint8", table * 4))
@@ -245,20 +257,8 @@ class Avx2(Isa):
 
 
 @dataclass(frozen=True)
-class Avx2Vnni(Avx2):
-    """AVX2 with AVX-VNNI, which has the dot product of AVX-512's VNNI at half its width."""
-
-    def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
-        return intrinsic(
-            "int32x8",
-            "llvm.x86.avx512.vpdpbusd.256",
-            sums,
-            reinterpret("int8x32", weights),
-            reinterpret("int8x32", activations),
-        )
-
-    def subtracts_zero_point(self, zero_point: int) -> bool:
-        return False
+class Avx2Vnni(_Vnni, Avx2):
+    """AVX2 with AVX-VNNI."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from tvm import tirx
 from .code_products import finish_sums, load_bias
 from .coded import CodedMatrix, CodedWeights
 from .dot_panels import DotPanels
-from .isa import Avx512Vnni, Isa
+from .isa import Avx2Vnni, Avx512Vnni, Isa, NeonI8mm
 from .layout import num_blocks
+from .matrix_panels import MatrixPanels
 from .panels import Panel, PanelProduct
 from .row_codes import CodeRows
 from .script import Buffer, Expr, T, Vector
@@ -35,6 +36,10 @@ def find_panels(isa: Isa, matrix: CodedMatrix) -> PanelChoice | None:
         return None
     if isinstance(isa, Avx512Vnni):
         return PanelChoice(DotPanels(isa, 8, 2), blocks=4, least_rows=16)
+    if isinstance(isa, Avx2Vnni):
+        return PanelChoice(DotPanels(isa, 6, 1), blocks=4, least_rows=16)
+    if isinstance(isa, NeonI8mm):
+        return PanelChoice(MatrixPanels(isa), blocks=4, least_rows=8)
     return None
 
 
@@ -64,6 +69,7 @@ def multiply_panels(
     with T.serial(panel.blocks) as within:
         stored = block_of(block_at(within))
         widen_block(isa, matrix, weights, stored, panel, memory, within, choice.product.zero_point)
+        choice.product.arrange(panel, memory, within)
 
     def finish_block(row: Expr, within: Expr, sums: list[Vector]) -> None:
         block = block_at(within)

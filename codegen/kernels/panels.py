@@ -64,6 +64,9 @@ class PanelProduct(ABC):
     def blocks(self) -> int:
         """Blocks that are multiplied together: a panel's are a multiple of them."""
 
+    def arrange(self, panel: Panel, memory: Buffer, block: Expr) -> None:  # noqa: B027
+        """Emit what brings a block of weights, just written, into the order that :meth:`multiply` reads."""
+
     def enter(self) -> None:  # noqa: B027 - most have nothing to do
         """Emit what a worker has to do before its panels."""
 

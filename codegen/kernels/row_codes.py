@@ -98,7 +98,12 @@ class CodeRows:
 
     def four(self, row: Expr, number: Expr) -> tirx.Expr:
         """Four neighbouring codes as one int32."""
-        return load(self._words, (self._first_row + row, self._piece * (self.layout.inputs // 4) + number))
+        return self.fours(row, number, 1)
+
+    def fours(self, row: Expr, number: Expr, count: int) -> tirx.Expr:
+        """Neighbouring fours, an int32 each."""
+        column = self._piece * (self.layout.inputs // 4) + number
+        return load(self._words, (self._first_row + row, column), count)
 
     def address(self, row: Expr, column: Expr) -> tirx.Expr:
         """Where the code of a column lies; rows are :attr:`RowCodes.stride` bytes apart."""
