@@ -12,7 +12,7 @@ from tvm import tirx
 
 from .script import T, broadcast, call_helper, constants, reinterpret, vector_type
 
-__all__ = ["ISAS", "Avx2Vnni", "Avx512Vnni", "DotsBfloat16", "Isa", "NeonI8mm", "fma", "intrinsic"]
+__all__ = ["ISAS", "DotsBfloat16", "Isa", "NeonI8mm", "fma", "intrinsic"]
 
 
 def intrinsic(dtype: str, name: str, *operands: tirx.Expr) -> tirx.Expr:
