@@ -19,18 +19,18 @@ from .code_products import multiply_codes, rows_for
 from .coded import CodedMatrix
 from .isa import Isa, fma, intrinsic
 from .layout import BLOCK, num_blocks
-from .linear_float import FloatMatrix, multiply_floats
 from .quantize import quantize_row
 from .row_codes import CodeRows, RowCodes
 from .rows import Rows, columns, exponential, load_rows
 from .script import Buffer, Expr, T, Vector, cast, kernel, load, store, symbol
-from .tiles import for_tiles, store_block
+from .tiles import Panel, for_tiles, store_block
 
 __all__ = [
+    "Items",
     "Routing",
-    "expert_linear_float",
     "expert_linear_quantized",
     "group_by_expert",
+    "grouping_arguments",
     "quantize_expert_rows",
     "route",
     "take_chosen",
@@ -247,7 +247,7 @@ def quantize_expert_rows(
     return kernel(name, arguments, body)
 
 
-class _Items:
+class Items:
     """How a product's work is cut: a worker takes a span of blocks, and in it expert after expert.
 
     So every worker has as much to do as the next, whichever experts are active.
@@ -260,14 +260,24 @@ class _Items:
 
     def each(self, emit: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
         """Emit ``emit(block, the block's number among those of all experts, first position, rows)``."""
+
+        def emit_blocks(panel: Panel, first: Expr, num_rows: Expr) -> None:
+            with T.serial(panel.count) as index:
+                block = panel.first + index
+                emit(block, panel.offset + block, first, num_rows)
+
+        self.each_panel(emit_blocks)
+
+    def each_panel(self, emit: Callable[[Panel, Expr, Expr], None]) -> None:
+        """Emit ``emit(blocks of an expert, first position, rows)``."""
         span = self._span
         with T.parallel(-(-self._blocks // span)) as item, T.serial(load(self._active, 0)) as index:
             expert = _number(cast("int64", 1, load(self._active, index + 1)), "int64")
             first = _number(cast("int64", 1, load(self._starts, expert.value)), "int64")
             end = _number(cast("int64", 1, load(self._starts, expert.value + 1)), "int64")
-            with T.serial(tirx.min(span, self._blocks - item * span)) as offset:
-                block = item * span + offset
-                emit(block, expert.value * self._blocks + block, first.value, end.value - first.value)
+            count = tirx.min(span, self._blocks - item * span)
+            panel = Panel(item * span, count, expert.value * self._blocks)
+            emit(panel, first.value, end.value - first.value)
 
 
 def expert_linear_quantized(
@@ -307,12 +317,12 @@ def expert_linear_quantized(
 
             for_tiles(num_rows, isa.integer_rows, tile)
 
-        _Items(outputs, starts, active).each(emit)
+        Items(outputs, starts, active).each(emit)
 
     pairs, blocks = symbol("pairs"), experts * num_blocks(outputs)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
         *layout.arguments(pairs),
-        *_grouping(pairs, experts),
+        *grouping_arguments(pairs, experts),
         *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
         ("out", (pairs, outputs), "float32"),
@@ -320,61 +330,7 @@ def expert_linear_quantized(
     return kernel(name, arguments, body)
 
 
-def expert_linear_float(
-    isa: Isa,
-    name: str,
-    experts: int,
-    experts_per_token: int,
-    matrix: FloatMatrix | CodedMatrix,
-    x: Rows,
-    shared: bool,
-    has_bias: bool,
-) -> tirx.PrimFunc:
-    """Float rows times the weights of each one's expert.
-
-    Arguments: ``x`` float32, a row for each token where it is ``shared`` by its experts, or else for each
-    pair; ``order``, ``starts``, ``active``, the experts' weights and bias as :func:`expert_linear_quantized`
-    has them; the result float32 ``[pairs, outputs]``.
-    """
-    outputs = matrix.outputs
-
-    def body(rows: Buffer, order: Buffer, starts: Buffer, active: Buffer, *rest: Buffer) -> None:
-        weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
-
-        def emit(block: Expr, stored: Expr, first: Expr, num_rows: Expr) -> None:
-            def tile(height: int, row: Expr) -> None:
-                pairs = [
-                    _number(cast("int64", 1, load(order, (first + row + m,))), "int64") for m in range(height)
-                ]
-                sources = [
-                    _number(pair.value // (experts_per_token if shared else 1), "int64") for pair in pairs
-                ]
-
-                def activation(m: int, column: Expr) -> tirx.Expr:
-                    return load_rows(rows, x, sources[m].value, column)
-
-                def finish(m: int, parts: list[Vector]) -> None:
-                    biases = (bias[0], stored) if bias else None
-                    store_block(isa, out, pairs[m].value, block, outputs, biases, parts)
-
-                multiply_floats(isa, matrix, activation, weights, stored, height, finish)
-
-            for_tiles(num_rows, isa.float_rows, tile)
-
-        _Items(outputs, starts, active).each(emit)
-
-    pairs, blocks = symbol("pairs"), experts * num_blocks(outputs)
-    arguments: list[tuple[str, tuple[Expr, ...], str]] = [
-        ("x", (symbol("rows"), x.stride), "float32"),
-        *_grouping(pairs, experts),
-        *matrix.arguments(blocks),
-        *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
-        ("out", (pairs, outputs), "float32"),
-    ]
-    return kernel(name, arguments, body)
-
-
-def _grouping(pairs: Expr, experts: int) -> list[tuple[str, tuple[Expr, ...], str]]:
+def grouping_arguments(pairs: Expr, experts: int) -> list[tuple[str, tuple[Expr, ...], str]]:
     """Arguments that :func:`group_by_expert` gives."""
     return [
         ("order", (pairs,), "int32"),

@@ -46,6 +46,11 @@ class Isa(ABC):
         """Bytes in a vector register."""
         return 4 * self.lanes
 
+    @property
+    def num_registers(self) -> int:
+        """How many vector registers there are."""
+        return 32
+
     @abstractmethod
     def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
         """Add the products of four neighbours to each int32 lane of ``sums``.
@@ -205,6 +210,10 @@ class Avx2(Isa):
     Two products of a 4-bit weight fit int16. For wider weights the sign moves to the activation, so that a
     pair is at most ``2 * 128 * 127`` and cannot saturate.
     """
+
+    @property
+    def num_registers(self) -> int:
+        return 16
 
     def dot(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr, zero_point: int) -> tirx.Expr:
         weights, activations = reinterpret("int8x32", weights), reinterpret("int8x32", activations)

@@ -6,52 +6,52 @@ from tvm import tirx
 
 from .code_products import multiply_codes, rows_for
 from .coded import CodedMatrix
+from .float_product import FloatMatrix, blocks_of_tile, helpers_for, rows_argument
 from .isa import Isa
 from .layout import num_blocks
-from .linear_float import FloatMatrix, multiply_floats
+from .linear_float import product_of
 from .row_codes import CodeRows
-from .rows import Rows, load_rows
+from .rows import RoundedRows, Rows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
-from .tiles import for_tiles, store_block
+from .tiles import Panel, Results, for_tiles, in_order, store_block
 
 __all__ = ["head_linear_float", "head_linear_quantized"]
 
 
 def head_linear_float(
-    isa: Isa, name: str, heads: int, matrix: FloatMatrix | CodedMatrix, x: Rows
+    isa: Isa, name: str, heads: int, matrix: FloatMatrix | CodedMatrix, x: Rows | RoundedRows
 ) -> tirx.PrimFunc:
     """Each head, of floats, times weights of its own.
 
-    Arguments: ``x`` float32 ``[m, x.stride]``, ``heads * matrix.inputs`` of which are the heads; the heads'
-    blocks of weights one after the other; the result float32 ``[m, heads * matrix.outputs]``.
+    Arguments: ``x`` float32 ``[m, x.stride]``, or uint16 where rounded to bfloat16, ``heads * matrix.inputs``
+    of which are the heads; the heads' blocks of weights one after the other; the result float32
+    ``[m, heads * matrix.outputs]``.
     """
     inputs, outputs = matrix.inputs, matrix.outputs
-    blocks = num_blocks(outputs)
+    blocks, width = num_blocks(outputs), blocks_of_tile(isa)
+    panels = -(-blocks // width)
 
     def body(rows: Buffer, *rest: Buffer) -> None:
         *weights, out = rest
         by_head = T.decl_buffer((rows.shape[0] * heads, outputs), "float32", data=out.data)
-        with T.parallel(heads * blocks) as item:
-            head, block = item // blocks, tirx.floormod(item, blocks)
+        with T.parallel(heads * panels) as item:
+            head, first = item // panels, tirx.floormod(item, panels) * width
+            panel = Panel(first, tirx.min(T.int64(width), blocks - first), head * blocks)
 
-            def tile(height: int, row: Expr) -> None:
-                def activation(m: int, column: Expr) -> tirx.Expr:
-                    return load_rows(rows, x, row + m, head * inputs + column)
+            def rows_of(row: Expr, height: int) -> tuple[list[Expr], list[Expr]]:
+                sources, _ = in_order(row, height)
+                return sources, [source * heads + head for source in sources]
 
-                def finish(m: int, parts: list[Vector]) -> None:
-                    store_block(isa, by_head, (row + m) * heads + head, block, outputs, None, parts)
-
-                multiply_floats(isa, matrix, activation, weights, item, height, finish)
-
-            for_tiles(rows.shape[0], isa.float_rows, tile)
+            product = product_of(isa, matrix, x, rows, weights, head * inputs)
+            product.multiply(panel, rows.shape[0], Results(by_head, outputs), rows_of)
 
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
-        ("x", (m, x.stride), "float32"),
+        rows_argument(x, m),
         *matrix.arguments(heads * blocks),
         ("out", (m, heads * outputs), "float32"),
     ]
-    return kernel(name, arguments, body)
+    return kernel(name, arguments, body, helpers=helpers_for(isa, x))
 
 
 def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) -> tirx.PrimFunc:

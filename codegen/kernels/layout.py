@@ -3,7 +3,8 @@
 A weight ``[outputs, inputs]`` is cut into blocks of :data:`BLOCK` outputs, the last one filled up with
 zeros. Inside a block, elements that one vector instruction takes lie side by side:
 
-- floats: ``[block, input, 16]``;
+- floats: ``[block, input, 16]``; bfloat16 in pairs of neighbouring inputs, ``[block, pair, 16, 2]``, of whole
+  spans of :data:`SPAN` inputs, so that a 32-bit lane of a product of pairs finds its neighbours;
 - codes: ``[block, span, bits, 64]`` bytes, where a span is :data:`SPAN` inputs, which are eight *fours*: four
   neighbouring inputs of 16 outputs, ``[16, 4]``, so that a 32-bit lane of a dot product finds its neighbours.
   Codes are stored from 0 on (signed ones plus ``2 ** (bits - 1)``), and of less than eight bits as *planes*
@@ -43,6 +44,7 @@ __all__ = [
     "coded_components",
     "components",
     "num_blocks",
+    "num_pairs",
     "pack",
     "planes_of",
     "span_bytes",
@@ -80,13 +82,20 @@ def num_blocks(outputs: int) -> int:
     return -(-outputs // BLOCK)
 
 
+def num_pairs(inputs: int) -> int:
+    """Pairs of inputs that are stored of ``inputs`` bfloat16."""
+    return -(-inputs // SPAN) * SPAN // 2
+
+
 def components(type_: TensorType, layout: Layout) -> tuple[Component, ...]:
     """The arrays that store a parameter of ``type_``: one for floats, codes and all else for a format."""
     shape = tuple(int(dim) for dim in type_.shape) or (1,)  # a number is stored as an array of one
     element = type_.element
     if isinstance(element, ScalarType):
         dtype = "uint16" if element is ScalarType.BFLOAT16 else element.value
-        if layout is Layout.BLOCKED:
+        if layout is Layout.BLOCKED and element is ScalarType.BFLOAT16:
+            shape = (_all_blocks(shape[:-1]), num_pairs(shape[-1]), BLOCK, 2)
+        elif layout is Layout.BLOCKED:
             shape = (_all_blocks(shape[:-1]), shape[-1], BLOCK)
         elif layout is Layout.PADDED:
             shape = (_all_blocks(shape) * BLOCK,)
@@ -151,9 +160,12 @@ def pack(array: Array, layout: Layout) -> tuple[npt.NDArray[np.generic], ...]:
             scales, offsets, *factors = factors
             factors = [scales | offsets << np.uint8(4), *factors]
         return (_pack_codes(codes, array.format), *map(_pack_factors, factors))
-    if array.dtype == ml_dtypes.bfloat16:
+    paired = array.dtype == ml_dtypes.bfloat16
+    if paired:
         array = array.view(np.uint16)
-    if layout is Layout.BLOCKED:
+    if layout is Layout.BLOCKED and paired:
+        array = _paired(_blocked(array))
+    elif layout is Layout.BLOCKED:
         array = _blocked(array).transpose(0, 2, 1)
     elif layout is Layout.PADDED:
         array = _blocked(array[..., None]).reshape(-1)
@@ -167,6 +179,14 @@ def _blocked(matrix: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     if missing:
         matrix = np.concatenate([matrix, np.zeros((*lead, missing, width), matrix.dtype)], axis=-2)
     return matrix.reshape(-1, BLOCK, width)
+
+
+def _paired(blocked: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """``[blocks, 16, inputs]`` as ``[blocks, pairs, 16, 2]``, filled up with zeros."""
+    missing = 2 * num_pairs(blocked.shape[-1]) - blocked.shape[-1]
+    if missing:
+        blocked = np.pad(blocked, ((0, 0), (0, 0), (0, missing)))
+    return blocked.reshape(len(blocked), BLOCK, -1, 2).transpose(0, 2, 1, 3)
 
 
 def _pack_factors(factors: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -10,13 +10,51 @@ from tvm import tirx
 from .coded import CodedMatrix, CodedWeights, Group
 from .isa import Isa, fma
 from .layout import BLOCK, SPAN
-from .script import Buffer, Expr, Vector, broadcast
-from .tiles import zeros
+from .rows import Rows, load_rows
+from .script import Buffer, Expr, T, Vector, broadcast
+from .tiles import Panel, Results, RowsOf, for_tiles, in_order, store_block, zeros
 
-__all__ = ["multiply_decoded"]
+__all__ = ["DecodedProduct"]
 
 
-def multiply_decoded(
+class DecodedProduct:
+    """Activations ``rows``, seen as ``x`` from ``column`` on, times a matrix in a format."""
+
+    def __init__(
+        self,
+        isa: Isa,
+        matrix: CodedMatrix,
+        x: Rows,
+        rows: Buffer,
+        weights: Sequence[Buffer],
+        column: Expr = 0,
+    ) -> None:
+        self._isa, self._matrix, self._x, self._column = isa, matrix, x, column
+        self._rows, self._weights = rows, weights
+
+    def multiply(self, panel: Panel, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
+        """Emit the products of ``num_rows`` rows with a panel, block after block."""
+        isa = self._isa
+        with T.serial(panel.count) as index:
+            block = panel.first + index
+            stored = panel.offset + block
+            biases = None if results.bias is None else (results.bias, stored)
+
+            def tile(height: int, row: Expr) -> None:
+                sources, targets = rows_of(row, height)
+
+                def activation(m: int, column: Expr) -> tirx.Expr:
+                    return load_rows(self._rows, self._x, sources[m], self._column + column)
+
+                def finish(m: int, parts: list[Vector]) -> None:
+                    store_block(isa, results.out, targets[m], block, results.outputs, biases, parts)
+
+                _multiply(isa, self._matrix, activation, self._weights, stored, height, finish)
+
+            for_tiles(num_rows, isa.float_rows, tile)
+
+
+def _multiply(
     isa: Isa,
     matrix: CodedMatrix,
     activation: Callable[[int, Expr], tirx.Expr],
@@ -25,7 +63,11 @@ def multiply_decoded(
     height: int,
     finish: Callable[[int, list[Vector]], None],
 ) -> None:
-    """:func:`multiply_floats` by a matrix in a format, whose elements are widened to floats on the way."""
+    """Emit one tile: ``height`` rows times block number ``block`` of a matrix in ``weights``.
+
+    ``activation`` gives a row's (by its number within the tile) element of a column, and ``finish`` is given
+    its 16 results.
+    """
     reader = CodedWeights(isa, matrix, weights, block)
     parts, group_size = BLOCK // isa.lanes, min(matrix.format.group_size or SPAN, SPAN)
     totals = zeros(isa, height)

@@ -1,119 +1,79 @@
 """Matrix products ``x @ weight.T`` of rows of floats over blocked weights (:mod:`.layout`).
 
-Each worker takes blocks of 16 outputs; a block's weights are read from memory once, then from cache for each
-tile of rows. A row's result does not depend on the tile it falls into: floats are added in one order, inputs
-(or groups) ascending.
+Of weights that are floats too, :mod:`.float_product` says how; of those in a format, :mod:`.linear_decoded`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from tvm import tirx
 
-from .coded import PREFETCH_BYTES, CodedMatrix
-from .isa import Isa, fma
+from .coded import CodedMatrix
+from .float_product import FloatMatrix, FloatProduct, blocks_of_tile, helpers_for, rows_argument
+from .isa import Isa
 from .layout import BLOCK, num_blocks
-from .linear_decoded import multiply_decoded
-from .rows import Rows, load_float, load_rows
-from .script import Buffer, Expr, T, Vector, broadcast, kernel, prefetch, symbol
-from .tiles import for_tiles, store_block, zeros
+from .linear_decoded import DecodedProduct
+from .rows import RoundedRows, Rows
+from .script import Buffer, Expr, T, kernel, symbol
+from .tiles import Panel, Results
 
-__all__ = ["FloatMatrix", "linear_float", "multiply_floats"]
+__all__ = ["linear_float", "product_of"]
 
+_PANEL_BLOCKS = 8
+"""Blocks of a panel at most."""
 
-@dataclass(frozen=True)
-class FloatMatrix:
-    """A weight of floats ``[outputs, inputs]``; uint16 holds bfloat16."""
+_LEAST_PANELS = 16
+"""Panels that there are at least, so that no worker has much more than another."""
 
-    outputs: int
-    inputs: int
-    dtype: str
-
-    def arguments(self, blocks: int) -> list[tuple[str, tuple[Expr, ...], str]]:
-        """A kernel's arguments that hold ``blocks`` of such weights."""
-        return [("weights", (blocks, self.inputs, BLOCK), self.dtype)]
-
-    @property
-    def num_arguments(self) -> int:
-        """How many these are."""
-        return 1
+_FEW_ROWS = 32
+"""Up to so many rows, reading weights is what takes the time: panels have one tile's blocks then, and memory
+is read in the order in which it lies.
+"""
 
 
-def multiply_floats(
+def product_of(
     isa: Isa,
     matrix: FloatMatrix | CodedMatrix,
-    activation: Callable[[int, Expr], tirx.Expr],
-    buffers: Sequence[Buffer],
-    block: Expr,
-    height: int,
-    finish: Callable[[int, list[Vector]], None],
-) -> None:
-    """Emit one tile: ``height`` rows times block number ``block`` of a matrix in ``buffers``.
-
-    ``activation`` gives a row's (by its number within the tile) element of a column, and ``finish`` is given
-    its 16 results.
-    """
-    if isinstance(matrix, CodedMatrix):
-        multiply_decoded(isa, matrix, activation, buffers, block, height, finish)
-        return
-    (weights,) = buffers
-    inputs, parts, dtype = matrix.inputs, BLOCK // isa.lanes, matrix.dtype
-    item_bytes = 4 if dtype == "float32" else 2
-    ahead = PREFETCH_BYTES // (BLOCK * item_bytes)
-    totals = zeros(isa, height)
-
-    def step(column: Expr) -> None:
-        for part in range(parts):
-            weight = Vector("float32", isa.lanes)
-            weight.set(load_float(weights, (block, column, part * isa.lanes), isa.lanes, dtype))
-            for m in range(height):
-                value = broadcast(activation(m, column), isa.lanes)
-                totals[m][part].set(fma(isa.lanes, value, weight.value, totals[m][part].value))
-
-    unroll = 4
-    with T.serial(inputs // unroll) as index:
-        for line in range(unroll * BLOCK * item_bytes // 64):
-            prefetch(weights, (block, index * unroll + ahead + line * (64 // (BLOCK * item_bytes)), 0))
-        for j in range(unroll):
-            step(index * unroll + j)
-    for column in range(inputs // unroll * unroll, inputs):
-        step(column)
-    for m in range(height):
-        finish(m, totals[m])
+    x: Rows | RoundedRows,
+    rows: Buffer,
+    weights: Sequence[Buffer],
+    column: Expr = 0,
+) -> FloatProduct | DecodedProduct:
+    """``rows`` of floats, seen as ``x`` from ``column`` on, times a matrix in ``weights``."""
+    if isinstance(matrix, FloatMatrix):
+        return FloatProduct(isa, matrix, x, rows, weights[0], column)
+    assert isinstance(x, Rows), "rows are rounded to bfloat16 for weights of bfloat16"
+    return DecodedProduct(isa, matrix, x, rows, weights, column)
 
 
 def linear_float(
-    isa: Isa, name: str, matrix: FloatMatrix | CodedMatrix, x: Rows, has_bias: bool
+    isa: Isa, name: str, matrix: FloatMatrix | CodedMatrix, x: Rows | RoundedRows, has_bias: bool
 ) -> tirx.PrimFunc:
-    """Weights times float32 activations.
+    """Weights times activations of floats.
 
-    Arguments: ``x`` float32 ``[m, x.stride]``, the matrix' own, a bias float32 ``[blocks * 16]`` if there is
-    one, and the result float32 ``[m, outputs]``.
+    Arguments: ``x`` float32 ``[m, x.stride]``, or uint16 where rounded to bfloat16, the matrix' own, a bias
+    float32 ``[blocks * 16]`` if there is one, and the result float32 ``[m, outputs]``.
     """
-    outputs = matrix.outputs
+    blocks, least = num_blocks(matrix.outputs), blocks_of_tile(isa)
+    most = max(least, min(_PANEL_BLOCKS, blocks // _LEAST_PANELS // least * least))
 
     def body(rows: Buffer, *rest: Buffer) -> None:
         weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
-        with T.parallel(num_blocks(outputs)) as block:
+        results = Results(out, matrix.outputs, bias[0] if bias else None)
+        width: tirx.Expr = T.int64(least)
+        if most > least:
+            width = tirx.Select(rows.shape[0] <= _FEW_ROWS, width, T.int64(most))
+        product = product_of(isa, matrix, x, rows, weights)
+        with T.parallel((blocks + width - 1) // width) as item:
+            panel = Panel(item * width, tirx.min(width, blocks - item * width))
+            product.multiply(panel, rows.shape[0], results)
 
-            def tile(height: int, row: Expr) -> None:
-                def activation(m: int, column: Expr) -> tirx.Expr:
-                    return load_rows(rows, x, row + m, column)
-
-                def finish(m: int, parts: list[Vector]) -> None:
-                    store_block(isa, out, row + m, block, outputs, (bias[0], block) if bias else None, parts)
-
-                multiply_floats(isa, matrix, activation, weights, block, height, finish)
-
-            for_tiles(rows.shape[0], isa.float_rows, tile)
-
-    m, blocks = symbol("m"), num_blocks(outputs)
+    m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [
-        ("x", (m, x.stride), "float32"),
+        rows_argument(x, m),
         *matrix.arguments(blocks),
         *([("bias", (blocks * BLOCK,), "float32")] if has_bias else []),
-        ("out", (m, outputs), "float32"),
+        ("out", (m, matrix.outputs), "float32"),
     ]
-    return kernel(name, arguments, body)
+    return kernel(name, arguments, body, helpers=helpers_for(isa, x))

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from tvm import tirx
 
 from .coded import CodedMatrix, decode_row
+from .float_product import FloatMatrix, blocked_element
 from .isa import Isa, fma
 from .layout import BLOCK, num_blocks
-from .linear_float import FloatMatrix
-from .rows import Rows, columns, load_float, load_rows, reduce_add
+from .rows import Rows, columns, load_rows, reduce_add
 from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol
 
 __all__ = ["embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
@@ -263,7 +263,7 @@ def embedding(isa: Isa, name: str, matrix: FloatMatrix | CodedMatrix) -> tirx.Pr
                 decode_row(matrix, table, block, lane, write)
             else:
                 with T.serial(width) as column:
-                    write(column, load_float(table[0], (block, column, lane), 1, matrix.dtype))
+                    write(column, blocked_element(matrix, table[0], block, column, lane))
 
     arguments = [
         *matrix.arguments(blocks),

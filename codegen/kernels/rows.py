@@ -11,6 +11,7 @@ from .isa import Isa, fma, intrinsic
 from .script import Buffer, Expr, T, Vector, broadcast, cast, load, reinterpret, vector_type
 
 __all__ = [
+    "RoundedRows",
     "Rows",
     "columns",
     "exponential",
@@ -39,6 +40,20 @@ class Rows:
     def dense(cls, width: int) -> Rows:
         """Rows that fill their buffer."""
         return cls(width, width)
+
+
+@dataclass(frozen=True)
+class RoundedRows:
+    """``width`` columns that were rounded to bfloat16, in uint16, filled up with zeros."""
+
+    width: int
+
+    @property
+    def stride(self) -> int:
+        """Columns in all: whole lines of cache of 64 bytes, and an odd number of them, so that neighbouring
+        rows are not kept in the same places of a cache.
+        """
+        return (-(-self.width // 32) | 1) * 32
 
 
 def columns(isa: Isa, width: int, emit: Callable[[Expr, int], None]) -> None:

@@ -141,3 +141,7 @@ class Vector:
     def lane(self, index: int) -> tirx.Expr:
         """One element."""
         return load(self._buffer, index)
+
+    def set_lane(self, index: int, value: tirx.Expr) -> None:
+        """Assign one element."""
+        store(self._buffer, index, value)

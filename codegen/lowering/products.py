@@ -10,9 +10,9 @@ from tvm import tirx
 from ...ir import Graph, Operation, QuantFormat, Value, find_format
 from ...ir.errors import CompileError
 from ..kernels.coded import ROW_GROUP, CodedMatrix
+from ..kernels.expert_linear_float import expert_linear_float
 from ..kernels.experts import (
     Routing,
-    expert_linear_float,
     expert_linear_quantized,
     group_by_expert,
     quantize_expert_rows,
@@ -20,9 +20,10 @@ from ..kernels.experts import (
     take_chosen,
     weighted_sum,
 )
+from ..kernels.float_product import FloatMatrix
 from ..kernels.latent import head_linear_float, head_linear_quantized
 from ..kernels.linear import linear_quantized
-from ..kernels.linear_float import FloatMatrix, linear_float
+from ..kernels.linear_float import linear_float
 from ..kernels.quantize import quantize_rows
 from ..kernels.row_codes import RowCodes
 from ..kernels.rows import Rows

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 from ingot.codegen.kernels.code_products import rows_for
 from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.expert_linear_float import expert_linear_float
 from ingot.codegen.kernels.experts import (
     Routing,
-    expert_linear_float,
     expert_linear_quantized,
     group_by_expert,
     quantize_expert_rows,
@@ -21,9 +21,10 @@ from ingot.codegen.kernels.experts import (
     take_chosen,
     weighted_sum,
 )
+from ingot.codegen.kernels.float_product import FloatMatrix
 from ingot.codegen.kernels.layout import Layout, pack
 from ingot.codegen.kernels.linear import linear_quantized
-from ingot.codegen.kernels.linear_float import FloatMatrix, linear_float
+from ingot.codegen.kernels.linear_float import linear_float
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize

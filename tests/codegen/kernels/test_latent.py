@@ -8,9 +8,9 @@ from ingot.codegen.kernels.append import append_to_pages
 from ingot.codegen.kernels.cache import CachedHeads, FloatElement
 from ingot.codegen.kernels.code_products import rows_for
 from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.float_product import FloatMatrix
 from ingot.codegen.kernels.latent import head_linear_float, head_linear_quantized
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.linear_float import FloatMatrix
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize

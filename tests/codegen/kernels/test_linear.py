@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.float_product import FloatMatrix
 from ingot.codegen.kernels.layout import Layout, pack
 from ingot.codegen.kernels.linear import linear_quantized
-from ingot.codegen.kernels.linear_float import FloatMatrix, linear_float
+from ingot.codegen.kernels.linear_float import linear_float
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
 
@@ -29,6 +30,17 @@ def fma(a: Floats, b: Floats, c: Floats) -> Floats:
     wide = (array.astype(np.longdouble) for array in (a, b, c))
     x, y, z = wide
     return (x * y + z).astype(np.float32)
+
+
+def added_up(x: Floats, weight: npt.NDArray[np.generic]) -> Floats:
+    """One fused step an input, ascending, but that of each pair of bfloat16 the second comes first."""
+    places = np.arange(x.shape[1])
+    if weight.dtype == ml_dtypes.bfloat16:
+        places = np.concatenate([places[start : start + 2][::-1] for start in range(0, len(places), 2)])
+    total = np.zeros((len(x), len(weight)), np.float32)
+    for place in places:
+        total = fma(x[:, place, None], weight[:, place].astype(np.float32), total)
+    return total
 
 
 @pytest.mark.parametrize(
@@ -58,10 +70,7 @@ def test_floats(machine: Machine, outputs: int, inputs: int, dtype: str, has_bia
     rows = x[:, 4 : 4 + inputs]
     rows[...] = random.standard_normal(rows.shape)
 
-    expected = np.zeros((len(x), outputs), np.float32)
-    for column in range(inputs):
-        expected = fma(rows[:, column, None], weight[:, column].astype(np.float32), expected)
-    expected = expected + bias if has_bias else expected
+    expected = added_up(rows, weight) + (bias if has_bias else np.float32(0))
     (meant,) = find_operator("linear").evaluate([rows, weight, *([bias] if has_bias else [])], {}, {})
     np.testing.assert_allclose(expected, meant, rtol=1e-4, atol=1e-5)
     for num_rows in NUM_ROWS:
