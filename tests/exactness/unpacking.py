@@ -36,7 +36,11 @@ def _unpack(type_: TensorType, layout: str, arrays: list[np.ndarray]) -> Array:
     (array,) = arrays
     if array.dtype == np.uint16:
         array = array.view(ml_dtypes.bfloat16)
-    if layout == "blocks16":
+    if layout == "blocks16" and array.ndim == 4:  # pairs
+        array = array.transpose(0, 2, 1, 3).reshape(-1, 2 * array.shape[1])
+        assert not array[:, shape[1] :].any(), "what fills the last span is not zero"
+        array = array[:, : shape[1]]
+    elif layout == "blocks16":
         array = array.transpose(0, 2, 1).reshape(-1, shape[1])
     else:
         assert layout in ("rows", "padded16")
