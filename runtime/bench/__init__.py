@@ -1,11 +1,14 @@
 """Measuring an engine: how fast, how soon, how much memory, and how near to what this machine can do."""
 
 from .benchmark import BenchOptions, run_benchmark
+from .peers import PEERS, Comparison
 from .records import (
     BenchRecord,
     FractionOfLimit,
     GroupRecord,
     HostRecord,
+    PeerRecord,
+    PeerRun,
     Percentiles,
     RunRecord,
     StepProfile,
@@ -13,11 +16,15 @@ from .records import (
 )
 
 __all__ = [
+    "PEERS",
     "BenchOptions",
     "BenchRecord",
+    "Comparison",
     "FractionOfLimit",
     "GroupRecord",
     "HostRecord",
+    "PeerRecord",
+    "PeerRun",
     "Percentiles",
     "RunRecord",
     "StepProfile",

@@ -9,6 +9,8 @@ __all__ = [
     "FractionOfLimit",
     "GroupRecord",
     "HostRecord",
+    "PeerRecord",
+    "PeerRun",
     "Percentiles",
     "RunRecord",
     "StepProfile",
@@ -162,6 +164,35 @@ class StepProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerRun:
+    """Another system with so many requests at once; rates are what they are in :class:`RunRecord`."""
+
+    concurrency: int
+    prefill_tok_s: float
+    decode_tok_s: float
+    output_tok_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRecord:
+    """Another system on one model.
+
+    Attributes:
+        name: of the system.
+        model: the name of its file or folder; None where it did not come to one.
+        status: ``measured``, ``not installed``, or why not.
+        load_s: until it could answer; None where it was not measured.
+        runs: one for each concurrency that it can do.
+    """
+
+    name: str
+    model: str | None
+    status: str
+    load_s: float | None = None
+    runs: tuple[PeerRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BenchRecord:
     """A whole benchmark.
 
@@ -174,7 +205,9 @@ class BenchRecord:
         first_token_s: from the start of ``ingot run`` on a short prompt to its first token.
         peak_memory_bytes: the most this process held at once, mapped weights included.
         runs: one for each concurrency.
-        profile: steps of a prompt, of one request and of the most at once; empty unless asked for.
+        profile: a step of a prompt, and one that decodes for each concurrency; empty unless asked for.
+        peers: other systems on this machine; empty unless asked for.
+        runs_after: ``runs`` once more, behind those of the peers.
     """
 
     host: HostRecord
@@ -186,3 +219,5 @@ class BenchRecord:
     peak_memory_bytes: int
     runs: tuple[RunRecord, ...]
     profile: tuple[StepProfile, ...] = ()
+    peers: tuple[PeerRecord, ...] = ()
+    runs_after: tuple[RunRecord, ...] = ()

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from .peers.comparison import mean_runs
 from .records import BenchRecord, Percentiles, RunRecord, StepProfile, StepShare
 
 __all__ = ["print_report"]
@@ -31,6 +32,35 @@ def print_report(record: BenchRecord, *, to_stderr: bool) -> None:
     console.print(runs)
     for profile in record.profile:
         console.print(_profile(profile))
+    if record.peers:
+        console.print(_peers(record))
+
+
+def _peers(record: BenchRecord) -> Table:
+    """Each peer's rates, and how many times as fast this model was, before and after on average."""
+    table = Table(title="other systems", title_justify="left", title_style="", box=SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column("at once", justify="right")
+    for name in ("prefill tok/s", "decode tok/s", "output tok/s", "load s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    ours = {run.concurrency: run for run in mean_runs(record)}
+    for run in ours.values():
+        rates = (f"{rate:.1f}" for rate in (run.prefill_tok_s, run.decode_tok_s, run.output_tok_s))
+        table.add_row(f"ingot {record.quant}", str(run.concurrency), *rates, f"{record.load_s:.1f}")
+    for peer in record.peers:
+        name = peer.name if peer.model is None else f"{peer.name} {peer.model}"
+        if peer.load_s is None:
+            table.add_row(f"{name}: {peer.status}")
+        for run in peer.runs:
+            own = ours[run.concurrency]
+            pairs = (
+                (run.prefill_tok_s, own.prefill_tok_s),
+                (run.decode_tok_s, own.decode_tok_s),
+                (run.output_tok_s, own.output_tok_s),
+            )
+            rates = (f"{theirs:.1f} ({mine / theirs:.2f}x)" for theirs, mine in pairs)
+            table.add_row(name, str(run.concurrency), *rates, f"{peer.load_s:.1f}")
+    return table
 
 
 def _profile(profile: StepProfile) -> Table:

@@ -1,5 +1,6 @@
 """``ingot bench``: how fast a model runs here, and how near to what the machine can do."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -17,6 +18,23 @@ def _parse_concurrency(context: click.Context, parameter: click.Parameter, text:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise click.BadParameter(f"'{text}' is not a list of counts such as 1,8,16", context, parameter)
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _parse_peers(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    from ..bench.peers.known import PEERS
+
+    names = [peer.name for peer in PEERS]
+    pythons = {}
+    for text in texts:
+        name, _, python = text.partition("=")
+        if name not in names or not python:
+            raise click.BadParameter(
+                f"'{text}' is not NAME=PYTHON with a name among {', '.join(names)}", context, parameter
+            )
+        pythons[name] = python
+    return pythons
 
 
 @click.command(cls=IngotCommand)
@@ -56,6 +74,28 @@ def _parse_concurrency(context: click.Context, parameter: click.Parameter, text:
     help="Also tell where the time of a step goes, and how near each kind of work is to its limit.",
 )
 @click.option(
+    "--compare",
+    is_flag=True,
+    help="Also measure the other systems that are installed, before and after which this model is measured.",
+)
+@click.option(
+    "--peer-model",
+    "peer_models",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="A model for the others: a .gguf file, a Hugging Face folder, one of ONNX Runtime GenAI. "
+    "MODEL is one too, if they can read it.",
+)
+@click.option(
+    "--peer",
+    "pythons",
+    multiple=True,
+    callback=_parse_peers,
+    metavar="NAME=PYTHON",
+    help="The Python that has another system installed; others are looked for in this one.",
+)
+@click.option(
     "--json",
     "json_file",
     type=click.File("w", encoding="utf-8", lazy=False),
@@ -70,6 +110,9 @@ def bench(
     concurrency: tuple[int, ...],
     rounds: int,
     profile: bool,
+    compare: bool,
+    peer_models: tuple[Path, ...],
+    pythons: dict[str, str],
     json_file: TextIO | None,
     verbose: int,
 ) -> None:
@@ -82,12 +125,15 @@ def bench(
     # Loading takes the time there is; nothing of it is imported for --help.
     from rich.console import Console
 
-    from ..bench import BenchOptions, run_benchmark
+    from ..bench import BenchOptions, Comparison, run_benchmark
     from ..bench.report import print_report
     from ..engine.base_engine import BaseEngine, artifact_path
 
     path = artifact_path(model, BaseEngine.compile_model)
-    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds, profile)
+    comparison = None
+    if compare or peer_models or pythons:
+        comparison = Comparison((*([Path(model)] if Path(model) != path else []), *peer_models), pythons)
+    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds, profile, comparison)
     with Console(stderr=True).status("measuring") as status:
         record = run_benchmark(path, options, report=lambda what: status.update(f"measuring: {what}"))
     print_report(record, to_stderr=json_file is not None)
