@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .peers.comparison import mean_runs
-from .records import BenchRecord, Percentiles, RunRecord, StepProfile, StepShare
+from .records import BenchRecord, PeerRecord, Percentiles, RunRecord, StepProfile, StepShare
 
 __all__ = ["print_report"]
 
@@ -34,6 +34,9 @@ def print_report(record: BenchRecord, *, to_stderr: bool) -> None:
         console.print(_profile(profile))
     if record.peers:
         console.print(_peers(record))
+    for peer in record.peers:
+        if peer.load_s is None:
+            console.print(f"{_name_of(peer)}: {peer.status}", soft_wrap=True)
 
 
 def _peers(record: BenchRecord) -> Table:
@@ -48,9 +51,6 @@ def _peers(record: BenchRecord) -> Table:
         rates = (f"{rate:.1f}" for rate in (run.prefill_tok_s, run.decode_tok_s, run.output_tok_s))
         table.add_row(f"ingot {record.quant}", str(run.concurrency), *rates, f"{record.load_s:.1f}")
     for peer in record.peers:
-        name = peer.name if peer.model is None else f"{peer.name} {peer.model}"
-        if peer.load_s is None:
-            table.add_row(f"{name}: {peer.status}")
         for run in peer.runs:
             own = ours[run.concurrency]
             pairs = (
@@ -59,7 +59,7 @@ def _peers(record: BenchRecord) -> Table:
                 (run.output_tok_s, own.output_tok_s),
             )
             rates = (f"{theirs:.1f} ({mine / theirs:.2f}x)" for theirs, mine in pairs)
-            table.add_row(name, str(run.concurrency), *rates, f"{peer.load_s:.1f}")
+            table.add_row(_name_of(peer), str(run.concurrency), *rates, f"{peer.load_s:.1f}")
     return table
 
 
@@ -82,6 +82,10 @@ def _profile(profile: StepProfile) -> Table:
             "" if group.limit is None else f"{_percent(group.fraction_of_limit)} {group.limit}",
         )
     return table
+
+
+def _name_of(peer: PeerRecord) -> str:
+    return peer.name if peer.model is None else f"{peer.name} {peer.model}"
 
 
 def _facts(record: BenchRecord) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,8 @@ from random import Random
 from statistics import median
 from typing import Any
 
+__all__ = ["NOT_INSTALLED", "main", "measure"]
+
 Request = dict[str, Any]
 Generate = Callable[[list[list[int]], int], int]
 
