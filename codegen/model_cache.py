@@ -8,8 +8,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +19,7 @@ import click
 from ..frontend import load_model
 from ..ir.errors import CompileError
 from ..targets import parse_targets
+from ..targets.cache_folder import cache_folder
 from .apart import compile_apart
 from .model_source import ModelSource, find_model
 
@@ -30,18 +29,6 @@ _LOG = logging.getLogger(__name__)
 
 _QUANT = "none"
 """Where nobody says how to compile, nothing is rounded."""
-
-
-def cache_folder() -> Path:
-    """Where artifacts are kept: ``INGOT_CACHE``, or ``ingot`` in the folder this system has for caches."""
-    chosen = os.environ.get("INGOT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ingot"
-    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has relative paths ignored.
-    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "ingot"
 
 
 def cached_artifact(model: str) -> Path:

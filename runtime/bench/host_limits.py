@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Callable
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from ...targets import detect_host
 from ...targets.threads import use_all_cores
 from ..execution.artifact import Artifact
-from ..execution.tvm_library import import_tvm
+from ..execution.tvm_library import copied, load_library, shared
 from .records import HostRecord
 
 __all__ = ["measure_host"]
@@ -58,8 +57,7 @@ class _Probes:
     """The probes of one library."""
 
     def __init__(self, artifact: Artifact, threads: int, seconds: float) -> None:
-        self._tvm: ModuleType = import_tvm()
-        self._library = self._tvm.runtime.load_module(str(artifact.folder / artifact.library().path))
+        self._library = load_library(artifact.folder / artifact.library().path)
         self._threads = threads
         self._seconds = seconds
 
@@ -72,7 +70,7 @@ class _Probes:
         words = np.frombuffer(mmap.mmap(-1, num_bytes), np.int32)
         # Written, because pages never written are all the same one; and no two alike, lest they be merged.
         words[:] = np.arange(len(words), dtype=np.int32)
-        memory = self._tvm.runtime.from_dlpack(words.reshape(self._threads, -1))
+        memory = shared(words.reshape(self._threads, -1))
         return num_bytes / self._best_time("probe_read", memory, self._sums(np.int32)) / 1e9
 
     def product_rate(self, name: str, weight: type, activation: type, total: type) -> float | None:
@@ -94,7 +92,7 @@ class _Probes:
         return bool(self._library.implements_function(name, True))
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> object:
-        return self._tvm.runtime.tensor(array)
+        return copied(array)
 
     def _sums(self, dtype: type) -> object:
         return self._tensor(np.zeros((self._threads, _SUMS), dtype))

@@ -17,7 +17,7 @@ import numpy as np
 from ...targets.manifest import ENTRY
 from ..execution.artifact import Artifact
 from ..execution.tvm_executor import TvmExecutor
-from ..execution.tvm_library import import_tvm, open_machine
+from ..execution.tvm_library import open_machine
 from ..scheduling.step import Step
 
 __all__ = ["KernelCall", "RecordingExecutor", "time_calls"]
@@ -63,12 +63,12 @@ class RecordingExecutor(TvmExecutor):
             *(record.name for record in manifest.states),
             *(parameter.name for parameter in manifest.parameters for _ in parameter.arrays),
         ]
-        self._recording_machine = open_machine(import_tvm(), artifact.folder / artifact.library().path)
+        self._recording_machine = open_machine(artifact.folder / artifact.library().path)
 
     def record(self, step: Step) -> list[KernelCall]:
         """Run a step and take its calls down, in order."""
         entry, calls = self._step, _Recorder(self._argument_names)
-        self._recording_machine.set_instrument(calls.hear)
+        self._recording_machine["set_instrument"](calls.hear)
         recorded = self._recording_machine[ENTRY]
 
         def run(*arguments: Any) -> object:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-import mmap
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
 from ...ir.errors import ArtifactError
 from ...targets import Host, Manifest, detect_host, read_manifest
-from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord
+from ...targets.manifest import FileRecord, LibraryRecord
+from .checked_files import CheckedFiles, stamp_of
+from .mapped_arrays import MappedArrays
+from .memory import Bytes, populate
 from .model_info import ModelInfo
 
-__all__ = ["Artifact", "MappedArrays", "open_artifact"]
+__all__ = ["Artifact", "open_artifact"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,12 +31,16 @@ class Artifact:
     Attributes:
         folder: where it lies.
         manifest: what it says of itself.
-        checks: one a file, done when the file's bytes were found to be those of the manifest.
+        checks: one a file that is read, done when its bytes were found to be those of the manifest.
+        checked: the large files that were found right by an earlier start, or will be by this one.
+        arrays: what its parameter files hold, which are being read ahead.
     """
 
     folder: Path
     manifest: Manifest
     checks: tuple[Future[None], ...]
+    checked: CheckedFiles
+    arrays: MappedArrays
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -56,9 +62,12 @@ class Artifact:
         )
 
     def check(self) -> None:
-        """Wait until every file was read; raises :class:`ArtifactError` naming one that was altered."""
+        """Wait until every file is known to be right; raises :class:`ArtifactError` naming one that was
+        altered.
+        """
         for check in self.checks:
             check.result()
+        self.checked.save()
 
     def library(self, host: Host | None = None) -> LibraryRecord:
         """The best library for ``host`` (this machine); raises :class:`ArtifactError` if none fits.
@@ -95,7 +104,8 @@ def open_artifact(path: str | Path) -> Artifact:
     """Open the artifact folder at ``path``.
 
     Missing and truncated files, and libraries that were altered, are refused at once. Large files are read
-    in the background; nothing may run before :meth:`Artifact.check`.
+    in the background, unless they are as an earlier start found them (see :mod:`.checked_files`); nothing may
+    run before :meth:`Artifact.check`.
 
     Raises:
         ArtifactError: it is no artifact, of another schema, altered, or truncated.
@@ -104,16 +114,33 @@ def open_artifact(path: str | Path) -> Artifact:
     manifest = read_manifest(folder)
     for file in manifest.files:
         _check_size(folder, file)
-    pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="check")
+    checked, arrays = CheckedFiles(folder), MappedArrays(folder)
+    mapped = {record.file for parameter in manifest.parameters for record in parameter.arrays}
     libraries_first = sorted(
         manifest.files, key=lambda file: (not file.path.startswith("lib/"), file.num_bytes)
     )
-    checks = tuple(pool.submit(_check_bytes, folder, file) for file in libraries_first)
-    pool.shutdown(wait=False)
-    for file, check in zip(libraries_first, checks, strict=True):
-        if file.path.startswith("lib/"):
+    checks = {}
+    with _background() as pool:
+        for file in libraries_first:
+            content = arrays.file(file.path) if file.path in mapped else None
+            if not checked.knows(file):
+                checks[file.path] = pool.submit(_check_bytes, folder, file, content, checked)
+            elif content is not None:
+                pool.submit(populate, content)
+    for path, check in checks.items():
+        if path.startswith("lib/"):
             check.result()
-    return Artifact(folder, manifest, checks)
+    return Artifact(folder, manifest, tuple(checks.values()), checked, arrays)
+
+
+@contextmanager
+def _background() -> Iterator[ThreadPoolExecutor]:
+    """Threads that end when they have done what they were given, which nobody waits for here."""
+    pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="check")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _check_size(folder: Path, file: FileRecord) -> None:
@@ -128,30 +155,14 @@ def _check_size(folder: Path, file: FileRecord) -> None:
         )
 
 
-def _check_bytes(folder: Path, file: FileRecord) -> None:
-    if blake3(max_threads=blake3.AUTO).update_mmap(folder / file.path).hexdigest() != file.blake3:
-        raise ArtifactError(
-            f"{folder / file.path} was altered after the artifact was made: compile the model again"
-        )
-
-
-class MappedArrays:
-    """The arrays of an artifact's parameter files, mapped and never copied."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._maps: dict[str, mmap.mmap] = {}
-
-    def __getitem__(self, record: ArrayRecord) -> npt.NDArray[np.generic]:
-        """The array a record describes; raises :class:`ArtifactError` where it does not lie in its file."""
-        mapped = self._maps.get(record.file)
-        if mapped is None:
-            with (self._folder / record.file).open("rb") as file:
-                # Private and writable, because other libraries do not take read-only memory; nobody writes.
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            self._maps[record.file] = mapped
-        dtype = np.dtype(record.dtype)
-        count = int(np.prod(record.shape, dtype=np.int64))
-        if record.offset < 0 or record.offset + count * dtype.itemsize > len(mapped):
-            raise ArtifactError(f"{self._folder / record.file} ends before an array of its manifest does")
-        return np.frombuffer(mapped, dtype, count, record.offset).reshape(record.shape)
+def _check_bytes(folder: Path, file: FileRecord, mapped: Bytes | None, checked: CheckedFiles) -> None:
+    path = folder / file.path
+    before, digest = stamp_of(path), blake3(max_threads=blake3.AUTO)
+    if mapped is None:
+        digest.update_mmap(path)
+    else:
+        populate(mapped)  # first, because this reads it in the largest pieces
+        digest.update(mapped.data)
+    if digest.hexdigest() != file.blake3:
+        raise ArtifactError(f"{path} was altered after the artifact was made: compile the model again")
+    checked.add(file, before)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import mmap
-from typing import TypeVar
-
 import numpy as np
-import numpy.typing as npt
 
 from ...targets.manifest import StateRecord
 from ..scheduling.step import Step, StepOutput
-from .artifact import Artifact, MappedArrays
+from .artifact import Artifact
 from .batch import describe_batch
+from .memory import empty_pages
 from .memory_plan import plan_memory
-from .tvm_library import import_tvm, open_step
+from .tvm_library import copied, open_step, shared
+from .weights import Weights
 
 __all__ = ["TvmExecutor"]
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class TvmExecutor:
     """An :class:`~ingot.runtime.scheduling.step.Executor` over an artifact's library for this machine.
 
-    Weights stay mapped from their file. The pages of keys and values are memory of zeros that the system
-    gives out as they are first written.
+    The pages of keys and values are memory of zeros that the system gives out as they are first written.
     """
 
     def __init__(
@@ -53,15 +48,11 @@ class TvmExecutor:
         library = artifact.folder / artifact.library().path
         self._manifest = manifest
         self._num_pages = plan.num_pages
-        self._tvm = import_tvm()
-        self._step = open_step(self._tvm, library)
-        self._logits = _zeros((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
-        arrays = MappedArrays(artifact.folder)
-        self._pages = [_zeros(self._shape_of(state), np.dtype(state.dtype)) for state in manifest.states]
-        self._states = [self._share(pages) for pages in self._pages]
-        self._parameters = [
-            self._share(arrays[record]) for parameter in manifest.parameters for record in parameter.arrays
-        ]
+        self._step = open_step(library)
+        self._logits = empty_pages((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
+        self._weights = Weights(artifact.arrays, manifest, plan)
+        self._pages = [empty_pages(self._shape_of(state), np.dtype(state.dtype)) for state in manifest.states]
+        self._states = [shared(pages) for pages in self._pages]
         artifact.check()
 
     @property
@@ -90,25 +81,16 @@ class TvmExecutor:
             for pages in self._pages:
                 pages[copy.target] = pages[copy.source]
         batch = describe_batch(step, self.page_size)
-        inputs = [self._tvm.runtime.tensor(batch[record.name]) for record in self._manifest.inputs]
+        inputs = [copied(batch[record.name]) for record in self._manifest.inputs]
         logits = self._logits[: len(batch["logit_rows"])]
-        self._step(*inputs, self._share(logits), *self._states, *self._parameters)
+        self._step(*inputs, shared(logits), *self._states, *self._weights.tensors)
+        self._weights.settle()  # not before the first token
         return StepOutput(logits[: step.num_logit_rows])
 
     def close(self) -> None:
         """Let go of weights and pages."""
-        self._pages, self._states, self._parameters = [], [], []
+        self._pages, self._states = [], []
+        self._weights.close()
 
     def _shape_of(self, state: StateRecord) -> tuple[int, ...]:
         return tuple(self._num_pages if dim == "pages" else int(dim) for dim in state.shape)
-
-    def _share(self, array: npt.NDArray[np.generic]) -> object:
-        """``array`` as TVM sees it, without a copy."""
-        return self._tvm.runtime.from_dlpack(array)
-
-
-def _zeros(shape: tuple[int, ...], kind: np.dtype[Scalar]) -> npt.NDArray[Scalar]:
-    """Zeros at the start of a page of memory (TVM wants 64-byte alignment), given out when first written."""
-    count = int(np.prod(shape, dtype=np.int64))
-    memory = mmap.mmap(-1, max(1, count * kind.itemsize))
-    return np.frombuffer(memory, kind, count).reshape(shape)

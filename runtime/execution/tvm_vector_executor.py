@@ -10,18 +10,17 @@ import numpy.typing as npt
 from ...ir.errors import ArtifactError
 from ...targets.manifest import VectorRecord
 from ..scheduling.vectors import VectorInput
-from .artifact import Artifact, MappedArrays
+from .artifact import Artifact
+from .memory import empty_pages
 from .memory_plan import plan_memory
-from .tvm_library import import_tvm, open_step
+from .tvm_library import copied, open_step, shared
+from .weights import Weights
 
 __all__ = ["TvmVectorExecutor", "describe_inputs"]
 
 
 class TvmVectorExecutor:
-    """A :class:`~ingot.runtime.scheduling.vectors.VectorExecutor` over an artifact's library.
-
-    Weights stay mapped from their file.
-    """
+    """A :class:`~ingot.runtime.scheduling.vectors.VectorExecutor` over an artifact's library."""
 
     def __init__(self, artifact: Artifact, *, max_num_batched_tokens: int) -> None:
         """Load library and weights.
@@ -35,19 +34,15 @@ class TvmVectorExecutor:
             CapacityError: the memory does not suffice; see :func:`~.memory_plan.plan_memory`.
         """
         manifest = artifact.manifest
-        plan_memory(manifest, kv_memory=None, max_num_seqs=1, max_num_batched_tokens=max_num_batched_tokens)
+        plan = plan_memory(
+            manifest, kv_memory=None, max_num_seqs=1, max_num_batched_tokens=max_num_batched_tokens
+        )
         if manifest.model.vectors is None:
             raise ArtifactError(f"{artifact.folder} does not say what its vectors are")
         self._manifest = manifest
         self._vectors: VectorRecord = manifest.model.vectors
-        self._tvm = import_tvm()
-        self._step = open_step(self._tvm, artifact.folder / artifact.library().path)
-        arrays = MappedArrays(artifact.folder)
-        self._parameters = [
-            self._tvm.runtime.from_dlpack(arrays[record])
-            for parameter in manifest.parameters
-            for record in parameter.arrays
-        ]
+        self._step = open_step(artifact.folder / artifact.library().path)
+        self._weights = Weights(artifact.arrays, manifest, plan)
         artifact.check()
 
     @property
@@ -68,14 +63,15 @@ class TvmVectorExecutor:
     def embed(self, inputs: Sequence[VectorInput]) -> npt.NDArray[np.float32]:
         """See :meth:`VectorExecutor.embed`."""
         batch = describe_inputs(inputs)
-        arrays = [self._tvm.runtime.tensor(batch[record.name]) for record in self._manifest.inputs]
-        vectors = self._tvm.runtime.tensor(np.zeros((len(inputs), self.width), np.float32))
-        self._step(*arrays, vectors, *self._parameters)
-        return np.array(vectors.numpy())
+        arrays = [copied(batch[record.name]) for record in self._manifest.inputs]
+        vectors = empty_pages((len(inputs), self.width), np.dtype(np.float32))
+        self._step(*arrays, shared(vectors), *self._weights.tensors)
+        self._weights.settle()
+        return vectors
 
     def close(self) -> None:
         """Let go of the weights."""
-        self._parameters = []
+        self._weights.close()
 
 
 def describe_inputs(inputs: Sequence[VectorInput]) -> Mapping[str, npt.NDArray[np.int32]]:

@@ -189,7 +189,13 @@ class Tokenizer:
 
     def is_special(self, token_id: int) -> bool:
         """Whether a token has no text unless special tokens are asked for."""
-        return token_id in self._special_ids
+        special = self._special.get(token_id)
+        if special is None:
+            # What has text though special tokens are skipped is none of them. The table of all that were
+            # added is made only where it must be: with many tokens that takes long.
+            special = not self.decode([token_id]) and token_id in self._special_ids
+            self._special[token_id] = special
+        return special
 
     def detokenizer(self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True) -> Detokenizer:
         """Return a detokenizer for one answer.
@@ -299,13 +305,17 @@ class Tokenizer:
         return {token.content: token_id for token_id, token in added.items()}
 
     @cached_property
+    def _special(self) -> dict[int, bool]:
+        return {}
+
+    @cached_property
     def _special_ids(self) -> frozenset[int]:
         added = self._backend.get_added_tokens_decoder()
         return frozenset(token_id for token_id, token in added.items() if token.special)
 
     def _visible_bytes(self, token_id: int) -> bytes | None:
         """The bytes of a token that has a place in decoded text, else ``None``."""
-        if token_id in self._special_ids:
+        if self.is_special(token_id):
             return None
         return self.token_bytes(token_id) or None
 

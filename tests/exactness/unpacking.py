@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 from ingot.ir import Array, QuantFormat, QuantizedArray, TensorType, Value
-from ingot.runtime.execution.artifact import MappedArrays
+from ingot.runtime.execution.mapped_arrays import MappedArrays
 from ingot.targets import read_manifest
 
 __all__ = ["unpack_parameters"]

@@ -65,7 +65,7 @@ def test_a_window_bounds_what_attention_reads(tmp_path_factory: pytest.TempPathF
 
 def test_an_artifact_without_its_text_is_refused_by_name(tmp_path_factory: pytest.TempPathFactory) -> None:
     opened = _open(compile_tiny("llama", tmp_path_factory.getbasetemp()))
-    elsewhere = Artifact(opened.folder / "ir", opened.manifest, ())
+    elsewhere = replace(opened, folder=opened.folder / "ir")
     with pytest.raises(ArtifactError, match=r"ir/ir/paged\.ir cannot be read"):
         count_work(elsewhere)
 

@@ -18,7 +18,8 @@ pytest.importorskip("transformers")
 from ingot.ir.errors import ArtifactError, CapacityError
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.execution import artifact as artifact_module
-from ingot.runtime.execution.artifact import MappedArrays, open_artifact
+from ingot.runtime.execution.artifact import open_artifact
+from ingot.runtime.execution.mapped_arrays import MappedArrays
 from ingot.runtime.execution.tvm_executor import TvmExecutor
 from ingot.targets import (
     CPUS,
