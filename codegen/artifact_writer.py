@@ -99,7 +99,13 @@ def write_parameters(
             )
             parameter = packed.parameter
             records.append(ParameterRecord(parameter.name, str(parameter.type), packed.layout.value, arrays))
+        file.flush()
     return tuple(records), FileRecord(PARAMETER_FILE, file.num_bytes, file.hash.hexdigest())
+
+
+_PIECE = 1 << 24
+"""How much is written at once: what the system is given in such pieces it keeps in huge pages, if it has them,
+and maps it by them where the model runs."""
 
 
 class _HashedFile:
@@ -107,6 +113,7 @@ class _HashedFile:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._piece = bytearray()
         self.hash = blake3(max_threads=blake3.AUTO)
         self.num_bytes = 0
 
@@ -118,9 +125,20 @@ class _HashedFile:
         return offset
 
     def _append(self, data: bytes | memoryview) -> None:
-        self._stream.write(data)
-        self.hash.update(data)
         self.num_bytes += len(data)
+        rest = memoryview(data)
+        while rest:
+            room = _PIECE - len(self._piece)
+            self._piece += rest[:room]
+            rest = rest[room:]
+            if len(self._piece) == _PIECE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is left."""
+        self._stream.write(self._piece)
+        self.hash.update(self._piece)
+        self._piece.clear()
 
 
 def write_tokenizer(model: Model, folder: Path) -> None:
