@@ -104,7 +104,7 @@ def write_parameters(
 
 
 _PIECE = 1 << 24
-"""How much is written at once: what the system is given in such pieces it keeps in huge pages, if it has them,
+"""How much is written at once. What a system is given in such pieces it keeps in huge pages, if it has them,
 and maps it by them where the model runs."""
 
 
