@@ -1,28 +1,32 @@
 """Causal attention over a paged KV cache, for any mixture of prefill and decode.
 
-The batch's rows are cut into chunks; a worker takes one chunk for heads of one KV head and goes through the
-sequences in it. For each it walks the context in blocks of :data:`KEYS` keys with a running maximum and sum
-(:mod:`.online_softmax`): a block's keys and values are converted to float32 once, then serve every query of
-the run. What one query computes depends on its own position alone: blocks start at multiples of
-:data:`KEYS`.
+A step's rows are cut into runs of one sequence each, and its work into tasks: a run, or where a step has few
+rows, one piece of the context for a run (:mod:`.online_softmax`), so that a single long sequence keeps every
+core busy. A worker takes a task for heads of one KV head. A run of one row, which is what decodes, reads keys
+and values from their pages; for longer ones a block at a time is converted to float32 in scratch, and then
+serves every query of the run. What one query computes depends on its own position alone: pieces and blocks
+start at multiples of their lengths, and pieces are merged in ascending order, whoever computed them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
 
+from .attention_plan import Plan, Task
+from .attention_tiles import Emit, Walk
 from .cache import CachedHeads, CodedElement, FloatElement
 from .isa import Isa
-from .online_softmax import KEYS, OnlineSoftmax
-from .rows import Rows
+from .online_softmax import KEYS, PIECE, OnlineSoftmax, Sums
+from .rows import Rows, vectors
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
 __all__ = ["KEYS", "AttentionShape", "paged_attention"]
 
-CHUNK_ROWS = 8
-"""Rows of the batch that one worker takes at a time."""
+QUERIES = 128
+"""Queries of a run, about: enough that converting keys and values costs little beside their products."""
 
 FEW_HEADS, MANY_HEADS = 4, 16
 """The fewest and the most query heads of one KV head that a worker takes where it does not take all."""
@@ -77,6 +81,11 @@ class AttentionShape:
         parts = [count for count in range(FEW_HEADS, MANY_HEADS + 1) if self.group % count == 0]
         return self.group if self.group <= MANY_HEADS or not parts else parts[-1]
 
+    @property
+    def run_rows(self) -> int:
+        """The most rows of a run."""
+        return max(1, QUERIES // self.heads_at_once)
+
 
 def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx.PrimFunc:
     """Attention of each sequence's newest tokens over its pages.
@@ -86,118 +95,52 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
     int32 ``[sequences, pages_per_sequence]``; sinks float32 ``[heads]`` if there are any; the result
     ``[m, heads * value_dim]``.
     """
-    heads, dim, value_dim = shape.heads_at_once, shape.head_dim, shape.value_dim
-    lanes = isa.lanes
-    stretch = min(KEYS, shape.page_size)  # neighbouring keys of a block that are in one page
+    heads, value_dim = shape.heads_at_once, shape.value_dim
+    num_parts = shape.heads // heads
 
     caches = [shape.keys] if shape.values_of_keys else [shape.keys, shape.values]
     num_key_arrays, num_arrays = len(shape.keys.parts), sum(len(cache.parts) for cache in caches)
 
     def body(rows: Buffer, *rest: Buffer) -> None:
         keys, values = rest[:num_key_arrays], rest[num_key_arrays:num_arrays]
-        sequence_starts, context_lengths, page_table, *sinks, out = rest[num_arrays:]
-        num_rows, num_sequences = rows.shape[0], context_lengths.shape[0]
-        num_chunks = (num_rows + (CHUNK_ROWS - 1)) // CHUNK_ROWS
-        with T.parallel(num_chunks * (shape.heads // heads)) as item:
-            turn = item // (shape.heads // heads)
-            first_head = tirx.floormod(item, shape.heads // heads) * heads
-            kv_head = first_head // shape.group
-            # Later chunks of a prompt see more; first, last, second, last but one: neighbours' work is even.
-            folded = num_chunks - 1 - turn // 2
-            chunk = tirx.Select(tirx.floormod(turn, 2) == 0, turn // 2, folded)
-            first, last = Vector("int32", 1), Vector("int32", 1)
-            state = OnlineSoftmax(
-                isa,
-                num_rows=CHUNK_ROWS,
-                group=heads,
-                dim=dim,
-                value_dim=value_dim,
-                scale=shape.scale,
-                soft_cap=shape.soft_cap,
-            )
-            slopes = _slopes_from(first_head, heads, shape) if shape.slopes else None
+        *described, out = rest[num_arrays:]
+        batch, sinks = described[:3], described[3:]
+        plan = Plan.of_step(shape.page_size, shape.window, shape.run_rows, rows, *batch)
+        records = plan.records(shape.heads, Sums.width_of_record(isa, value_dim))
+        partial = Sums.records(isa, value_dim, records)
 
-            def load_block(sequence: Expr, start: Expr, length: Expr) -> None:
-                """Convert the block's keys and values; pages past the context repeat the last."""
-                with T.serial(KEYS // stretch) as index:
-                    last_page = (length - 1) // shape.page_size
-                    first_key = start + index * stretch
-                    page, inside = Vector("int32", 1), Vector("int32", 1)
-                    page.set(load(page_table, (sequence, tirx.min(first_key // shape.page_size, last_page))))
-                    inside.set(tirx.floormod(first_key, shape.page_size))
-                    upcoming, ahead = Vector("int32", 1), Vector("int32", 1)
-                    following = tirx.min((first_key + KEYS) // shape.page_size, last_page)
-                    upcoming.set(load(page_table, (sequence, following)))
-                    ahead.set(tirx.floormod(first_key + KEYS, shape.page_size))
-                    key_lanes = min(lanes, stretch)
-                    offsets = [inside.value + part for part in range(0, stretch, key_lanes)]
+        with T.parallel(plan.num_tasks * num_parts) as item:
+            # Neighbours have the same heads: workers that share these evenly share the work evenly.
+            task = plan.task(tirx.floormod(item, plan.num_tasks))
+            first_head = item // plan.num_tasks * heads
+            worker = _Worker(isa, shape, keys, values, batch[2], task, first_head)
+            state = worker.state
+            num_queries = task.count * heads
+            state.load_queries(rows, q, task.first, task.count, first_head)
+            with T.If(tirx.Not(plan.is_split)), T.Then(), T.serial(num_queries) as query:
+                sink = load(sinks[0], first_head + tirx.floormod(query, heads)) if sinks else None
+                state.merged.begin((query,), sink)
+            with T.serial(task.end - task.piece) as index:
+                worker.add_piece(task.piece + index)
+                with T.serial(num_queries) as query, T.If(plan.is_split):
+                    with T.Then():
+                        head = first_head + tirx.floormod(query, heads)
+                        place = (task.first + query // heads, task.piece, head)
+                        partial.copy(place, state.sums, (query,))
+                    with T.Else():
+                        state.merged.merge((query,), state.sums, (query,))
+            with T.If(tirx.Not(plan.is_split)), T.Then(), T.serial(num_queries) as query:
+                column = (first_head + tirx.floormod(query, heads)) * value_dim
+                state.merged.store_result((query,), out, task.first + query // heads, column)
 
-                    def take_keys(column: Expr, part: int, value: tirx.Expr) -> None:
-                        store(state.keys, (column, index * stretch + part * key_lanes), value, key_lanes)
-
-                    ahead_of_keys = upcoming.value, ahead.value
-                    shape.keys.read_keys(
-                        keys, page.value, kv_head, offsets, key_lanes, ahead_of_keys, take_keys
-                    )
-                    if shape.values_of_keys:
-                        with T.serial(stretch) as offset, T.serial(value_dim) as column:
-                            key = index * stretch + offset
-                            store(state.values, (key, column), load(state.keys, (column, key)))
-                        return
-                    with T.serial(stretch) as offset:
-
-                        def take_values(column: int, width: int, value: tirx.Expr) -> None:
-                            store(state.values, (index * stretch + offset, column), value, width)
-
-                        own, later = inside.value + offset, (upcoming.value, ahead.value + offset)
-                        shape.values.read_values(isa, values, page.value, kv_head, own, later, take_values)
-
-            def seen(start: Expr, own: Expr) -> tirx.Expr:
-                """Which of ``lanes`` keys from ``start`` a query at position ``own`` attends to."""
-                places = tirx.Ramp(start, 1, lanes)
-                visible = places <= broadcast(own, lanes)
-                if shape.window:
-                    visible = tirx.And(visible, places > broadcast(own - shape.window, lanes))
-                return visible
-
-            def fall(start: Expr, own: Expr, member: Expr) -> tirx.Expr:
-                """What a query at position ``own`` adds to the scores of ``lanes`` keys from ``start``."""
-                assert slopes is not None
-                distance = tirx.Ramp(start, 1, lanes) - broadcast(own, lanes)
-                return broadcast(load(slopes, member), lanes) * cast("float32", lanes, distance)
-
-            with T.serial(num_sequences) as sequence:
-                first.set(tirx.max(load(sequence_starts, (sequence,)), cast("int32", 1, chunk * CHUNK_ROWS)))
-                last.set(
-                    tirx.min(
-                        load(sequence_starts, (sequence + 1,)), cast("int32", 1, (chunk + 1) * CHUNK_ROWS)
-                    )
-                )
-                with T.If(first.value < last.value), T.Then():
-                    count = last.value - first.value
-                    length = load(context_lengths, (sequence,))
-                    position, end, begin = Vector("int32", 1), Vector("int32", 1), Vector("int32", 1)
-                    position.set(length - load(sequence_starts, (sequence + 1,)) + first.value)
-                    end.set((position.value + count - 1) // KEYS + 1)
-                    earliest = position.value - (shape.window - 1) if shape.window else T.int32(0)
-                    begin.set(tirx.max(earliest, 0) // KEYS)
-                    sink_rows = sinks[0] if sinks else None
-                    state.load_queries(rows, q, first.value, count, first_head, sink_rows)
-                    with T.serial(end.value - begin.value) as index:
-                        start = Vector("int32", 1)
-                        start.set((begin.value + index) * KEYS)
-                        load_block(sequence, start.value, length)
-                        state.add_block(
-                            count,
-                            tirx.min(length - start.value, KEYS),
-                            lambda row, key: seen(start.value + key, position.value + row),
-                            None
-                            if slopes is None
-                            else lambda row, member, key: fall(
-                                start.value + key, position.value + row, member
-                            ),
-                        )
-                    state.store_results(out, first.value, count, first_head)
+        with T.If(plan.is_split), T.Then(), T.parallel(plan.num_rows * shape.heads) as item:
+            row, head = item // shape.heads, tirx.floormod(item, shape.heads)
+            merged = Sums.scratch(isa, value_dim, 1)
+            merged.begin((0,), load(sinks[0], head) if sinks else None)
+            begin, end = plan.pieces_of(row)
+            with T.serial(end - begin) as index:
+                merged.merge((0,), partial, (row, begin + index, head))
+            merged.store_result((0,), out, row, head * value_dim)
 
     m, pages, sequences, bounds, width = (
         symbol(s) for s in ("m", "pages", "sequences", "bounds", "table_width")
@@ -219,8 +162,228 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
     return kernel(name, arguments, body)
 
 
-def _slopes_from(first_head: Expr, count: int, shape: AttentionShape) -> Buffer:
+class _Worker:
+    """One task for the heads from ``first_head`` on, made within the loop over tasks."""
+
+    def __init__(
+        self,
+        isa: Isa,
+        shape: AttentionShape,
+        keys: Sequence[Buffer],
+        values: Sequence[Buffer],
+        page_table: Buffer,
+        task: Task,
+        first_head: Expr,
+    ) -> None:
+        self._isa, self._shape, self._keys, self._values = isa, shape, keys, values
+        self._page_table, self._task = page_table, task
+        self._heads, self._kv_head = shape.heads_at_once, first_head // shape.group
+        self._slopes = _slopes_from(first_head, shape) if shape.slopes else None
+        self.state = OnlineSoftmax(
+            isa,
+            num_rows=shape.run_rows,
+            group=shape.heads_at_once,
+            dim=shape.head_dim,
+            value_dim=shape.value_dim,
+            scale=shape.scale,
+            soft_cap=shape.soft_cap,
+        )
+        self._block_keys = T.alloc_buffer((shape.head_dim, KEYS), "float32")
+        self._block_values = T.alloc_buffer((KEYS, shape.value_dim), "float32")
+
+    def add_piece(self, piece: Expr) -> None:
+        """Make the state's sums those of a piece."""
+        height = self.state.height
+        start, begin, num_queries = (Vector("int32", 1) for _ in range(3))
+        start.set(piece * PIECE)
+        earliest = tirx.max(self._task.position - (self._shape.window - 1), start.value)
+        begin.set((earliest - start.value) // KEYS if self._shape.window else T.int32(0))
+        num_queries.set(self._task.count * self._heads)
+
+        def seen_to(top: Expr) -> tirx.Expr:
+            """How many keys of the piece come no later than the last row of a tile of queries."""
+            row = tirx.min((top + (height - 1)) // self._heads, self._task.count - 1)
+            return tirx.max(tirx.min(self._task.position + row + 1 - start.value, PIECE), 0)
+
+        self._choose(
+            lambda: self._score_row(start.value, begin.value, seen_to(0)),
+            lambda: self._score_run(start.value, begin.value, seen_to, num_queries.value),
+        )
+        with T.serial(num_queries.value) as query:
+            self._weigh(query, start.value, begin.value, seen_to(query // height * height))
+        self._choose(
+            lambda: self._add_values_to_row(start.value, begin.value, seen_to(0)),
+            lambda: self._add_values_to_run(start.value, begin.value, seen_to, num_queries.value),
+        )
+
+    def _choose(self, of_row: Callable[[], None], of_run: Callable[[], None]) -> None:
+        """Do one or the other, by whether the task has a single row."""
+        if self._shape.values_of_keys or self._shape.page_size % self._isa.lanes:
+            of_run()
+            return
+        with T.If(tirx.EQ(self._task.count, 1)):
+            with T.Then():
+                of_row()
+            with T.Else():
+                of_run()
+
+    def _weigh(self, query: Expr, start: Expr, begin: Expr, num_keys: Expr) -> None:
+        """Weights of a query that ``num_keys`` of the piece come no later than."""
+        lanes, window = self._isa.lanes, self._shape.window
+        own, member = self._task.position + query // self._heads, tirx.floormod(query, self._heads)
+
+        def seen(key: Expr) -> tirx.Expr:
+            places = tirx.Ramp(start + key, 1, lanes)
+            visible = places <= broadcast(own, lanes)
+            if window:
+                visible = tirx.And(visible, places > broadcast(own - window, lanes))
+            return visible
+
+        def fall(key: Expr) -> tirx.Expr:
+            assert self._slopes is not None
+            distance = tirx.Ramp(start + key, 1, lanes) - broadcast(own, lanes)
+            return broadcast(load(self._slopes, member), lanes) * cast("float32", lanes, distance)
+
+        end = tirx.max((num_keys + (KEYS - 1)) // KEYS, begin)
+        self.state.weigh(query, begin, end, seen, fall if self._slopes is not None else None)
+
+    def _place(self, key: Expr) -> tuple[tirx.Expr, tirx.Expr]:
+        """Page and offset of a key; what lies behind the context has those of the last page."""
+        page, offset = Vector("int32", 1), Vector("int32", 1)
+        number = tirx.min(key // self._shape.page_size, self._task.last_page)
+        page.set(load(self._page_table, (self._task.sequence, number)))
+        offset.set(tirx.floormod(key, self._shape.page_size))
+        return page.value, offset.value
+
+    @property
+    def _tiles_of_row(self) -> list[tuple[int, int]]:
+        """The first head and the height of each tile of one row."""
+        height = self.state.height
+        return [(top, min(height, self._heads - top)) for top in range(0, self._heads, height)]
+
+    def _score_row(self, start: Expr, begin: Expr, num_keys: Expr) -> None:
+        """Scores of one row with keys that come from their pages."""
+        lanes = self._isa.lanes
+        with T.serial((num_keys + (KEYS - 1)) // KEYS - begin) as index:
+            first_key = start + (begin + index) * KEYS
+
+            def keys_from(first: int, count: int) -> Walk:
+                own = [first_key + (first + vector) * lanes for vector in range(count)]
+
+                def walk(emit: Emit) -> None:
+                    places = [self._place(key) for key in own]
+                    ahead = [self._place(key + KEYS) for key in own]
+                    self._shape.keys.read_keys(self._keys, self._kv_head, places, lanes, ahead, emit)
+
+                return walk
+
+            for top, rows in self._tiles_of_row:
+                self.state.score(top, rows, begin + index, keys_from)
+
+    def _add_values_to_row(self, start: Expr, begin: Expr, num_keys: Expr) -> None:
+        """Values for one row, which come from their pages."""
+        first, stretch = begin * KEYS, min(KEYS, self._shape.page_size)
+
+        def values_of(columns: list[tuple[int, int]]) -> Walk:
+            def walk(emit: Emit) -> None:
+                with T.serial((num_keys - first + (stretch - 1)) // stretch) as index:
+                    key = first + index * stretch
+                    page, inside = self._place(start + key)
+                    ahead, later = self._place(start + key + KEYS)
+                    with T.serial(tirx.min(num_keys - key, stretch)) as offset:
+                        place, upcoming = (page, inside + offset), (ahead, later + offset)
+                        read = self._shape.values.read_value
+                        emit(key + offset, read(self._values, self._kv_head, place, columns, upcoming))
+
+            return walk
+
+        for top, rows in self._tiles_of_row:
+            columns = self._shape.values.columns(self._isa.lanes)
+            self.state.add_values(top, rows, columns, values_of, anew=True)
+
+    def _score_run(
+        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
+    ) -> None:
+        """Scores of several rows, in tiles, each of which goes as far as the last of its rows sees."""
+        lanes, height = self._isa.lanes, self.state.height
+        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
+            block = begin + index
+            self._load_keys(start + block * KEYS)
+            with T.serial((num_queries + (height - 1)) // height) as tile:
+
+                def keys_from(first: int, num_vectors: int) -> Walk:
+                    def walk(emit: Emit) -> None:
+                        with T.serial(self._shape.head_dim) as column:
+                            places = [(column, (first + vector) * lanes) for vector in range(num_vectors)]
+                            emit(column, [load(self._block_keys, place, lanes) for place in places])
+
+                    return walk
+
+                with T.If(seen_to(tile * height) > block * KEYS), T.Then():
+                    self.state.score(tile * height, height, block, keys_from)
+
+    def _add_values_to_run(
+        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
+    ) -> None:
+        """Values for several rows, in tiles likewise."""
+        height, columns = self.state.height, vectors(self._shape.value_dim, self._isa.lanes)
+        with T.serial(num_queries) as query:
+            self.state.sums.clear((query,))
+        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
+            first_key = (begin + index) * KEYS
+            self._load_values(start + first_key)
+            with T.serial((num_queries + (height - 1)) // height) as tile:
+                num_keys = tirx.min(seen_to(tile * height) - first_key, KEYS)
+
+                def values_of(columns: list[tuple[int, int]]) -> Walk:
+                    def walk(emit: Emit) -> None:
+                        with T.serial(num_keys) as key:
+                            places = [((key, column), width) for column, width in columns]
+                            emit(first_key + key, [load(self._block_values, *place) for place in places])
+
+                    return walk
+
+                with T.If(num_keys > 0), T.Then():
+                    self.state.add_values(tile * height, height, columns, values_of, anew=False)
+
+    def _load_keys(self, first_key: Expr) -> None:
+        """Convert a block's keys."""
+        stretch = min(KEYS, self._shape.page_size)  # neighbouring keys of a block that are in one page
+        lanes = min(self._isa.lanes, stretch)
+        with T.serial(KEYS // stretch) as index:
+            page, inside = self._place(first_key + index * stretch)
+            following, later = self._place(first_key + KEYS + index * stretch)
+            parts = range(0, stretch, lanes)
+
+            def take(column: Expr, vectors: Sequence[tirx.Expr]) -> None:
+                for part, value in zip(parts, vectors, strict=True):
+                    store(self._block_keys, (column, index * stretch + part), value, lanes)
+
+            places, ahead = [(page, inside + part) for part in parts], [(following, later)]
+            self._shape.keys.read_keys(self._keys, self._kv_head, places, lanes, ahead, take)
+
+    def _load_values(self, first_key: Expr) -> None:
+        """Convert a block's values, or turn those that are keys."""
+        if self._shape.values_of_keys:
+            self._load_keys(first_key)
+            with T.serial(KEYS) as key, T.serial(self._shape.value_dim) as column:
+                store(self._block_values, (key, column), load(self._block_keys, (column, key)))
+            return
+        stretch = min(KEYS, self._shape.page_size)
+        columns = self._shape.values.columns(self._isa.lanes)
+        with T.serial(KEYS // stretch) as index:
+            page, inside = self._place(first_key + index * stretch)
+            following, later = self._place(first_key + KEYS + index * stretch)
+            with T.serial(stretch) as offset:
+                place, ahead = (page, inside + offset), (following, later + offset)
+                read = self._shape.values.read_value(self._values, self._kv_head, place, columns, ahead)
+                for (column, width), value in zip(columns, read, strict=True):
+                    store(self._block_values, (index * stretch + offset, column), value, width)
+
+
+def _slopes_from(first_head: Expr, shape: AttentionShape) -> Buffer:
     """The slopes of a worker's heads, in scratch."""
+    count = shape.heads_at_once
     slopes = T.alloc_buffer((count,), "float32")
     for start in range(0, shape.heads, count):
         with T.If(first_head == start), T.Then():

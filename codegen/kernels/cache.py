@@ -95,57 +95,76 @@ class CachedHeads:
     def read_keys(
         self,
         arrays: Sequence[Buffer],
-        page: Expr,
         head: Expr,
-        offsets: Sequence[Expr],
+        places: Sequence[tuple[Expr, Expr]],
         lanes: int,
-        ahead: tuple[Expr, Expr],
-        emit: Callable[[Expr, int, tirx.Expr], None],
+        ahead: Sequence[tuple[Expr, Expr]],
+        emit: Callable[[Expr, Sequence[tirx.Expr]], None],
     ) -> None:
-        """Emit ``emit(column, n, values)`` for ``lanes`` keys from the n-th of ``offsets``, all columns.
+        """Emit ``emit(column, vectors)`` for all columns, ascending, of ``lanes`` keys from each of
+        ``places``.
 
-        Those at ``ahead``, page and offset, are asked for meanwhile.
+        A place is a page and an offset in it. Those ``ahead`` are asked for meanwhile.
         """
         size = self._group_size
         for half in range(self._halves):
             first = half * self._stored_dim
             with T.serial(self._stored_dim // size) as group:
-                scales = [self._scale(arrays, page, head, first + group * size, at, lanes) for at in offsets]
+                start = first + group * size
+                scales = [self._scale(arrays, page, head, start, offset, lanes) for page, offset in places]
                 if isinstance(self.element, CodedElement):
-                    place = (first + group * size) // self.element.group_size
-                    prefetch(arrays[1], self._place(ahead[0], head, place, ahead[1]))
+                    for page, offset in ahead:
+                        place = self._place(page, head, start // self.element.group_size, offset)
+                        prefetch(arrays[1], place, past_first=True)
                 with T.serial(size) as within:
                     column = group * size + within
                     if half == 0:
-                        prefetch(arrays[0], self._place(ahead[0], head, column, ahead[1]))
-                    for index, offset in enumerate(offsets):
+                        for page, offset in ahead:
+                            prefetch(arrays[0], self._place(page, head, column, offset), past_first=True)
+                    values = []
+                    for scale, (page, offset) in zip(scales, places, strict=True):
                         stored = load(arrays[0], self._place(page, head, column, offset), lanes)
-                        emit(first + column, index, self._value(stored, half, scales[index], lanes))
+                        values.append(self._value(stored, half, scale, lanes))
+                    emit(first + column, values)
 
-    def read_values(
+    def read_value(
         self,
-        isa: Isa,
         arrays: Sequence[Buffer],
-        page: Expr,
         head: Expr,
-        offset: Expr,
+        place: tuple[Expr, Expr],
+        columns: Sequence[tuple[int, int]],
         ahead: tuple[Expr, Expr],
-        emit: Callable[[int, int, tirx.Expr], None],
-    ) -> None:
-        """Emit ``emit(column, width, values)`` for all of one position's columns.
+    ) -> list[tirx.Expr]:
+        """The vectors at ``columns``, each with its width, of the value at a place.
 
-        Those at ``ahead``, page and offset, are asked for meanwhile.
+        Those at the place ``ahead`` are asked for.
         """
+        first, last = columns[0][0], sum(columns[-1])
         for array, part in zip(arrays, self.parts, strict=True):
-            for column in range(0, part.shape[2], CACHE_LINE_BYTES // _ITEM_BYTES[part.dtype]):
-                prefetch(array, self._place(ahead[0], head, column, ahead[1]))
+            step, stored = CACHE_LINE_BYTES // _ITEM_BYTES[part.dtype], part.shape[2]
+            wanted = {column * stored // self.dim // step * step for column in range(first, last)}
+            for column in sorted(wanted):
+                prefetch(array, self._place(ahead[0], head, column, ahead[1]), past_first=True)
+        page, offset = place
+        scales: dict[int, Vector | None] = {}
+        values = []
+        for column, width in columns:
+            group = column // self._group_size
+            if group not in scales:
+                scales[group] = self._scale(arrays, page, head, column, offset, 1)
+            half, stored_column = divmod(column, self._stored_dim)
+            stored_value = load(arrays[0], self._place(page, head, stored_column, offset), width)
+            values.append(self._value(stored_value, half, scales[group], width))
+        return values
+
+    def columns(self, lanes: int) -> list[tuple[int, int]]:
+        """The vectors that a value is read in: none is of two groups."""
         size = self._group_size
-        for first in range(0, self.dim, size):
-            scale = self._scale(arrays, page, head, first, offset, 1)
-            half, stored_first = divmod(first, self._stored_dim)
-            for column, width in vectors(size, isa.lanes):
-                stored = load(arrays[0], self._place(page, head, stored_first + column, offset), width)
-                emit(first + column, width, self._value(stored, half, scale, width))
+        return [
+            (first + column, width)
+            for first in range(0, self.dim, size)
+            for column, width in vectors(size, lanes)
+        ]
 
     def _scale(
         self, arrays: Sequence[Buffer], page: Expr, head: Expr, column: Expr, offset: Expr, lanes: int

@@ -1,39 +1,174 @@
-"""Attention in blocks of keys with a running maximum and sum.
+"""Attention in pieces of the context, each with its own maximum and sum, brought together in order.
 
-The method is that of Milakov and Gimelshein (2018) and Dao et al. (2022). A worker's queries keep their state
-in scratch that stays in the first cache; a kernel fills in block after block of keys and values, in float32,
-each of which then serves every query. What one query computes depends on the order of its own blocks alone,
-and a block that it does not see leaves its state as it was, bit for bit.
+The method is that of Milakov and Gimelshein (2018) and Dao et al. (2022). Pieces begin at multiples of
+:data:`PIECE` keys, and what a query sums up within one depends on nothing outside it; the pieces are merged
+in ascending order. So it makes no difference whether one worker goes through all of them, or several take
+some each: every bit is the same. Keys that a query does not see leave its state as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tvm import tirx
 
+from .attention_tiles import Walk, add_values, score_keys
 from .isa import Isa, fma
-from .rows import Rows, exponential, hyperbolic_tangent, load_rows, reduce_add, reduce_max, vectors
+from .rows import (
+    Rows,
+    columns,
+    exponential,
+    hyperbolic_tangent,
+    load_rows,
+    reduce_add,
+    reduce_max,
+)
 from .script import Buffer, Expr, T, Vector, broadcast, load, store
 
-__all__ = ["KEYS", "OnlineSoftmax"]
+__all__ = ["KEYS", "PIECE", "OnlineSoftmax", "Sums"]
 
 KEYS = 64
-"""Keys in a block."""
+"""Keys in a block, which is what is brought into the first cache at a time."""
+
+PIECE = 256
+"""Keys in a piece, a whole number of blocks."""
 
 NEVER = -1e30
-"""Where running maxima start: finite, so that differences of maxima are never infinity less infinity."""
+"""Where maxima start: finite, so that differences of maxima are never infinity less infinity."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Where the state of a query lies: the largest score, sums of weights in lanes, the weighted values.
+
+    Each is a buffer and the index of the first element, which that of the query comes before.
+    """
+
+    isa: Isa
+    value_dim: int
+    maxima: Buffer
+    weights: Buffer
+    totals: Buffer
+    offsets: tuple[int, int, int] = (0, 0, 0)
+
+    def maximum(self, query: Sequence[Expr]) -> tirx.Expr:
+        """The largest score."""
+        return load(self.maxima, (*query, self.offsets[0]))
+
+    def weight(self, query: Sequence[Expr]) -> tirx.Expr:
+        """The sums of weights, one a lane."""
+        return load(self.weights, (*query, self.offsets[1]), self.isa.lanes)
+
+    def total(self, query: Sequence[Expr], column: Expr, width: int) -> tirx.Expr:
+        """Some of the weighted values."""
+        return load(self.totals, (*query, self.offsets[2] + column), width)
+
+    def set_maximum(self, query: Sequence[Expr], value: tirx.Expr) -> None:
+        """Assign the largest score."""
+        store(self.maxima, (*query, self.offsets[0]), value)
+
+    def set_weight(self, query: Sequence[Expr], value: tirx.Expr) -> None:
+        """Assign the sums of weights."""
+        store(self.weights, (*query, self.offsets[1]), value, self.isa.lanes)
+
+    def set_total(self, query: Sequence[Expr], column: Expr, width: int, value: tirx.Expr) -> None:
+        """Assign some of the weighted values."""
+        store(self.totals, (*query, self.offsets[2] + column), value, width)
+
+    @classmethod
+    def scratch(cls, isa: Isa, value_dim: int, num_queries: int) -> Sums:
+        """Of so many queries, in buffers of their own."""
+        sizes = (1, isa.lanes, value_dim)
+        return cls(isa, value_dim, *(T.alloc_buffer((num_queries, size), "float32") for size in sizes))
+
+    @classmethod
+    def width_of_record(cls, isa: Isa, value_dim: int) -> int:
+        """Floats of one query's state where all of it lies together, a whole number of vectors."""
+        return -(-value_dim // isa.lanes) * isa.lanes + 2 * isa.lanes
+
+    @classmethod
+    def records(cls, isa: Isa, value_dim: int, buffer: Buffer) -> Sums:
+        """In a buffer whose last dimension is :meth:`width_of_record`."""
+        first = cls.width_of_record(isa, value_dim) - 2 * isa.lanes
+        return cls(isa, value_dim, buffer, buffer, buffer, (first + isa.lanes, first, 0))
+
+    def begin(self, query: Sequence[Expr], sink: tirx.Expr | None = None) -> None:
+        """Nothing seen so far, or as if a first key had had ``sink`` for a score, and zeros for a value."""
+        self.set_weight(query, broadcast(T.float32(0), self.isa.lanes))
+        self.set_maximum(query, T.float32(NEVER) if sink is None else sink)
+        if sink is not None:
+            store(self.weights, (*query, self.offsets[1]), T.float32(1))
+        self.clear(query)
+
+    def clear(self, query: Sequence[Expr]) -> None:
+        """No weighted values so far."""
+        columns(
+            self.isa,
+            self.value_dim,
+            lambda column, width: self.set_total(query, column, width, broadcast(T.float32(0), width)),
+        )
+
+    def copy(self, query: Sequence[Expr], other: Sums, theirs: Sequence[Expr]) -> None:
+        """Take over what ``other`` has of a query."""
+        self.set_maximum(query, other.maximum(theirs))
+        self.set_weight(query, other.weight(theirs))
+        columns(
+            self.isa,
+            self.value_dim,
+            lambda column, width: self.set_total(query, column, width, other.total(theirs, column, width)),
+        )
+
+    def merge(self, query: Sequence[Expr], piece: Sums, theirs: Sequence[Expr]) -> None:
+        """Add the next piece of the context, bringing both to the larger maximum."""
+        lanes = self.isa.lanes
+        maximum, own, added = (Vector("float32", 1) for _ in range(3))
+        maximum.set(tirx.max(self.maximum(query), piece.maximum(theirs)))
+        own.set(exponential(self.isa, 1, self.maximum(query) - maximum.value))
+        added.set(exponential(self.isa, 1, piece.maximum(theirs) - maximum.value))
+        self.set_maximum(query, maximum.value)
+
+        def together(width: int, before: tirx.Expr, new: tirx.Expr) -> tirx.Expr:
+            scaled = new * broadcast(added.value, width)
+            return fma(width, before, broadcast(own.value, width), scaled)
+
+        self.set_weight(query, together(lanes, self.weight(query), piece.weight(theirs)))
+        columns(
+            self.isa,
+            self.value_dim,
+            lambda column, width: self.set_total(
+                query,
+                column,
+                width,
+                together(width, self.total(query, column, width), piece.total(theirs, column, width)),
+            ),
+        )
+
+    def store_result(self, query: Sequence[Expr], out: Buffer, row: Expr, first: Expr) -> None:
+        """Write the weighted mean to the columns from ``first`` on of a row."""
+        inverse = Vector("float32", 1)
+        inverse.set(T.float32(1) / reduce_add(self.isa.lanes, self.weight(query)))
+        columns(
+            self.isa,
+            self.value_dim,
+            lambda column, width: store(
+                out,
+                (row, first + column),
+                self.total(query, column, width) * broadcast(inverse.value, width),
+                width,
+            ),
+        )
 
 
 class OnlineSoftmax:
-    """The state of up to ``num_rows`` queries of each of ``group`` heads that share keys and values.
+    """Up to ``num_rows`` queries of each of ``group`` heads that share keys and values.
 
     Queries and keys are ``dim`` wide, values ``value_dim``. Made within the loop over workers, as scratch of
-    each.
+    each. Queries are numbered row by row, the heads of a row side by side.
 
     Attributes:
-        keys: the block's keys to be filled in, float32 ``[dim, KEYS]``.
-        values: its values, ``[KEYS, value_dim]``.
+        sums: what was summed up of a piece.
+        merged: what was summed up of all pieces so far.
     """
 
     def __init__(
@@ -51,128 +186,130 @@ class OnlineSoftmax:
         self._isa, self._group, self._dim, self._soft_cap = isa, group, dim, soft_cap
         self._value_dim = value_dim
         self._scale = scale / soft_cap if soft_cap else scale
-        self._height = isa.attention_rows
-        self._size = -(-num_rows * group // self._height) * self._height
+        self.height = isa.attention_rows
+        self._size = -(-num_rows * group // self.height) * self.height
         self._strip = min(4, KEYS // isa.lanes)  # vectors of one register tile
-        self.keys = T.alloc_buffer((dim, KEYS), "float32")
-        self.values = T.alloc_buffer((KEYS, value_dim), "float32")
         self._queries = T.alloc_buffer((self._size, dim), "float32")
-        self._weights = T.alloc_buffer((self._size, KEYS), "float32")
-        self._totals = T.alloc_buffer((self._size, value_dim), "float32")
-        self._maxima = T.alloc_buffer((self._size,), "float32")
-        self._sums = T.alloc_buffer((self._size, isa.lanes), "float32")
+        self._scores = T.alloc_buffer((self._size, PIECE), "float32")
+        self.sums = Sums.scratch(isa, value_dim, self._size)
+        self.merged = Sums.scratch(isa, value_dim, self._size)
 
-    def load_queries(
-        self, rows: Buffer, view: Rows, first: Expr, count: Expr, head: Expr, sinks: Buffer | None = None
-    ) -> None:
-        """Begin anew with the heads from ``head`` on of ``count`` rows from ``first`` on.
-
-        With ``sinks`` each head has one more logit, of a key that adds nothing.
-        """
-        group, dim, lanes = self._group, self._dim, self._isa.lanes
-        with T.serial(count) as row, T.serial(group) as member, T.serial(dim) as column:
-            value = load_rows(rows, view, first + row, (head + member) * dim + column)
-            store(self._queries, (row * group + member, column), value * T.float32(self._scale))
-        with T.serial(self._size) as row:
-            store(self._sums, (row, 0), broadcast(T.float32(0), lanes), lanes)
-            if sinks is not None:  # as if a first key had had this score, and a value of zeros
-                store(self._maxima, row, load(sinks, head + tirx.floormod(row, group)))
-                store(self._sums, (row, 0), T.float32(1))
-            else:
-                store(self._maxima, row, T.float32(NEVER))
-            with T.serial(self._value_dim) as column:
-                store(self._totals, (row, column), T.float32(0))
-
-    def add_block(
-        self,
-        count: Expr,
-        num_keys: Expr,
-        seen: Callable[[Expr, Expr], tirx.Expr],
-        bias: Callable[[Expr, Expr, Expr], tirx.Expr] | None = None,
-    ) -> None:
-        """Take the block into the state of ``count`` rows' queries.
-
-        ``num_keys`` of it are there; what lies behind may be anything, infinite even. ``seen(row, key)`` says
-        which of the keys from ``key`` on, as many as fit a vector, the query of a row sees; ``bias(row,
-        member, key)`` is added to their scores for a member of the group.
-        """
-        with T.serial((count * self._group + (self._height - 1)) // self._height) as tile:
-            self._score(tile * self._height)
-            self._weigh(tile * self._height, seen, bias)
-            self._add_values(tile * self._height, num_keys)
-
-    def store_results(self, out: Buffer, first: Expr, count: Expr, head: Expr) -> None:
-        """Write the rows' results, in the order in which :meth:`load_queries` took their queries."""
-        group, dim, lanes = self._group, self._value_dim, self._isa.lanes
+    def load_queries(self, rows: Buffer, view: Rows, first: Expr, count: Expr, head: Expr) -> None:
+        """The heads from ``head`` on of ``count`` rows from ``first`` on, and zeros that fill a tile."""
+        group, dim, height = self._group, self._dim, self.height
+        scale = T.float32(self._scale)
         with T.serial(count) as row, T.serial(group) as member:
-            inverse = Vector("float32", 1)
-            denominator = reduce_add(lanes, load(self._sums, (row * group + member, 0), lanes))
-            inverse.set(T.float32(1) / denominator)
-            with T.serial(dim) as column:
-                place = (first + row, (head + member) * dim + column)
-                store(out, place, load(self._totals, (row * group + member, column)) * inverse.value)
 
-    def _score(self, top: Expr) -> None:
-        """Products of a tile of queries, from ``top`` on, with the block's keys."""
-        lanes, height = self._isa.lanes, self._height
-        for tile in range(0, KEYS // lanes, self._strip):
-            scores = [[Vector("float32", lanes) for _ in range(self._strip)] for _ in range(height)]
-            for vector in (v for row in scores for v in row):
-                vector.fill(T.float32(0))
-            with T.serial(self._dim) as column:
-                parts = [Vector("float32", lanes) for _ in range(self._strip)]
-                for index, part in enumerate(parts):
-                    part.set(load(self.keys, (column, (tile + index) * lanes), lanes))
-                for row in range(height):
-                    query = Vector("float32", lanes)
-                    query.fill(load(self._queries, (top + row, column)))
-                    for index, part in enumerate(parts):
-                        scores[row][index].set(fma(lanes, query.value, part.value, scores[row][index].value))
-            for row in range(height):
-                for index in range(self._strip):
-                    place = (top + row, (tile + index) * lanes)
-                    store(self._weights, place, scores[row][index].value, lanes)
+            def take(column: Expr, width: int) -> None:
+                value = load_rows(rows, view, first + row, (head + member) * dim + column, width)
+                place = (row * group + member, column)
+                store(self._queries, place, value * broadcast(scale, width), width)
 
-    def _weigh(
+            columns(self._isa, dim, take)
+        num_queries = count * group
+        with T.serial(-(-num_queries // height) * height - num_queries) as index:
+            columns(
+                self._isa,
+                dim,
+                lambda column, width: store(
+                    self._queries, (num_queries + index, column), broadcast(T.float32(0), width), width
+                ),
+            )
+
+    def score(self, top: Expr, height: int, block: Expr, walk: Callable[[int, int], Walk]) -> None:
+        """Scores of a tile of queries, from ``top`` on, with the keys of a block of the piece.
+
+        ``walk(first, n)`` goes over the columns of the keys in the n vectors from ``first`` on.
+        """
+        lanes = self._isa.lanes
+        for first in range(0, KEYS // lanes, self._strip):
+            score_keys(
+                self._isa,
+                height,
+                self._strip,
+                walk(first, self._strip),
+                lambda row, column: load(self._queries, (top + row, column)),
+                lambda row, vector, scores, first=first: store(  # type: ignore[misc]
+                    self._scores, (top + row, block * KEYS + (first + vector) * lanes), scores, lanes
+                ),
+            )
+
+    def weigh(
+        self,
+        query: Expr,
+        first: Expr,
+        last: Expr,
+        seen: Callable[[Expr], tirx.Expr],
+        bias: Callable[[Expr], tirx.Expr] | None = None,
+    ) -> None:
+        """Weights of the keys in the piece's blocks from ``first`` to before ``last``, which were scored.
+
+        ``seen(key)`` says which of the keys from the piece's ``key``-th on, as many as fit a vector, the
+        query sees; ``bias(key)`` is added to their scores.
+        """
+        lanes = self._isa.lanes
+        largest, total, maximum = Vector("float32", lanes), Vector("float32", lanes), Vector("float32", 1)
+        steps = KEYS // lanes // self._strip  # so many strips are a block
+
+        def each_vector(emit: Callable[[Expr], None]) -> None:
+            with T.serial((last - first) * steps) as index:
+                for vector in range(self._strip):
+                    emit(first * KEYS + (index * self._strip + vector) * lanes)
+
+        def mask(key: Expr) -> None:
+            score = self._capped(load(self._scores, (query, key), lanes))
+            if bias is not None:
+                score = score + bias(key)
+            masked = Vector("float32", lanes)
+            masked.set(tirx.Select(seen(key), score, broadcast(T.float32(float("-inf")), lanes)))
+            store(self._scores, (query, key), masked.value, lanes)
+            largest.set(tirx.max(largest.value, masked.value))
+
+        def to_weights(key: Expr) -> None:
+            below = load(self._scores, (query, key), lanes) - broadcast(maximum.value, lanes)
+            weight = Vector("float32", lanes)
+            weight.set(exponential(self._isa, lanes, below))
+            store(self._scores, (query, key), weight.value, lanes)
+            total.set(total.value + weight.value)
+
+        largest.fill(T.float32(NEVER))
+        each_vector(mask)
+        maximum.set(reduce_max(lanes, largest.value))
+        total.fill(T.float32(0))
+        each_vector(to_weights)
+        self.sums.set_maximum((query,), maximum.value)
+        self.sums.set_weight((query,), total.value)
+
+    def add_values(
         self,
         top: Expr,
-        seen: Callable[[Expr, Expr], tirx.Expr],
-        bias: Callable[[Expr, Expr, Expr], tirx.Expr] | None,
+        height: int,
+        columns: list[tuple[int, int]],
+        walk: Callable[[list[tuple[int, int]]], Walk],
+        *,
+        anew: bool,
     ) -> None:
-        """Weights of the block's keys, and what was summed up so far brought to the new maximum."""
-        lanes = self._isa.lanes
-        with T.serial(self._height) as index:
-            place = top + index
-            largest = Vector("float32", lanes)
-            largest.fill(load(self._maxima, place))
-            for step in range(KEYS // lanes):
-                row, key = place // self._group, step * lanes
-                score = self._capped(load(self._weights, (place, key), lanes))
-                if bias is not None:
-                    score = score + bias(row, tirx.floormod(place, self._group), key)
-                masked = tirx.Select(
-                    seen(row, key),
-                    score,
-                    broadcast(T.float32(float("-inf")), lanes),
-                )
-                store(self._weights, (place, step * lanes), masked, lanes)
-                largest.set(tirx.max(largest.value, load(self._weights, (place, step * lanes), lanes)))
-            maximum, factor = Vector("float32", 1), Vector("float32", 1)
-            maximum.set(reduce_max(lanes, largest.value))
-            factor.set(exponential(self._isa, 1, load(self._maxima, place) - maximum.value))
-            store(self._maxima, place, maximum.value)
-            total = Vector("float32", lanes)
-            total.set(load(self._sums, (place, 0), lanes) * broadcast(factor.value, lanes))
-            for step in range(KEYS // lanes):
-                score = load(self._weights, (place, step * lanes), lanes)
-                weight = Vector("float32", lanes)
-                weight.set(exponential(self._isa, lanes, score - broadcast(maximum.value, lanes)))
-                store(self._weights, (place, step * lanes), weight.value, lanes)
-                total.set(total.value + weight.value)
-            store(self._sums, (place, 0), total.value, lanes)
-            for column, width in vectors(self._value_dim, lanes):
-                scaled = load(self._totals, (place, column), width) * broadcast(factor.value, width)
-                store(self._totals, (place, column), scaled, width)
+        """Add values, weighted, to a tile of queries' totals, which are zero before where it is ``anew``.
+
+        ``columns`` are the vectors that make up a value, each with its width; ``walk`` of some of them goes
+        over the keys of the piece.
+        """
+        for start in range(0, len(columns), self._strip):
+            strip = columns[start : start + self._strip]
+            add_values(
+                [width for _, width in strip],
+                height,
+                walk(strip),
+                lambda row, key: load(self._scores, (top + row, key)),
+                lambda row, index, strip=strip: (  # type: ignore[misc]
+                    broadcast(T.float32(0), strip[index][1])
+                    if anew
+                    else self.sums.total((top + row,), *strip[index])
+                ),
+                lambda row, index, total, strip=strip: self.sums.set_total(  # type: ignore[misc]
+                    (top + row,), strip[index][0], strip[index][1], total
+                ),
+            )
 
     def _capped(self, score: tirx.Expr) -> tirx.Expr:
         """A vector of scores within the soft cap, by which they were divided beforehand."""
@@ -183,27 +320,3 @@ class OnlineSoftmax:
         value.set(score)
         cap = broadcast(T.float32(self._soft_cap), lanes)
         return hyperbolic_tangent(self._isa, lanes, value.value) * cap
-
-    def _add_values(self, top: Expr, count: Expr) -> None:
-        """Add the first ``count`` values of the block, weighted, to a tile of queries' totals.
-
-        A weight of 0 would not silence an infinite value behind them.
-        """
-        height = self._height
-        columns = vectors(self._value_dim, self._isa.lanes)
-        for tile in range(0, len(columns), self._strip):
-            strip = columns[tile : tile + self._strip]
-            parts = [[Vector("float32", width) for _, width in strip] for _ in range(height)]
-            for row in range(height):
-                for (column, width), part in zip(strip, parts[row], strict=True):
-                    part.set(load(self._totals, (top + row, column), width))
-            with T.serial(count) as key:
-                for index, (column, width) in enumerate(strip):
-                    value = Vector("float32", width)
-                    value.set(load(self.values, (key, column), width))
-                    for row in range(height):
-                        weight = broadcast(load(self._weights, (top + row, key)), width)
-                        parts[row][index].set(fma(width, weight, value.value, parts[row][index].value))
-            for row in range(height):
-                for (column, width), part in zip(strip, parts[row], strict=True):
-                    store(self._totals, (top + row, column), part.value, width)

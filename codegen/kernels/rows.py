@@ -88,8 +88,14 @@ def load_float(buffer: Buffer, index: Expr | tuple[Expr, ...], lanes: int, dtype
 
 
 def reduce_max(lanes: int, value: tirx.Expr) -> tirx.Expr:
-    """The largest lane."""
-    return value if lanes == 1 else intrinsic("float32", f"llvm.vector.reduce.fmax.v{lanes}f32", value)
+    """The largest lane, by halves; LLVM's own reduction goes lane by lane, as NaN might be among them."""
+    while lanes > 1:
+        lanes //= 2
+        part = Vector("float32", lanes)
+        halves = [tirx.Shuffle([value], list(range(first, first + lanes))) for first in (0, lanes)]
+        part.set(tirx.max(*halves))
+        value = part.value
+    return value
 
 
 def reduce_add(lanes: int, value: tirx.Expr) -> tirx.Expr:

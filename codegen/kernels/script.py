@@ -111,11 +111,15 @@ def reinterpret(dtype: str, value: tirx.Expr) -> tirx.Expr:
     return T.reinterpret(dtype, value)
 
 
-def prefetch(buffer: Buffer, index: Expr | Sequence[Expr]) -> None:
-    """Ask for the cache line that holds an element, to stay in all caches; never faults."""
+def prefetch(buffer: Buffer, index: Expr | Sequence[Expr], *, past_first: bool = False) -> None:
+    """Ask for the cache line that holds an element, to stay in all caches; never faults.
+
+    It comes no nearer than the second where it goes ``past_first``: more of them can be on their way at once.
+    """
     indices = list(index) if isinstance(index, (list, tuple)) else [index]
     address = T.address_of(tirx.BufferLoad(buffer, indices))
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(0), T.int32(3), T.int32(1)))
+    near = T.int32(2 if past_first else 3)
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(0), near, T.int32(1)))
 
 
 class Vector:
