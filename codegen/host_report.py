@@ -44,6 +44,7 @@ def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Tar
                 for node in topology.nodes
             ],
             "huge_pages": topology.huge_pages or None,
+            "amx": _amx(host),
         },
         "default": fitting[0].name if fitting else None,
         "targets": [
@@ -107,6 +108,7 @@ def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
         + (f", huge pages: {topology.huge_pages}" if topology.huge_pages else ""),
     )
     yield "features", ", ".join(_features_used(host, targets)) or "none that is used"
+    yield "AMX", _amx(host)
     reasons = dict.fromkeys(withheld.reason for withheld in host.withheld)
     for reason in reasons:
         names = (withheld.feature for withheld in host.withheld if withheld.reason == reason)
@@ -128,6 +130,13 @@ def _features_used(host: Host, targets: Iterable[Target]) -> list[str]:
     """Those of the host's features that some target asks for."""
     asked = frozenset[str]().union(*(target.features for target in targets))
     return sorted(host.features & asked)
+
+
+def _amx(host: Host) -> str:
+    """What the system says to AMX."""
+    if any(feature.startswith("amx_") for feature in host.features):
+        return "granted"
+    return "refused" if any(w.feature.startswith("amx_") for w in host.withheld) else "absent"
 
 
 def _here(target: Target, host: Host, fitting: tuple[Target, ...]) -> str:

@@ -112,7 +112,7 @@ def usable_features(
         if feature in features:
             features.remove(feature)
             withheld[feature] = f"left out by {FEATURES_VARIABLE}"
-        withhold(_BUILT_ON.get(feature, ()), f"needs {feature}, left out by {FEATURES_VARIABLE}")
+        withhold(_BUILT_ON.get(feature, ()), f"left out with {feature} by {FEATURES_VARIABLE}")
     if states is not None:
         kept = -1 if states.supported is None else states.supported
         for prefix, bits in (("amx_", _TILES), ("avx512", _ZMM), ("avx", _YMM)):

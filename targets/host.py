@@ -28,7 +28,7 @@ __all__ = ["Host", "available_memory_bytes", "detect_host", "read_host"]
 _APPLE_FEATURES = ("asimd", "asimddp", "asimdhp", "asimdrdm", "atomics", "crc32", "fphp")
 _APPLE_OPTIONS = {"FEAT_I8MM": "i8mm", "FEAT_BF16": "bf16"}
 
-_MOST_NAMED = 4
+_MOST_NAMED = 3
 """Features in a sentence."""
 
 
@@ -57,14 +57,15 @@ class Host:
     withheld: tuple[Withheld, ...] = ()
 
     def lacking(self, features: Iterable[str]) -> str:
-        """Which of ``features`` cannot be used here, some by name, with the reason where it is not that the
-        processor has none; empty where all can.
+        """Which of ``features`` cannot be used here, the first of them by name, and why, where it is not that
+        the processor has none; empty where all can.
         """
-        reasons = {withheld.feature: f" ({withheld.reason})" for withheld in self.withheld}
         missing = sorted(set(features) - self.features)
-        named = [f"{feature}{reasons.get(feature, '')}" for feature in missing[:_MOST_NAMED]]
-        further = len(missing) - len(named)
-        return ", ".join(named) + (f" and {further} more" if further else "")
+        named = ", ".join(missing[:_MOST_NAMED])
+        if len(missing) > _MOST_NAMED:
+            named += f" and {len(missing) - _MOST_NAMED} more"
+        reasons = dict.fromkeys(withheld.reason for withheld in self.withheld if withheld.feature in missing)
+        return named + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
 @cache

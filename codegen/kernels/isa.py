@@ -329,8 +329,8 @@ def _avx512(kind: type[Avx512Vnni], name: str) -> Isa:
     return kind(name, lanes=16, integer_rows=(8, 4, 2, 1), float_rows=(8, 4, 2, 1), attention_rows=4)
 
 
-def _avx2(kind: type[Avx2], name: str) -> Isa:
-    return kind(name, lanes=8, integer_rows=(8, 4, 2, 1), float_rows=(4, 2, 1), attention_rows=2)
+def _avx2(kind: type[Avx2], name: str, integer_rows: tuple[int, ...]) -> Isa:
+    return kind(name, lanes=8, integer_rows=integer_rows, float_rows=(4, 2, 1), attention_rows=2)
 
 
 def _neon(kind: type[NeonDotProduct], name: str) -> Isa:
@@ -342,8 +342,8 @@ ISAS: dict[str, Isa] = {
     for isa in (
         _avx512(Avx512Vnni, "avx512-vnni"),
         _avx512(Avx512Bf16, "avx512-bf16"),
-        _avx2(Avx2, "avx2"),
-        _avx2(Avx2Vnni, "avx2-vnni"),
+        _avx2(Avx2, "avx2", (4, 2, 1)),
+        _avx2(Avx2Vnni, "avx2-vnni", (8, 4, 2, 1)),
         _neon(NeonDotProduct, "neon-dotprod"),
         _neon(NeonI8mm, "neon-i8mm"),
     )

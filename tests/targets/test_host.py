@@ -157,7 +157,9 @@ def test_what_is_lacking_is_said_in_few_words(tmp_path: Path) -> None:
     host = host_of(tmp_path, "x86_64", ALDER)
     assert host.lacking(["avx2"]) == ""
     assert host.lacking(["avx512f", "avx2"]) == "avx512f"
-    assert host.lacking("abcdef") == "a, b, c, d and 2 more"
+    assert host.lacking("abcdef") == "a, b, c and 3 more"
+    lesser = read_host("x86_64", states(), root=tmp_path, left_out="-avx_vnni")
+    assert lesser.lacking(["avx_vnni", "gfni"]) == "avx_vnni, gfni (left out by INGOT_CPU_FEATURES)"
 
 
 def test_memory_is_within_a_containers_limit(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from ingot.targets import (
     supported_targets,
     write_manifest,
 )
+from ingot.targets.features import Withheld
 from ingot.targets.manifest import AccuracyRecord, ArrayRecord
 
 from ...compiled import WHOLE_GROUPS, compile_tiny
@@ -254,6 +256,22 @@ def test_the_best_library_that_fits_is_taken(for_all: Path) -> None:
         assert artifact.library(host_of(name)).target == name
     arm = Host("Linux", "aarch64", "", CPUS["aarch64"].features, 4, 2**33)
     assert artifact.library(arm).target == "cpu:aarch64"
+
+
+@pytest.mark.skipif(len(BEST_AND_LEAST) < 2, reason="this host runs one target only")
+def test_the_log_says_which_library_is_taken_and_what_keeps_better_ones(
+    for_all: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    best, least = BEST_AND_LEAST
+    lesser = host_of(least)
+    missing = CPUS[best.removeprefix("cpu:")].features - lesser.features
+    withheld = tuple(Withheld(feature, "not today") for feature in missing)
+    with caplog.at_level(logging.INFO):
+        open_artifact(for_all).library(dataclasses.replace(lesser, withheld=withheld))
+    assert f"taking the library for {least}" in caplog.text
+    assert f"not that for {best}, which needs {min(missing)}" in caplog.text
+    assert "more (not today)" in caplog.text
+    assert "aarch64" not in caplog.text
 
 
 def test_all_targets_share_one_file_of_weights(for_all: Path, parent: Path) -> None:
