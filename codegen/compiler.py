@@ -5,30 +5,28 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..frontend import EncoderConfig, Model, VectorConfig, hash_files, load_model
 from ..ir import Module, QuantFormat, ScalarType, print_module
 from ..ir.errors import CompileError
 from ..passes import CacheType, InterpreterChecker, PipelineOptions, build_pipeline, run_passes
 from ..passes import PassRecord as PassRun
-from ..targets import Manifest, Target, read_manifest, write_manifest
+from ..targets import Manifest, read_manifest, write_manifest
 from ..targets.manifest import (
     SCHEMA,
     InputRecord,
-    LibraryRecord,
     ModelRecord,
     PassRecord,
     SourceRecord,
-    StateRecord,
     VectorRecord,
 )
 from .apart import Option, compile_apart
-from .artifact_writer import hash_tree, staged_folder, write_parameters, write_tokenizer
+from .artifact_writer import hash_tree, staged_folder, write_tokenizer
 from .options import CompileOptions
 from .origins import Origins
 from .progress import CompileProgress, SilentProgress
@@ -39,8 +37,6 @@ if TYPE_CHECKING:  # TVM is behind it
     from .preparing import Tensors
 
 __all__ = ["CompiledArtifact", "compile_model"]
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,8 @@ def compile_model(
         kl: with ``quant="auto"``, the divergence in nats that is borne; the smallest formats are chosen.
         write_topology: a file that the choice is written to, as ``topology`` reads it.
         dtype: of unquantized weights; ``auto`` keeps the checkpoint's.
-        backend: ``tvm``.
+        backend: ``tvm``, machine code for each target; or ``onnx``, one graph that ONNX Runtime runs wherever it is
+            installed, so that targets are of no matter.
         frontend: ``native`` takes only families that are defined here, ``export`` traces what transformers
             builds, ``auto`` traces where no family is defined.
         max_seq_len: the longest sequence in tokens; what the model was made for unless given. A model that
@@ -164,6 +161,7 @@ def compile_model(
             "kl": kl,
             "write_topology": _text(write_topology),
             "dtype": dtype,
+            "backend": backend,
             "frontend": frontend,
             "max_seq_len": max_seq_len,
             "page_size": page_size,
@@ -236,31 +234,39 @@ def _write_artifact(
         module, runs = _run_pipeline(model, options, pipeline, folder, checker, progress, origins)
 
     # TVM is behind these, and what is refused above is refused before it is loaded.
-    from .library import build_library, toolchain
-    from .lowering import state_layouts
+    from .building import build_with_onnx, build_with_tvm
     from .memory_plan import plan_memory
-    from .preparing import pack_parameters
 
-    progress.stage("Generating machine code", len(options.targets))
-    (folder / "lib").mkdir()
     step_tokens = _step_tokens(model, options)
-    for target in options.targets:
-        library = folder / "lib" / target.library_name
-        with origins.naming():
-            build_library(module, target, library, max_step_tokens=step_tokens)
-        progress.advance()
-    progress.stage("Packing weights", len(module.forward.parameters))
-    packed = _watched(pack_parameters(module, tensors), progress.advance)
-    parameters, weights_file = write_parameters(folder, packed)
+    if options.backend == "onnx":
+        built = build_with_onnx(
+            folder,
+            module,
+            tensors,
+            model,
+            max_seq_len=_sequence_length(model, options),
+            origins=origins,
+            progress=progress,
+        )
+    else:
+        built = build_with_tvm(
+            folder,
+            module,
+            tensors,
+            options.targets,
+            max_step_tokens=step_tokens,
+            origins=origins,
+            progress=progress,
+        )
     if work is not None and quantizing.work_dir is None:
         work.remove()
 
     progress.stage("Hashing", None)
-    weight_bytes = weights_file.num_bytes
+    weight_bytes = built.weights.num_bytes
     return Manifest(
         schema=SCHEMA,
         ingot=version("ingot"),
-        toolchain=toolchain(),
+        toolchain=dict(built.toolchain),
         model=ModelRecord(
             name=model.name,
             architecture=model.config.model_type,
@@ -280,16 +286,12 @@ def _write_artifact(
         ),
         passes=tuple(PassRecord(run.name, run.modified, run.largest_difference) for run in runs),
         inputs=tuple(InputRecord(v.name, v.type.shape, v.type.scalar.value) for v in module.forward.inputs),
-        states=tuple(
-            StateRecord(array.name, array.shape, array.dtype)
-            for arrays in state_layouts(module.forward).values()
-            for array in arrays
-        ),
-        parameters=parameters,
-        libraries=tuple(_library_record(target) for target in options.targets),
+        states=built.states,
+        parameters=built.parameters,
+        libraries=built.libraries,
         memory=plan_memory(module.forward, weight_bytes=weight_bytes, max_step_tokens=step_tokens),
-        files=hash_tree(folder, weights_file),
-        notes=(*quantizing.notes, *(note for run in runs for note in run.notes)),
+        files=hash_tree(folder, built.weights),
+        notes=(*quantizing.notes, *(note for run in runs for note in run.notes), *built.notes),
     )
 
 
@@ -399,23 +401,6 @@ def _checker(model: Model, tensors: Tensors, max_seq_len: int) -> InterpreterChe
     """The interpreter's check, over sequences that the compiled model can hold."""
     num_tokens = min(24, max_seq_len)
     return InterpreterChecker(tensors.read, vocab_size=model.config.vocab_size, num_tokens=num_tokens)
-
-
-def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:
-    for item in items:
-        yield item
-        advance()
-
-
-def _library_record(target: Target) -> LibraryRecord:
-    return LibraryRecord(
-        target=target.name,
-        path=f"lib/{target.library_name}",
-        system=target.system,
-        machine=target.machine,
-        features=tuple(sorted(target.features)),
-        rank=target.rank,
-    )
 
 
 def _num_parameters(model: Model) -> int:

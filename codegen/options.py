@@ -14,7 +14,7 @@ from .quantize_options import QuantizeOptions
 
 __all__ = ["CompileOptions"]
 
-_BACKENDS = ("tvm",)
+_BACKENDS = ("tvm", "onnx")
 _PAGE_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -36,6 +36,7 @@ class CompileOptions:
     kv_cache: CacheType | None
     verify: bool
     dump_ir: Path | None
+    backend: str = "tvm"
 
     @classmethod
     def parse(
@@ -74,6 +75,7 @@ class CompileOptions:
             kv_cache=_parse_kv_cache(kv_cache),
             verify=verify,
             dump_ir=dump_ir,
+            backend=backend,
         )
 
 

@@ -7,7 +7,7 @@ minutes for, searching the scales of quantized weights, a kernel compiled for th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,7 +37,7 @@ from .kernels.quantize_weights import can_quantize, quantize_weight
 from .library import llvm_target
 from .lowering import parameter_layouts
 
-__all__ = ["PackedParameter", "Tensors", "pack_parameters"]
+__all__ = ["PackedParameter", "Tensors", "pack_parameters", "parameter_values"]
 
 
 class Tensors(Protocol):
@@ -60,6 +60,13 @@ class PackedParameter:
     parameter: Value
     layout: Layout
     arrays: tuple[npt.NDArray[np.generic], ...]
+
+
+def parameter_values(module: Module, weights: Tensors) -> Callable[[str], Array]:
+    """What computes a parameter of ``module``'s step by its name."""
+    definitions = dict(zip((p.name for p in module.forward.parameters), module.prepare.outputs, strict=True))
+    computing = _Computing(module.prepare, _Tensors(weights))
+    return lambda name: computing.compute(definitions[name])
 
 
 def pack_parameters(module: Module, weights: Tensors) -> Iterator[PackedParameter]:

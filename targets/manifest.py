@@ -127,8 +127,12 @@ class StateRecord(_Record, frozen=True):
     dtype: str
 
 
-class LibraryRecord(_Record, frozen=True):
-    """Machine code for one target: what the host must be and have to run it."""
+class LibraryRecord(_Record, frozen=True, omit_defaults=True):
+    """Machine code for one target: what the host must be and have to run it.
+
+    ``backend`` says what runs it: ``tvm``, or ``onnx`` for a graph that runs wherever ONNX Runtime is
+    installed, whatever the host.
+    """
 
     target: str
     path: str
@@ -136,6 +140,7 @@ class LibraryRecord(_Record, frozen=True):
     machine: str
     features: tuple[str, ...]
     rank: int
+    backend: Literal["tvm", "onnx"] = "tvm"
 
 
 class MemoryPlan(_Record, frozen=True):

@@ -36,18 +36,35 @@ def load(model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batch
     from ..execution.artifact import open_artifact
 
     artifact = open_artifact(model)
+    library = artifact.library()
+    generates = artifact.info.task == "generate"
     executor: Executor | VectorExecutor
-    if artifact.info.task == "generate":
-        from ..execution.tvm_executor import TvmExecutor
+    match library.backend, generates:
+        case "onnx", True:
+            from ..execution.onnx_executor import OnnxExecutor
 
-        executor = TvmExecutor(
-            artifact,
-            kv_memory=kv_memory,
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens,
-        )
-    else:
-        from ..execution.tvm_vector_executor import TvmVectorExecutor
+            executor = OnnxExecutor(
+                artifact,
+                library,
+                kv_memory=kv_memory,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens,
+            )
+        case "onnx", False:
+            from ..execution.onnx_vector_executor import OnnxVectorExecutor
 
-        executor = TvmVectorExecutor(artifact, max_num_batched_tokens=max_num_batched_tokens)
+            executor = OnnxVectorExecutor(artifact, library, max_num_batched_tokens=max_num_batched_tokens)
+        case _, True:
+            from ..execution.tvm_executor import TvmExecutor
+
+            executor = TvmExecutor(
+                artifact,
+                kv_memory=kv_memory,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens,
+            )
+        case _:
+            from ..execution.tvm_vector_executor import TvmVectorExecutor
+
+            executor = TvmVectorExecutor(artifact, max_num_batched_tokens=max_num_batched_tokens)
     return Loaded(executor=executor, tokenizer=Tokenizer.load(artifact.tokenizer_folder), info=artifact.info)

@@ -18,6 +18,7 @@ from .checked_files import CheckedFiles, stamp_of
 from .mapped_arrays import MappedArrays
 from .memory import Bytes, populate
 from .model_info import ModelInfo
+from .onnx_session import has_onnx_runtime
 
 __all__ = ["Artifact", "open_artifact"]
 
@@ -94,6 +95,8 @@ class Artifact:
 
 def _obstacle(library: LibraryRecord, host: Host) -> str:
     """Why ``host`` cannot run a library; empty where it can."""
+    if library.backend == "onnx":
+        return "" if has_onnx_runtime() else "needs the package onnxruntime (pip install 'ingot[onnx]')"
     if (library.system, library.machine) != (host.system, host.machine):
         return f"is for {library.system} {library.machine}"
     missing = host.lacking(library.features)
@@ -116,9 +119,8 @@ def open_artifact(path: str | Path) -> Artifact:
         _check_size(folder, file)
     checked, arrays = CheckedFiles(folder), MappedArrays(folder)
     mapped = {record.file for parameter in manifest.parameters for record in parameter.arrays}
-    libraries_first = sorted(
-        manifest.files, key=lambda file: (not file.path.startswith("lib/"), file.num_bytes)
-    )
+    libraries = {library.path for library in manifest.libraries}
+    libraries_first = sorted(manifest.files, key=lambda file: (file.path not in libraries, file.num_bytes))
     checks = {}
     with _background() as pool:
         for file in libraries_first:
@@ -128,7 +130,7 @@ def open_artifact(path: str | Path) -> Artifact:
             elif content is not None:
                 pool.submit(populate, content)
     for path, check in checks.items():
-        if path.startswith("lib/"):
+        if path in libraries:
             check.result()
     return Artifact(folder, manifest, tuple(checks.values()), checked, arrays)
 
