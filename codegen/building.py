@@ -1,4 +1,4 @@
-"""What a backend makes of a module: libraries and weights in the artifact's folder, and what to say of them."""
+"""What a backend makes of a module: libraries and weights in an artifact's folder, and their records."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def build_with_onnx(
             max_seq_len=max_seq_len,
             eos=model.config.eos_token_ids,
         )
-    return Built(parts.parameters, parts.states, (parts.library,), parts.weights, parts.toolchain, parts.notes)
+    return Built(
+        parts.parameters, parts.states, (parts.library,), parts.weights, parts.toolchain, parts.notes
+    )
 
 
 def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:

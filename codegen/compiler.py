@@ -101,8 +101,8 @@ def compile_model(
         kl: with ``quant="auto"``, the divergence in nats that is borne; the smallest formats are chosen.
         write_topology: a file that the choice is written to, as ``topology`` reads it.
         dtype: of unquantized weights; ``auto`` keeps the checkpoint's.
-        backend: ``tvm``, machine code for each target; or ``onnx``, one graph that ONNX Runtime runs wherever it is
-            installed, so that targets are of no matter.
+        backend: ``tvm``, machine code for each target; or ``onnx``, a graph that ONNX Runtime runs wherever
+            it is installed, which has no targets.
         frontend: ``native`` takes only families that are defined here, ``export`` traces what transformers
             builds, ``auto`` traces where no family is defined.
         max_seq_len: the longest sequence in tokens; what the model was made for unless given. A model that

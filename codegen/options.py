@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..ir import ScalarType
@@ -60,6 +61,8 @@ class CompileOptions:
             raise CompileError("no target to build for; 'cpu' is this host")
         if backend not in _BACKENDS:
             raise CompileError(f"no backend '{backend}'; backends: {', '.join(_BACKENDS)}")
+        if backend == "onnx":
+            _check_onnx(targets, kv_cache)
         if page_size is not None and page_size not in _PAGE_SIZES:
             sizes = ", ".join(map(str, _PAGE_SIZES))
             raise CompileError(f"a page holds one of {sizes} tokens, not {page_size}")
@@ -77,6 +80,18 @@ class CompileOptions:
             dump_ir=dump_ir,
             backend=backend,
         )
+
+
+def _check_onnx(targets: Sequence[str], kv_cache: str) -> None:
+    """Raise :class:`CompileError` for what goes with machine code alone."""
+    if find_spec("onnx") is None:
+        raise CompileError("backend onnx needs the package onnx: pip install 'ingot[onnx]' brings it")
+    if list(targets) != ["cpu"]:
+        raise CompileError(
+            f"backend onnx makes a graph for any machine, none for {', '.join(targets)}: leave targets away"
+        )
+    if kv_cache not in ("auto", CacheType.FLOAT32.value, CacheType.FLOAT16.value):
+        raise CompileError(f"backend onnx keeps keys and values as float32 or float16, not {kv_cache}")
 
 
 def _parse_kv_cache(text: str) -> CacheType | None:

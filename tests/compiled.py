@@ -63,6 +63,7 @@ def compile_tiny(
     targets: Sequence[str] = ("cpu",),
     stored: str = "float32",
     frontend: str = "auto",
+    backend: str = "tvm",
     **model: Any,
 ) -> Path:
     """The artifact of a tiny checkpoint, compiled below ``parent`` unless it was before.
@@ -74,10 +75,11 @@ def compile_tiny(
             ``kv_cache``, ``max_seq_len`` and ``targets``.
         stored: dtype of the checkpoint on disk.
         frontend: as the other options; ``export`` traces the model.
+        backend: as the other options.
         model: further arguments of :func:`.tiny_models.make_tiny`.
     """
     folder = make_tiny(architecture, parent, dtype=stored, **model)
-    options = [quant, dtype, page_size, kv_cache, max_seq_len, list(targets), frontend]
+    options = [quant, dtype, page_size, kv_cache, max_seq_len, list(targets), frontend, backend]
     described = json.dumps([folder.name, *options])
     output = parent / f"{folder.name}-{hashlib.sha256(described.encode()).hexdigest()[:10]}.ingot"
     if not output.exists():
@@ -91,6 +93,7 @@ def compile_tiny(
             max_seq_len=max_seq_len,
             targets=targets,
             frontend=frontend,
+            backend=backend,
         )
     return output
 

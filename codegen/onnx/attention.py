@@ -9,7 +9,7 @@ together as rows of one product.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -37,7 +37,7 @@ def _append(step: Step, cache: Value, rows: str, slots: Value, result: Value) ->
     """Write rows ``[tokens, kv_heads, dim]`` to their slots."""
     if isinstance(cache.type.element, QuantFormat):
         raise CompileError(
-            f"a cache of {cache.type.element.name} cannot be said in ONNX: kv_cache must be float32 or float16"
+            f"a cache of {cache.type.element.name} cannot be said in ONNX: kv_cache is float32 or float16"
         )
     if cache.type.element is not ScalarType.FLOAT32:
         rows = step.cast(rows, cache.type.scalar)
@@ -104,7 +104,7 @@ class Heads:
 
 
 def _attend(step: Step, batch: Batch, q: str, k: str, v: str, shape: Heads, result: Value) -> None:
-    """Attention of ``q`` ``[tokens, heads, dim]`` over ``k`` and ``v`` ``[sequences, kv_heads, keys, ...]``."""
+    """Attention of ``q`` ``[tokens, heads, dim]`` over ``k``, ``v`` ``[sequences, kv_heads, keys, ...]``."""
     group = shape.heads // shape.kv_heads
     flat = step.reshape(q, [-1, shape.heads * shape.dim])
     if shape.scale != 1.0:
@@ -169,14 +169,7 @@ def _paged_attention(step: Step, operation: Operation) -> None:
     if "slopes" in attributes:
         slopes = np.asarray(attributes["slopes"], np.float32)
         distance = _distance(step, batch, lengths, table, page_size)
-        shape = Heads(
-            *(getattr(shape, name) for name in ("heads", "kv_heads", "dim", "value_dim", "scale", "hidden")),
-            shape.keys,
-            shape.soft_cap,
-            distance,
-            slopes,
-            shape.sinks,
-        )
+        shape = replace(shape, distance=distance, slopes=slopes)
     k, v = (_pages(step, cache, table) for cache in (keys, values))
     _attend(step, batch, step.name(q), k, v, shape, operation.result)
 

@@ -17,7 +17,7 @@ HIDDEN = -1e30
 
 
 class Batch:
-    """Names of what rules need to know of the batch; ``starts`` are where sequences begin among the tokens."""
+    """Names of what rules need to know of a batch; ``starts`` is where sequences begin among the tokens."""
 
     def __init__(self, step: Step, starts: Value) -> None:
         self._step = step

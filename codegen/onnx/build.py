@@ -19,7 +19,7 @@ from .genai import build_genai, genai_config
 from .step import OPSET, Rule, Step, tensor_info
 from .weight_file import WeightFile
 
-__all__ = ["FOLDER", "MODEL", "OnnxParts", "build_onnx"]
+__all__ = ["FOLDER", "MODEL", "RULES", "OnnxParts", "build_onnx"]
 
 FOLDER = "onnx"
 """The folder inside an artifact, which ONNX' tools can be pointed at."""
@@ -28,7 +28,7 @@ MODEL = "step.onnx"
 GENAI_MODEL = "model.onnx"
 WEIGHTS = "weights.bin"
 
-_RULES: Mapping[str, Rule] = MappingProxyType(
+RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **attention.RULES,
         **experts.RULES,
@@ -84,7 +84,7 @@ def build_onnx(
         notes: tuple[str, ...] = ()
         if module.stage == "paged":
             try:
-                models[GENAI_MODEL] = build_genai(module, weights, _RULES, WEIGHTS)
+                models[GENAI_MODEL] = build_genai(module, weights, RULES, WEIGHTS)
             except CompileError as error:
                 notes = (f"no genai_config.json was written: {error}",)
     for name, model in models.items():
@@ -118,7 +118,7 @@ def build_onnx(
 def _step(module: Module, weights: WeightFile) -> onnx.ModelProto:
     """The graph: the module's inputs and states in, logits or vectors and the states out."""
     graph = module.forward
-    step = Step(graph, weights, _RULES)
+    step = Step(graph, weights, RULES)
     for value in (*graph.inputs, *graph.states):
         step.alias(value, value.name)
     step.walk()

@@ -37,7 +37,7 @@ def _route(step: Step, operation: Operation) -> None:
         if len(operation.operands) == 2:
             ranked = step.emit("Add", values, step.name(operation.operands[1]))
         ranked = _keep_groups(step, ranked, operation)
-        chosen = step.emit_all("TopK", ranked, step.constant([count]), count=2, axis=-1)[1]
+        chosen = step.emit_all("TopK", ranked, step.constant([count]), results=2, axis=-1)[1]
         weights = step.emit("GatherElements", values, chosen, axis=-1)
         if scores == "softmax_of_chosen":
             weights = step.emit("Softmax", weights, axis=-1)
@@ -58,9 +58,9 @@ def _keep_groups(step: Step, ranked: str, operation: Operation) -> str:
         return ranked
     num_experts = int(operation.operands[0].type.shape[1])
     apart = step.reshape(ranked, [-1, groups, num_experts // groups])
-    best = step.emit_all("TopK", apart, step.constant([terms]), count=2, axis=-1)[0]
+    best = step.emit_all("TopK", apart, step.constant([terms]), results=2, axis=-1)[0]
     judged = step.emit("ReduceSum", best, step.constant([-1]), keepdims=0)
-    staying = step.emit_all("TopK", judged, step.constant([kept]), count=2, axis=-1)[1]
+    staying = step.emit_all("TopK", judged, step.constant([kept]), results=2, axis=-1)[1]
     is_group = step.emit("Equal", step.unsqueeze(staying, 2), step.constant(list(range(groups))))
     stays = step.emit("ReduceMax", step.cast(is_group, ScalarType.FLOAT32), step.constant([1]), keepdims=0)
     is_absent = step.emit("Equal", step.unsqueeze(stays, 2), step.constant(0.0))
@@ -72,7 +72,7 @@ def _sparse_mix(step: Step, logits: str, count: int, jitter: float) -> tuple[str
     left, chosen, weights = logits, [], []
     absent = step.constant(np.array(_ABSENT, np.float32))
     for _ in range(count):
-        largest, best = step.emit_all("TopK", left, step.constant([1]), count=2, axis=-1)
+        largest, best = step.emit_all("TopK", left, step.constant([1]), results=2, axis=-1)
         size = step.emit("Max", step.emit("Abs", logits), largest)
         distance = step.emit("Div", step.emit("Sub", largest, logits), size)
         is_far = step.emit("Greater", distance, step.constant(2 * jitter))
@@ -102,13 +102,11 @@ def _expert_linear(step: Step, operation: Operation) -> None:
     num_experts, per_token = int(weight.type.shape[0]), int(chosen.type.shape[1])
     order, counts = _grouping(step, chosen, num_experts)
     if x.type.rank == 2:
-        tokens = step.once(
-            ("tokens", chosen), lambda: step.emit("Div", order, step.constant(per_token))
-        )
+        tokens = step.once(("tokens", chosen), lambda: step.emit("Div", order, step.constant(per_token)))
         rows = step.emit("Gather", step.name(x), tokens, axis=0)
     else:
         rows = step.emit("Gather", step.reshape(step.name(x), [-1, matrix.inputs]), order, axis=0)
-    parts = step.emit_all("Split", rows, counts, count=num_experts, axis=0)
+    parts = step.emit_all("Split", rows, counts, results=num_experts, axis=0)
     products = [
         multiply(step, part, matrix.of_expert(expert), rounded=x in step.rounded)
         for expert, part in enumerate(parts)
@@ -149,7 +147,7 @@ def _grouping(step: Step, chosen: Value, num_experts: int) -> tuple[str, str]:
 def _inverse(step: Step, numbers: str) -> str:
     """The places of ``numbers`` in ascending order, of equals the first first; a permutation's inverse."""
     negative = step.emit("Neg", numbers)
-    return step.emit_all("TopK", negative, step.emit("Shape", numbers), count=2, axis=-1)[1]
+    return step.emit_all("TopK", negative, step.emit("Shape", numbers), results=2, axis=-1)[1]
 
 
 RULES: Mapping[str, Rule] = {

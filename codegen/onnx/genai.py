@@ -13,7 +13,7 @@ from typing import cast
 
 import onnx
 
-from ...ir import Graph, Module, Operation, ScalarType, TensorType, Value
+from ...ir import Module, Operation, ScalarType, TensorType, Value
 from ...ir.errors import CompileError
 from .step import MICROSOFT, Rule, Step, tensor_info
 from .weight_file import WeightFile
@@ -21,7 +21,19 @@ from .weight_file import WeightFile
 __all__ = ["build_genai", "genai_config"]
 
 _MODEL_TYPES = frozenset(
-    {"ernie4_5", "gemma3_text", "granite", "llama", "mistral", "nemotron", "olmo", "phi3", "qwen2", "qwen3", "smollm3"}
+    {
+        "ernie4_5",
+        "gemma3_text",
+        "granite",
+        "llama",
+        "mistral",
+        "nemotron",
+        "olmo",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+    }
 )
 """Those of our architectures that GenAI has by the same name; what it does for all of them is the same."""
 
@@ -114,7 +126,9 @@ def _apart(step: Step, rows: str, width: int) -> str:
 def _lengths(step: Step, kind: str) -> str:
     """The last position of each sequence, int32 ``[batch]``, or how long the longest is."""
     if kind == "most":
-        return step.cast(step.emit("Squeeze", step.emit("Shape", "attention_mask", start=1)), ScalarType.INT32)
+        return step.cast(
+            step.emit("Squeeze", step.emit("Shape", "attention_mask", start=1)), ScalarType.INT32
+        )
     count = step.emit("ReduceSum", "attention_mask", step.constant([1]), keepdims=0)
     return step.cast(step.emit("Sub", count, step.constant(1)), ScalarType.INT32)
 
@@ -156,7 +170,9 @@ def _info(name: str, shape: Sequence[int | str], kind: ScalarType) -> onnx.Value
     return tensor_info(name, TensorType(tuple(shape), kind))
 
 
-def genai_config(module: Module, *, model_type: str, max_seq_len: int, eos: Sequence[int]) -> Mapping[str, object]:
+def genai_config(
+    module: Module, *, model_type: str, max_seq_len: int, eos: Sequence[int]
+) -> Mapping[str, object]:
     """What GenAI needs to know of the graph in ``model.onnx``, as its ``genai_config.json``."""
     graph = module.forward
     attention = next(operation for operation in graph.operations if operation.operator == "paged_attention")
@@ -201,5 +217,3 @@ def genai_config(module: Module, *, model_type: str, max_seq_len: int, eos: Sequ
             "top_p": 1.0,
         },
     }
-
-

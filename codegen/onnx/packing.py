@@ -1,9 +1,9 @@
 """Quantized weights as ONNX Runtime's operators take them: codes of 2, 4 or 8 bits from 0 on, in blocks.
 
 An element is ``scale * (code - zero point)``, the zero point a whole number of as many bits; where none is
-given it is half of what the codes can be. That holds every format of whole numbers, and those whose code book
-is of whole numbers, with the values they have. What a format adds to a group in floats is no zero point: it is
-kept beside, and a product adds it (see :mod:`.products`).
+given it is half of what the codes can be. That holds every format of whole numbers, and those whose code
+book is of whole numbers, with the values they have. What a format adds to a group in floats is no zero point:
+it is kept beside, and a product adds it (see :mod:`.products`).
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _gate(step: Step, operation: Operation) -> None:
     (x,) = operation.operands
     half = int(x.type.shape[-1]) // 2
     sizes = step.constant([half, half])
-    gate, up = step.emit_all("Split", step.name(x), sizes, count=2, axis=-1)
+    gate, up = step.emit_all("Split", step.name(x), sizes, results=2, axis=-1)
     gate = activate(step, operation.operator.removesuffix("_mul"), gate)
     step.emit("Mul", gate, up, result=operation.result)
 

@@ -29,7 +29,7 @@ _FLOAT32 = 1
 
 
 class Matrix:
-    """A weight ``[outputs, inputs]``, or several such: in floats, in blocks, or decoded as the model loads."""
+    """A weight ``[outputs, inputs]``, or several: in floats, in blocks, or decoded as the model loads."""
 
     def __init__(self, step: Step, weight: Value) -> None:
         self.value = weight
@@ -100,8 +100,7 @@ def multiply(
         return product
     offsets = _used(step, matrix, "offsets")
     sums = step.once(("sums", x, blocks.size), lambda: _group_sums(step, x, blocks.size))
-    added = step.emit("Gemm", sums, offsets, product, result=result, transB=1)
-    return added
+    return step.emit("Gemm", sums, offsets, product, result=result, transB=1)
 
 
 def _group_sums(step: Step, x: str, size: int) -> str:
@@ -175,7 +174,7 @@ def _head_linear(step: Step, operation: Operation) -> None:
         turned = step.once(("turned", weights), lambda: step.emit("Transpose", weights, perm=[0, 2, 1]))
         product = step.emit("MatMul", by_head, turned)
     else:
-        rows = step.emit_all("Split", by_head, count=heads, axis=0, num_outputs=heads)
+        rows = step.emit_all("Split", by_head, results=heads, axis=0, num_outputs=heads)
         products = [
             multiply(
                 step,

@@ -111,32 +111,35 @@ class Step:
         **attributes: Attribute,
     ) -> str:
         """A node of one output, which is ``result`` of the IR if that is given; the output's name."""
-        results = () if result is None else (result,)
-        return self.emit_all(operator, *inputs, domain=domain, results=results, **attributes)[0]
+        return self._node(operator, inputs, (result,) if result else 1, domain, attributes)[0]
 
     def emit_all(
         self,
         operator: str,
         *inputs: str,
         domain: str = "",
-        results: Sequence[Value | None] = (),
-        count: int = 1,
+        results: int | Sequence[Value | None],
         **attributes: Attribute,
     ) -> list[str]:
-        """A node of several outputs: ``results``, None where nobody uses one, or ``count`` without names."""
-        number = len(self._nodes)
-        outputs = []
-        for place in range(max(len(results), count if not results else 0)):
-            value = results[place] if results else None
-            if results and value is None:
-                outputs.append("")
-                continue
-            outputs.append(f"{operator}.{number}.{place}" if value is None else value.name)
-            if value is not None:
-                self.names[value] = value.name
-        node = onnx.helper.make_node(
-            operator, list(inputs), outputs, name=f"{operator}.{number}", domain=domain or None, **attributes
-        )
+        """A node of several outputs: these of the IR, None where nobody uses one, or so many others."""
+        return self._node(operator, inputs, results, domain, attributes)
+
+    def _node(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        results: int | Sequence[Value | None],
+        domain: str,
+        attributes: Mapping[str, Attribute],
+    ) -> list[str]:
+        name = f"{operator}.{len(self._nodes)}"
+        if isinstance(results, int):
+            outputs = [f"{name}.{place}" for place in range(results)]
+        else:
+            outputs = ["" if value is None else value.name for value in results]
+            self.names.update((value, value.name) for value in results if value is not None)
+        node = onnx.helper.make_node(operator, list(inputs), outputs, name=name, domain=domain or None)
+        node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in attributes.items())
         self._nodes.append(node)
         return outputs
 
@@ -155,9 +158,7 @@ class Step:
         """``name`` in another shape: -1 is what is left, 0 is as it was."""
         return self.emit("Reshape", name, self.constant(list(shape)), result=result)
 
-    def slice(
-        self, name: str, axis: int, start: int, stop: int | None, result: Value | None = None
-    ) -> str:
+    def slice(self, name: str, axis: int, start: int, stop: int | None, result: Value | None = None) -> str:
         """``name[start:stop]`` along an axis; None is the end."""
         end = np.iinfo(np.int64).max if stop is None else stop
         bounds = (self.constant([number]) for number in (start, int(end), axis))

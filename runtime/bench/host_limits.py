@@ -39,9 +39,12 @@ def measure_host(
 ) -> HostRecord:
     """Measure this machine with an artifact's library, for about ``seconds`` with each of its probes.
 
-    Raises :class:`ArtifactError` where the artifact has no library for this machine.
+    A graph carries no probes, so that nothing is measured where one runs. Raises :class:`ArtifactError` where
+    the artifact has no library for this machine.
     """
     threads = use_all_cores()
+    if artifact.library().backend == "onnx":
+        return HostRecord(detect_host().cpu, threads, None, None, None, None)
     probes = _Probes(artifact, threads, seconds)
     return HostRecord(
         cpu=detect_host().cpu,

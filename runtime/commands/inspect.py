@@ -85,7 +85,10 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         prompts = ", ".join(model.vectors.prompts) or "none"
         yield "gives", f"{what} of {model.vectors.width} numbers; its prompts: {prompts}"
     for library in manifest.libraries:
-        yield "target", f"{library.target} ({library.system} {library.machine})"
+        where = (
+            "wherever ONNX Runtime is" if library.backend == "onnx" else f"{library.system} {library.machine}"
+        )
+        yield "target", f"{library.target} ({where})"
     yield "weights", _size(memory.weight_bytes)
     if memory.kv_bytes_per_token:
         yield "KV cache", f"{_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size} tokens"

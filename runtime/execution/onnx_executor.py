@@ -9,8 +9,8 @@ from ...targets.manifest import LibraryRecord, StateRecord
 from ..scheduling.step import Step, StepOutput
 from .artifact import Artifact
 from .batch import describe_batch
-from .memory_plan import plan_memory
 from .memory import empty_pages
+from .memory_plan import plan_memory
 from .onnx_runs import split_step
 from .onnx_session import OnnxSession
 
@@ -95,7 +95,8 @@ class OnnxExecutor:
             for pages in self._pages:
                 pages[copy.target] = pages[copy.source]
         runs = split_step(step, self.page_size, within_pages=self._has_slots)
-        done, places = 0, []
+        done = 0
+        places: list[int] = []
         for one in runs:
             batch = describe_batch(one.step, self.page_size)
             inputs: dict[str, npt.NDArray[np.generic]] = {

@@ -1,8 +1,8 @@
 """A step as the runs of a graph: sequences of like lengths together.
 
-Inside the graph, sequences are filled up to the longest, in tokens and in context. So a prompt and an answer's
-next token do not go together, nor does a long context with many short ones; and a chunk whose scores would
-take too much memory is cut.
+Inside the graph, sequences are filled up to the longest, in tokens and in context. So a prompt and an
+answer's next token do not go together, nor does a long context with many short ones; and a chunk whose scores
+would take too much memory is cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..scheduling.step import LogitRows, SequenceChunk, Step
 __all__ = ["Run", "split_step"]
 
 MOST_SCORES = 1 << 20
-"""Queries times keys of a run, for each head: 4 MiB of scores. A run has one token of each sequence at least."""
+"""Queries times keys of a run, for each head: 4 MiB of scores."""
 
 LITTLE = 1 << 13
 """Queries times keys that may be wasted: about what reading the weights once more takes."""

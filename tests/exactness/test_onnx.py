@@ -1,0 +1,75 @@
+"""The ONNX backend: in float32 what the other backend computes, quantized as near to the model as that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from ingot import SamplingParams
+from ingot.runtime.engine.engine import Engine
+
+from ..compiled import WHOLE_GROUPS, compile_tiny
+from ..tiny_models import ARCHITECTURES, make_tiny, reference_log_probs
+from .test_reference import LENGTHS, SEQUENCES, TOLERANCE
+
+DEFAULT = ("gemma2", "deepseek_v3", "gpt_oss")
+"""Soft caps and windows; latents, experts in groups; sinks and biased experts. Others are in the slow run."""
+
+MODELS = [
+    *DEFAULT,
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ARCHITECTURES
+        if name not in (*DEFAULT, "gemma3", "mistral3", "qwen3_5", "qwen3_5_moe")
+    ),
+]
+
+
+def _log_probs(artifact: Path, token_ids: list[int]) -> npt.NDArray[np.float32]:
+    with Engine(artifact) as engine:
+        return engine.score(token_ids)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_both_backends_agree(parent: Path, record: Callable[[str, float], None], architecture: str) -> None:
+    # The other backend's artifacts are those of the tests that compare it with transformers.
+    model = {"tie_word_embeddings": True} if architecture.startswith("gemma") else {}
+    artifact = compile_tiny(architecture, parent, backend="onnx", **model)
+    expected = _log_probs(compile_tiny(architecture, parent, frontend="native", **model), SEQUENCES[0])
+    params = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+    with Engine(artifact) as engine, Engine(artifact, max_num_seqs=3, max_num_batched_tokens=7) as chunked:
+        found = engine.score(SEQUENCES[0])
+        together = engine.generate(SEQUENCES, params)
+        in_chunks = chunked.generate(SEQUENCES, params)
+        alone = [engine.generate(prompt, params) for prompt in SEQUENCES]
+    difference = float(np.abs(found - expected).max())
+    record(f"{architecture} (onnx against tvm)", difference)
+    assert difference <= TOLERANCE
+    assert [output.token_ids for output in together] == [output.token_ids for output in alone]
+    assert [output.token_ids for output in in_chunks] == [output.token_ids for output in alone]
+
+
+def _divergence(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    return float((np.exp(expected) * (expected - found)).sum(axis=-1).mean())
+
+
+def test_int4_is_as_near_to_the_model(parent: Path, record: Callable[[str, float], None]) -> None:
+    sizes: dict[str, Any] = {**WHOLE_GROUPS, "quant": "int4"}
+    expected = reference_log_probs(make_tiny("llama", parent, **WHOLE_GROUPS), SEQUENCES[0])
+    found = _log_probs(compile_tiny("llama", parent, backend="onnx", **sizes), SEQUENCES[0])
+    others = _log_probs(compile_tiny("llama", parent, **sizes), SEQUENCES[0])
+    own, other = (_divergence(rows, expected) for rows in (found, others))
+    record("llama int4 (KL, onnx)", own)
+    record("llama int4 (KL, tvm)", other)
+    assert len(found) == LENGTHS[0]
+    assert own <= 1.1 * other
