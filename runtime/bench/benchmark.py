@@ -66,6 +66,10 @@ def run_benchmark(
     report("loading")
     started = time.perf_counter()
     artifact = open_artifact(path)
+    if options.profile and artifact.library().backend == "onnx":
+        raise RequestError(
+            f"{artifact.folder} is a graph, and profiles are of the kernels of machine code", "profile"
+        )
     if artifact.info.task != "generate":
         raise artifact.info.refuse("generate")
     prompt_tokens = _prompt_tokens(artifact.manifest, options)
