@@ -9,7 +9,7 @@ import tvm
 from ..ir import Module
 from ..ir.errors import CompileError
 from ..targets import Target
-from .kernels.isa import ISAS
+from .kernels.isa import isa_of
 from .kernels.probe import probe_kernels
 from .link import export_executable
 from .lowering import MAX_STEP_TOKENS, lower
@@ -37,7 +37,7 @@ def build_library(
 
     Raises :class:`CompileError` where the module has an operator without a kernel, or TVM refuses.
     """
-    isa = ISAS[target.isa]
+    isa = isa_of(target)
     lowered = lower(module, isa, max_step_tokens)
     for name, probe in probe_kernels(isa).items():
         lowered[name] = probe

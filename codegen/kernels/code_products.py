@@ -17,8 +17,10 @@ from .layout import BLOCK, SPAN, planes_of
 from .row_codes import CodeRows, RowCodes
 from .script import Buffer, Expr, T, Vector, broadcast, cast, load
 from .tiles import zeros
+from .tiling import find_tiling
+from .widening import widened_fours
 
-__all__ = ["finish_sums", "load_bias", "multiply_codes", "rows_for"]
+__all__ = ["finish_sums", "load_bias", "multiply_codes", "rows_for", "tile_rows"]
 
 _Fours = Callable[[int, int], Vector]
 
@@ -27,6 +29,14 @@ def rows_for(matrix: CodedMatrix, pieces: int = 1) -> RowCodes:
     """How the rows lie that meet a matrix."""
     group_size = matrix.inputs if matrix.format.is_whole_by_row else ROW_GROUP
     return RowCodes(matrix.inputs, group_size, matrix.row_sum_size or matrix.sum_size, pieces)
+
+
+def tile_rows(isa: Isa, matrix: CodedMatrix) -> tuple[int, ...]:
+    """Heights of register tiles, each half the one before."""
+    if not matrix.format.is_whole_by_row:
+        return isa.integer_rows
+    largest = find_tiling(isa, matrix.inputs).rows
+    return tuple(largest >> halved for halved in range(largest.bit_length()))
 
 
 def multiply_codes(
@@ -94,6 +104,11 @@ def _fours_in_turn(matrix: CodedMatrix, isa: Isa, fours: range) -> list[tuple[in
     ]
 
 
+def _is_widened(isa: Isa, matrix: CodedMatrix, height: int) -> bool:
+    """Whether it is less work to scale weights than each row's sums."""
+    return matrix.format.has_whole_scales and height >= find_tiling(isa, matrix.inputs).widened_rows
+
+
 def _multiply_whole_rows(
     isa: Isa,
     matrix: CodedMatrix,
@@ -104,8 +119,10 @@ def _multiply_whole_rows(
     finish: Callable[[int, list[Vector]], None],
     bias: Sequence[tirx.Expr] | None,
 ) -> None:
-    totals, in_groups, zero_point = _sums(isa, height), matrix.format.has_whole_scales, matrix.zero_point
-    subtract = bool(zero_point) and (in_groups or not isa.subtracts_zero_point(zero_point))
+    totals, widened = _sums(isa, height), _is_widened(isa, matrix, height)
+    in_groups = matrix.format.has_whole_scales and not widened
+    zero_point = isa.byte_of_zero if widened else matrix.zero_point
+    subtract = bool(zero_point) and (widened or not isa.subtracts_zero_point(zero_point))
     for m in range(height):
         start = x.total(row + m) * T.int32(-zero_point) if subtract and not in_groups else T.int32(0)
         for total in totals[m]:
@@ -114,6 +131,7 @@ def _multiply_whole_rows(
 
     def multiply_span(span: Expr, columns: int) -> None:
         four, sums = reader.fours_of(span), totals
+        wide = widened_fours(isa, matrix, reader, span, zero_point) if widened else None
         if in_groups:
             sums = _sums(isa, height)
             for m in range(height):
@@ -121,10 +139,13 @@ def _multiply_whole_rows(
                 for total in sums[m]:
                     total.fill(start)
         for number, part in _fours_in_turn(matrix, isa, range(FOURS)):
-            weight = reader.whole_numbers(four(number, part))
+            weight = Vector("uint8", isa.bytes)
+            weight.set(reader.whole_numbers(four(number, part)).value if wide is None else wide(number, part))
             for m in range(height):
                 total, codes = sums[m][part], broadcast(x.four(row + m, span * FOURS + number), isa.lanes)
-                if in_groups:
+                if wide is not None:
+                    total.set(isa.dot_bytes(total.value, weight.value, codes))
+                elif in_groups:
                     total.set(isa.dot_small(total.value, weight.value, codes))
                 else:
                     total.set(isa.dot(total.value, weight.value, codes, zero_point))

@@ -10,7 +10,7 @@ from .isa import Isa
 from .layout import BLOCK
 from .panels import Finish, Panel, PanelProduct
 from .row_codes import CodeRows
-from .script import Buffer, Expr, T, Vector, broadcast, load
+from .script import Buffer, Expr, T, Vector, load
 
 __all__ = ["DotPanels"]
 
@@ -54,12 +54,15 @@ class DotPanels(PanelProduct):
             for vector in sums[m].values():
                 vector.fill(start)
         with T.serial(-(-panel.inputs // 4)) as line:
-            for b, part in places:
-                weight = Vector("uint8", isa.bytes)
+            weights = {place: Vector("uint8", isa.bytes) for place in places}
+            for (b, part), weight in weights.items():
                 weight.set(load(memory, panel.place(block + b, line, part * isa.bytes), isa.bytes))
-                for m in range(self.rows):
-                    codes = broadcast(x.four(row + m, line), isa.lanes)
-                    sums[m][b, part].set(isa.dot_bytes(sums[m][b, part].value, weight.value, codes))
+            for m in range(self.rows):
+                codes = Vector("int32", isa.lanes)
+                codes.fill(x.four(row + m, line))
+                for place, weight in weights.items():
+                    total = sums[m][place]
+                    total.set(isa.dot_bytes(total.value, weight.value, codes.value))
         for m in range(self.rows):
             for b in range(self.num_blocks):
                 finish(row + m, block + b, [sums[m][b, part] for part in range(parts)])

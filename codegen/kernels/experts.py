@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tvm import tirx
 
-from .code_products import multiply_codes, rows_for
+from .code_products import multiply_codes, rows_for, tile_rows
 from .coded import CodedMatrix
 from .isa import Isa, fma, intrinsic
 from .layout import BLOCK, num_blocks
+from .panel_choice import find_panels
 from .quantize import quantize_row
 from .row_codes import CodeRows, RowCodes
 from .rows import Rows, columns, exponential, load_rows
@@ -250,12 +252,13 @@ def quantize_expert_rows(
 class Items:
     """How a product's work is cut: a worker takes a span of blocks, and in it expert after expert.
 
-    So every worker has as much to do as the next, whichever experts are active.
+    So every worker has as much to do as the next, whichever experts are active. A span is as many blocks as
+    are given, or else so many that all workers have some.
     """
 
-    def __init__(self, outputs: int, starts: Buffer, active: Buffer) -> None:
+    def __init__(self, outputs: int, starts: Buffer, active: Buffer, span: int | None = None) -> None:
         self._blocks = num_blocks(outputs)
-        self._span = _SPAN if self._blocks >= _SPAN * _FEW_SPANS else 1
+        self._span = span or (_SPAN if self._blocks >= _SPAN * _FEW_SPANS else 1)
         self._starts, self._active = starts, active
 
     def each(self, emit: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
@@ -270,13 +273,22 @@ class Items:
 
     def each_panel(self, emit: Callable[[Panel, Expr, Expr], None]) -> None:
         """Emit ``emit(blocks of an expert, first position, rows)``."""
-        span = self._span
-        with T.parallel(-(-self._blocks // span)) as item, T.serial(load(self._active, 0)) as index:
+        with T.parallel(self.num_spans) as item:
+            self.of_span(item, emit)
+
+    @property
+    def num_spans(self) -> int:
+        """How many spans there are."""
+        return -(-self._blocks // self._span)
+
+    def of_span(self, item: Expr, emit: Callable[[Panel, Expr, Expr], None]) -> None:
+        """Emit what :meth:`each_panel` does for one span."""
+        with T.serial(load(self._active, 0)) as index:
             expert = _number(cast("int64", 1, load(self._active, index + 1)), "int64")
             first = _number(cast("int64", 1, load(self._starts, expert.value)), "int64")
             end = _number(cast("int64", 1, load(self._starts, expert.value + 1)), "int64")
-            count = tirx.min(span, self._blocks - item * span)
-            panel = Panel(item * span, count, expert.value * self._blocks)
+            count = tirx.min(self._span, self._blocks - item * self._span)
+            panel = Panel(item * self._span, count, expert.value * self._blocks)
             emit(panel, first.value, end.value - first.value)
 
 
@@ -307,17 +319,43 @@ def expert_linear_quantized(
         weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         rows, added = CodeRows(layout, (x_codes, x_scales, x_sums)), bias[0] if bias else None
 
-        def emit(block: Expr, stored: Expr, first: Expr, num_rows: Expr) -> None:
-            def tile(height: int, row: Expr) -> None:
-                def finish(m: int, parts: list[Vector]) -> None:
-                    pair = load(order, (first + row + m,))
-                    store_block(isa, out, cast("int64", 1, pair), block, outputs, None, parts)
+        choice = find_panels(isa, matrix)
+        items = Items(outputs, starts, active, None if choice is None else choice.blocks)
 
-                multiply_codes(isa, matrix, rows.at(first), weights, stored, row, height, finish, added)
+        def store_row(first: Expr, row: Expr, block: Expr, results: list[Vector]) -> None:
+            pair = cast("int64", 1, load(order, (first + row,)))
+            store_block(isa, out, pair, block, outputs, None, results)
 
-            for_tiles(num_rows, isa.integer_rows, tile)
+        def by_tiles(panel: Panel, first: Expr, num_rows: Expr) -> None:
+            with T.serial(panel.count) as index:
+                block = panel.first + index
 
-        Items(outputs, starts, active).each(emit)
+                def tile(height: int, row: Expr) -> None:
+                    def finish(m: int, results: list[Vector]) -> None:
+                        store_row(first, row + m, block, results)
+
+                    x, stored = rows.at(first), panel.offset + block
+                    multiply_codes(isa, matrix, x, weights, stored, row, height, finish, added)
+
+                for_tiles(num_rows, tile_rows(isa, matrix), tile)
+
+        if choice is None:
+            items.each_panel(by_tiles)
+            return
+        with T.parallel(items.num_spans) as item:
+            memory = choice.memory(matrix.inputs)
+            choice.product.enter()
+
+            def multiply(panel: Panel, first: Expr, num_rows: Expr) -> None:
+                with T.If(num_rows < choice.least_rows):
+                    with T.Then():
+                        by_tiles(panel, first, num_rows)
+                    with T.Else():
+                        x, place, store_of = rows.at(first), (item, panel.offset), partial(store_row, first)
+                        choice.multiply(isa, matrix, x, num_rows, weights, place, memory, store_of, added)
+
+            items.of_span(item, multiply)
+            choice.product.leave()
 
     pairs, blocks = symbol("pairs"), experts * num_blocks(outputs)
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [

@@ -6,13 +6,14 @@ Everything else about a machine LLVM knows. A new instruction set is one subclas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
+from ...targets import Caches, Target
 from .script import T, broadcast, call_helper, constants, reinterpret, vector_type
 
-__all__ = ["ISAS", "DotsBfloat16", "Isa", "NeonI8mm", "fma", "intrinsic"]
+__all__ = ["ISAS", "DotsBfloat16", "Isa", "NeonI8mm", "Tiling", "fma", "intrinsic", "isa_of"]
 
 
 def intrinsic(dtype: str, name: str, *operands: tirx.Expr) -> tirx.Expr:
@@ -26,13 +27,32 @@ def fma(lanes: int, a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
     return intrinsic(vector_type("float32", lanes), f"llvm.fma.{suffix}", a, b, c)
 
 
+_SMALL_CACHES = Caches(32 << 10, 256 << 10)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How products of codes are cut where rows are whole numbers.
+
+    ``rows`` is the height of the largest register tile of one block; from ``widened_rows`` on such tiles
+    scale weights rather than each row's sums. From ``panel_rows`` rows on there are panels, of
+    ``panel_blocks``.
+    """
+
+    rows: int
+    widened_rows: int
+    panel_rows: int
+    panel_blocks: int
+
+
 @dataclass(frozen=True)
 class Isa(ABC):
     """One instruction set.
 
     ``lanes`` is float32 elements in a vector register. ``integer_rows`` and ``float_rows`` are the heights of
     the register tiles of the integer and float matrix products, largest first, each half the one before,
-    down to 1. ``attention_rows`` is how many queries share a register tile of keys.
+    down to 1. ``attention_rows`` is how many queries share a register tile of keys. Kernels are cut to the
+    size of ``caches``, or as ``tiling`` says where there is one.
     """
 
     name: str
@@ -40,6 +60,8 @@ class Isa(ABC):
     integer_rows: tuple[int, ...]
     float_rows: tuple[int, ...]
     attention_rows: int
+    caches: Caches = _SMALL_CACHES
+    tiling: Tiling | None = None
 
     @property
     def bytes(self) -> int:
@@ -269,6 +291,26 @@ class Avx2(Isa):
 class Avx2Vnni(_Vnni, Avx2):
     """AVX2 with AVX-VNNI."""
 
+    @property
+    def byte_of_zero(self) -> int:
+        return 128
+
+    def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        return self.dot(sums, weights, activations, 128)
+
+    def begin_small(self, start: tirx.Expr) -> tirx.Expr:
+        return start
+
+    def dot_small(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
+        return self.dot(sums, weights, activations, 0)
+
+    def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
+        return scales
+
+    def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
+        pairs = reinterpret("int16x16", sums), reinterpret("int16x16", scales)
+        return intrinsic("int32x8", "llvm.x86.avx512.vpdpwssd.256", totals, *pairs)
+
 
 @dataclass(frozen=True)
 class NeonDotProduct(Isa):
@@ -349,3 +391,8 @@ ISAS: dict[str, Isa] = {
     )
 }
 """Every instruction set by the name that targets use."""
+
+
+def isa_of(target: Target) -> Isa:
+    """A target's instruction set, for caches of its size."""
+    return replace(ISAS[target.isa], caches=target.caches)

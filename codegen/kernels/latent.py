@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from .code_products import multiply_codes, rows_for
+from .code_products import multiply_codes, rows_for, tile_rows
 from .coded import CodedMatrix
 from .float_product import FloatMatrix, blocks_of_tile, helpers_for, rows_argument
 from .isa import Isa
 from .layout import num_blocks
 from .linear_float import product_of
+from .panel_choice import find_panels
 from .row_codes import CodeRows
 from .rows import RoundedRows, Rows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
@@ -67,16 +68,38 @@ def head_linear_quantized(isa: Isa, name: str, heads: int, matrix: CodedMatrix) 
         *weights, out = rest
         num_rows, x = x_codes.shape[0], CodeRows(layout, (x_codes, x_scales, x_sums))
         by_head = T.decl_buffer((num_rows * heads, outputs), "float32", data=out.data)
-        with T.parallel(heads * blocks) as item:
-            head, block = item // blocks, tirx.floormod(item, blocks)
+        choice = find_panels(isa, matrix)
 
-            def tile(height: int, row: Expr) -> None:
-                def finish(m: int, parts: list[Vector]) -> None:
-                    store_block(isa, by_head, (row + m) * heads + head, block, outputs, None, parts)
+        def by_tiles() -> None:
+            with T.parallel(heads * blocks) as item:
+                head, block = item // blocks, tirx.floormod(item, blocks)
 
-                multiply_codes(isa, matrix, x.at(piece=head), weights, item, row, height, finish)
+                def tile(height: int, row: Expr) -> None:
+                    def finish(m: int, parts: list[Vector]) -> None:
+                        store_block(isa, by_head, (row + m) * heads + head, block, outputs, None, parts)
 
-            for_tiles(num_rows, isa.integer_rows, tile)
+                    multiply_codes(isa, matrix, x.at(piece=head), weights, item, row, height, finish)
+
+                for_tiles(num_rows, tile_rows(isa, matrix), tile)
+
+        if choice is None:
+            by_tiles()
+            return
+        count = choice.count(outputs)
+        with T.If(num_rows < choice.least_rows):
+            with T.Then():
+                by_tiles()
+            with T.Else(), T.parallel(heads * count) as item:
+                memory = choice.memory(matrix.inputs)
+                head, number = item // count, tirx.floormod(item, count)
+
+                def store_row(row: Expr, block: Expr, results: list[Vector]) -> None:
+                    store_block(isa, by_head, row * heads + head, block, outputs, None, results)
+
+                choice.product.enter()
+                place = number, head * blocks
+                choice.multiply(isa, matrix, x.at(piece=head), num_rows, weights, place, memory, store_row)
+                choice.product.leave()
 
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [

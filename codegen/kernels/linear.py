@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from .code_products import multiply_codes, rows_for
+from .code_products import multiply_codes, rows_for, tile_rows
 from .coded import CodedMatrix
 from .isa import Isa
 from .layout import BLOCK, num_blocks
-from .panel_choice import find_panels, multiply_panels
+from .panel_choice import find_panels
 from .row_codes import CodeRows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
 from .tiles import for_tiles, store_block
@@ -47,7 +47,7 @@ def linear_quantized(isa: Isa, name: str, matrix: CodedMatrix, has_bias: bool) -
 
                     multiply_codes(isa, matrix, x, weights, block, row, height, finish, added)
 
-                for_tiles(num_rows, isa.integer_rows, tile)
+                for_tiles(num_rows, tile_rows(isa, matrix), tile)
 
         if choice is None:
             by_tiles()
@@ -55,10 +55,11 @@ def linear_quantized(isa: Isa, name: str, matrix: CodedMatrix, has_bias: bool) -
         with T.If(num_rows < choice.least_rows):
             with T.Then():
                 by_tiles()
-            with T.Else(), T.parallel(-(-num_blocks(outputs) // choice.blocks)) as number:
+            with T.Else(), T.parallel(choice.count(outputs)) as number:
+                memory = choice.memory(matrix.inputs)
                 choice.product.enter()
-                stored = weights, lambda block: block
-                multiply_panels(isa, matrix, choice, x, num_rows, *stored, number, store_row, added)
+                place = number, 0
+                choice.multiply(isa, matrix, x, num_rows, weights, place, memory, store_row, added)
                 choice.product.leave()
 
     m, blocks = symbol("m"), num_blocks(outputs)

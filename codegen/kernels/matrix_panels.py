@@ -10,6 +10,7 @@ an eighth of their time. (Counted, not measured.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
@@ -39,6 +40,9 @@ class MatrixPanels(PanelProduct):
     """Four rows at a time, the last of them with some of those before again."""
 
     isa: NeonI8mm
+
+    least_rows: ClassVar[int] = 8
+    """Rows from which on this is faster than dot products."""
 
     @property
     def zero_point(self) -> int:

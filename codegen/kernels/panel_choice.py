@@ -1,4 +1,4 @@
-"""Which product of panels a machine has for a matrix, and from how many rows on it is worth it."""
+"""Matrices by panels: which product a machine has for them, from how many rows on, and how it is used."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from tvm import tirx
 from .code_products import finish_sums, load_bias
 from .coded import CodedMatrix, CodedWeights
 from .dot_panels import DotPanels
-from .isa import Avx2Vnni, Avx512Vnni, Isa, NeonI8mm
+from .isa import Avx2Vnni, Avx512Vnni, Isa, NeonDotProduct, NeonI8mm
 from .layout import num_blocks
 from .matrix_panels import MatrixPanels
 from .panels import Panel, PanelProduct
 from .row_codes import CodeRows
 from .script import Buffer, Expr, T, Vector
+from .tiling import find_tiling
 from .widening import widen_block
 
-__all__ = ["PanelChoice", "find_panels", "multiply_panels"]
+__all__ = ["PanelChoice", "find_panels"]
 
 
 @dataclass(frozen=True)
@@ -29,53 +30,74 @@ class PanelChoice:
     blocks: int
     least_rows: int
 
+    def count(self, outputs: int) -> int:
+        """Panels of a matrix."""
+        return -(-num_blocks(outputs) // self.blocks)
+
+    def memory(self, inputs: int) -> Buffer:
+        """What a worker writes its panels to."""
+        return T.alloc_buffer((Panel(self.blocks, inputs).num_bytes,), "uint8")
+
+    def multiply(
+        self,
+        isa: Isa,
+        matrix: CodedMatrix,
+        x: CodeRows,
+        num_rows: Expr,
+        weights: Sequence[Buffer],
+        place: tuple[Expr, Expr],
+        memory: Buffer,
+        finish: Callable[[Expr, Expr, list[Vector]], None],
+        bias: Buffer | None = None,
+    ) -> None:
+        """Emit one panel times all rows.
+
+        ``place`` is the panel's number, and the block among ``weights`` that is the matrix' first. ``finish``
+        is given a row, a block of the matrix and the 16 results, the same perhaps twice.
+        """
+        (number, first), last = place, num_blocks(matrix.outputs) - 1
+        panel = Panel(self.blocks, matrix.inputs)
+
+        def block_at(within: Expr) -> Expr:
+            return tirx.min(number * panel.blocks + within, last)
+
+        with T.serial(panel.blocks) as within:
+            stored, zero_point = first + block_at(within), self.product.zero_point
+            widen_block(isa, matrix, weights, stored, panel, memory, within, zero_point)
+            self.product.arrange(panel, memory, within)
+
+        def finish_block(row: Expr, within: Expr, sums: list[Vector]) -> None:
+            block = block_at(within)
+            biases = None if bias is None else load_bias(isa, bias, first + block)
+            reader = CodedWeights(isa, matrix, weights, first + block)
+            finish(row, block, finish_sums(isa, reader, x, row, sums, biases))
+
+        self.product.multiply(panel, memory, x, num_rows, finish_block)
+
 
 def find_panels(isa: Isa, matrix: CodedMatrix) -> PanelChoice | None:
     """None where rows are not whole numbers, or where the machine gains nothing by panels."""
     if not matrix.format.is_whole_by_row:
         return None
-    if isinstance(isa, Avx512Vnni):
-        return PanelChoice(DotPanels(isa, 8, 2), blocks=4, least_rows=16)
-    if isinstance(isa, Avx2Vnni):
-        return PanelChoice(DotPanels(isa, 6, 1), blocks=4, least_rows=16)
-    if isinstance(isa, NeonI8mm):
-        return PanelChoice(MatrixPanels(isa), blocks=4, least_rows=8)
-    return None
+    tiling = find_tiling(isa, matrix.inputs)
+    product, least_rows = _product(isa), tiling.panel_rows
+    if product is None:
+        return None
+    if isinstance(product, MatrixPanels):
+        least_rows = product.least_rows
+    blocks = max(1, tiling.panel_blocks // product.blocks) * product.blocks
+    return PanelChoice(product, blocks, least_rows)
 
 
-def multiply_panels(
-    isa: Isa,
-    matrix: CodedMatrix,
-    choice: PanelChoice,
-    x: CodeRows,
-    num_rows: Expr,
-    weights: Sequence[Buffer],
-    block_of: Callable[[Expr], Expr],
-    number: Expr,
-    finish: Callable[[Expr, Expr, list[Vector]], None],
-    bias: Buffer | None = None,
-) -> None:
-    """Emit panel ``number`` of a matrix times all rows.
-
-    ``block_of`` says where among ``weights`` a block of the matrix lies; ``finish`` is given a row, a block
-    of the matrix and the 16 results, the same perhaps twice.
-    """
-    panel, last = Panel(choice.blocks, matrix.inputs), num_blocks(matrix.outputs) - 1
-    memory = T.alloc_buffer((panel.num_bytes,), "uint8")
-
-    def block_at(within: Expr) -> Expr:
-        return tirx.min(number * panel.blocks + within, last)
-
-    with T.serial(panel.blocks) as within:
-        stored = block_of(block_at(within))
-        widen_block(isa, matrix, weights, stored, panel, memory, within, choice.product.zero_point)
-        choice.product.arrange(panel, memory, within)
-
-    def finish_block(row: Expr, within: Expr, sums: list[Vector]) -> None:
-        block = block_at(within)
-        stored = block_of(block)
-        biases = None if bias is None else load_bias(isa, bias, stored)
-        reader = CodedWeights(isa, matrix, weights, stored)
-        finish(row, block, finish_sums(isa, reader, x, row, sums, biases))
-
-    choice.product.multiply(panel, memory, x, num_rows, finish_block)
+def _product(isa: Isa) -> PanelProduct | None:
+    match isa:
+        case Avx512Vnni():
+            return DotPanels(isa, rows=8, num_blocks=2)
+        case Avx2Vnni():
+            return DotPanels(isa, rows=6, num_blocks=1)
+        case NeonI8mm():
+            return MatrixPanels(isa)
+        case NeonDotProduct():
+            return DotPanels(isa, rows=4, num_blocks=1)
+        case _:  # AVX2 adds products of codes of four bits up in halves of lanes, which bytes would overflow
+            return None

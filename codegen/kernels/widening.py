@@ -1,8 +1,8 @@
-"""Weights in a format written to a panel: a byte each."""
+"""Weights in a format as one byte each: what their rows are whole multiples of, zero being some byte."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
@@ -12,7 +12,48 @@ from .layout import BLOCK, SPAN
 from .panels import Panel
 from .script import Buffer, Expr, T, Vector, broadcast, reinterpret, store
 
-__all__ = ["widen_block"]
+__all__ = ["widen_block", "widened_fours"]
+
+
+def widened_fours(
+    isa: Isa, matrix: CodedMatrix, reader: CodedWeights, span: Expr, zero_point: int
+) -> Callable[[int, int], tirx.Expr]:
+    """What gives the bytes of a four of a span, by number and part, in a format that is whole by rows.
+
+    Codes of less than 16 times scales of less than 16 do not carry from byte to byte.
+    """
+    four, parts = reader.fours_of(span), BLOCK // isa.lanes
+    if not matrix.format.has_whole_scales:
+        moved = (zero_point - matrix.zero_point) % 256
+
+        def plain(number: int, part: int) -> tirx.Expr:
+            codes = reader.whole_numbers(four(number, part)).value
+            return codes + broadcast(T.uint8(moved), isa.bytes) if moved else codes
+
+        return plain
+
+    def spread(value: tirx.Expr, factor: int) -> Vector:
+        """A number of less than 16 or 8 bits in both halves of lanes, or in all their bytes."""
+        vector = Vector("int32", isa.lanes)
+        vector.set(value * broadcast(T.int32(factor), isa.lanes))
+        return vector
+
+    factors, zeros = [], []
+    for part in range(parts):
+        scale = reader.whole_scales(span)[part].value
+        zero = broadcast(T.int32(zero_point), isa.lanes) - scale * broadcast(
+            T.int32(matrix.zero_point), isa.lanes
+        )
+        factors.append(spread(scale, 0x10001))
+        zeros.append(spread(T.bitwise_and(zero, broadcast(T.int32(255), isa.lanes)), 0x01010101))
+
+    def scaled(number: int, part: int) -> tirx.Expr:
+        pairs, bytes_ = f"uint16x{isa.bytes // 2}", f"uint8x{isa.bytes}"
+        codes = reinterpret(pairs, reader.whole_numbers(four(number, part)).value)
+        product = codes * reinterpret(pairs, factors[part].value)
+        return reinterpret(bytes_, product) + reinterpret(bytes_, zeros[part].value)
+
+    return scaled
 
 
 def widen_block(
@@ -25,51 +66,19 @@ def widen_block(
     number: Expr,
     zero_point: int,
 ) -> None:
-    """Emit what writes block ``block`` of ``weights`` as block ``number`` of a panel in ``memory``.
+    """Emit what writes block ``block`` of ``weights`` as block ``number`` of a panel in ``memory``."""
+    reader, parts = CodedWeights(isa, matrix, weights, block), BLOCK // isa.lanes
 
-    Rows of the matrix are whole numbers times one scale each; ``zero_point`` is the byte of zero.
-    """
-    reader = CodedWeights(isa, matrix, weights, block)
-    parts = BLOCK // isa.lanes
-
-    def span(index: Expr, columns: int) -> None:
-        four = reader.fours_of(index)
-        scaled = reader.whole_scales(index) if matrix.format.has_whole_scales else None
-        by, offsets = [], []
-        for part in range(parts):
-            factor, offset = Vector("int32", isa.lanes), Vector("int32", isa.lanes)
-            if scaled is not None:
-                # A byte of 8 bits less than 16 times a scale less than 16 never carries into its neighbour.
-                factor.set(scaled[part].value * broadcast(T.int32(0x10001), isa.lanes))
-                byte = broadcast(T.int32(zero_point), isa.lanes) - scaled[part].value * broadcast(
-                    T.int32(matrix.zero_point), isa.lanes
-                )
-                low = T.bitwise_and(byte, broadcast(T.int32(255), isa.lanes))
-                offset.set(low * broadcast(T.int32(0x01010101), isa.lanes))
-            by.append(factor)
-            offsets.append(offset)
+    def widen_span(span: Expr, columns: int) -> None:
+        four = widened_fours(isa, matrix, reader, span, zero_point)
         for number_of_four in range(FOURS):
             for part in range(parts):
-                codes = reader.whole_numbers(four(number_of_four, part))
-                value = codes.value
-                if scaled is not None:
-                    value = _times(isa, value, by[part].value) + reinterpret(
-                        f"uint8x{isa.bytes}", offsets[part].value
-                    )
-                elif moved := (zero_point - matrix.zero_point) % 256:
-                    value = value + broadcast(T.uint8(moved), isa.bytes)
-                place = panel.place(number, index * FOURS + number_of_four, part * isa.bytes)
-                store(memory, place, value, isa.bytes)
+                place = panel.place(number, span * FOURS + number_of_four, part * isa.bytes)
+                store(memory, place, four(number_of_four, part), isa.bytes)
 
-    reader.for_spans(span)
+    reader.for_spans(widen_span)
     written = -(-matrix.inputs // SPAN) * FOURS
     for line in range(written, panel.num_lines):
         for part in range(parts):
             place = panel.place(number, line, part * isa.bytes)
             store(memory, place, broadcast(T.uint8(zero_point), isa.bytes), isa.bytes)
-
-
-def _times(isa: Isa, codes: tirx.Expr, factors: tirx.Expr) -> tirx.Expr:
-    """Bytes times a factor in both halves of each lane, two at once."""
-    pairs = f"uint16x{isa.bytes // 2}"
-    return reinterpret(f"uint8x{isa.bytes}", reinterpret(pairs, codes) * reinterpret(pairs, factors))

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from ingot.codegen.kernels.code_products import rows_for
 from ingot.codegen.kernels.coded import CodedMatrix
-from ingot.codegen.kernels.isa import ISAS
+from ingot.codegen.kernels.isa import isa_of
 from ingot.codegen.kernels.layout import num_blocks
 from ingot.codegen.kernels.linear import linear_quantized
 from ingot.codegen.kernels.linear_float import linear_float
@@ -57,7 +57,7 @@ Array = tvm.runtime.Tensor
 class _Machine:
     def __init__(self, threads: int) -> None:
         target = parse_target("cpu")
-        self.isa, self._llvm = ISAS[target.isa], llvm_target(target)
+        self.isa, self._llvm = isa_of(target), llvm_target(target)
         self._read = self.build("probe_read", probe_kernels(self.isa)["probe_read"])
         words = _PIECE_BYTES // threads // 4 // 128 * 128
         shape = threads, words

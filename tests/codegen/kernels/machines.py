@@ -18,7 +18,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tvm
-from ingot.codegen.kernels.isa import ISAS, Isa
+from ingot.codegen.kernels.isa import Isa, isa_of
 from ingot.codegen.library import llvm_target
 from ingot.codegen.link import export_executable
 from ingot.targets import CPUS, Target, detect_host
@@ -97,7 +97,7 @@ class _Native:
 
     def __init__(self, target: Target, emulator: Emulator | None = None) -> None:
         self._target, self._emulator = target, emulator
-        self.isa = ISAS[target.isa]
+        self.isa = isa_of(target)
         self._built: dict[StructuralKey, tvm.runtime.PackedFunc] = {}
 
     def build(self, function: tirx.PrimFunc) -> Kernel:
@@ -140,7 +140,7 @@ class _Emulated:
         import tempfile
 
         self._target = target
-        self.isa = ISAS[target.isa]
+        self.isa = isa_of(target)
         self._folder = tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name)
         self._num_kernels = 0

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from ingot.codegen.kernels.code_products import rows_for
 from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.isa import Isa
 from ingot.codegen.kernels.row_codes import RowCodes
+from ingot.codegen.kernels.tiling import find_tiling
 from ingot.ir import QuantFormat, QuantizedArray, find_format
 
-__all__ = ["expected_arrays", "row_arrays", "row_format"]
+__all__ = ["expected_arrays", "row_arrays", "row_format", "with_panels"]
+
+
+def with_panels(isa: Isa, least_rows: int) -> Isa:
+    """An instruction set that uses panels for so many rows already."""
+    return replace(isa, tiling=replace(find_tiling(isa, 64), panel_rows=least_rows))
 
 
 def row_format(matrix: CodedMatrix) -> QuantFormat:

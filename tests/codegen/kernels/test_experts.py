@@ -30,7 +30,7 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize
 
 from .machines import Kernel, Machine, filled
-from .row_arrays import row_format
+from .row_arrays import row_format, with_panels
 
 Floats = npt.NDArray[np.float32]
 EXPERTS, CHOSEN = 7, 3
@@ -204,7 +204,7 @@ def test_codes(
     weight = quantize(random.standard_normal((EXPERTS, outputs, inputs)).astype(np.float32), element)
     bias = random.standard_normal((EXPERTS, outputs)).astype(np.float32)
     view = Rows(inputs, inputs + 9, 4)
-    product = machine.build(expert_linear_quantized(isa, "kernel", EXPERTS, coded, has_bias))
+    product = machine.build(expert_linear_quantized(with_panels(isa, 8), "kernel", EXPERTS, coded, has_bias))
     rounding = machine.build(quantize_expert_rows(isa, "kernel", view, layout, EXPERTS, CHOSEN, shared))
     alone = machine.build(linear_quantized(isa, "kernel", coded, has_bias))
     round_alone = machine.build(quantize_rows(isa, "kernel", view, layout))

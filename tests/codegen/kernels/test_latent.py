@@ -16,7 +16,7 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import find_format, find_operator, quantize
 
 from .machines import Machine, filled
-from .row_arrays import row_format
+from .row_arrays import row_format, with_panels
 
 
 @pytest.mark.parametrize(("heads", "outputs", "inputs"), [(3, 26, 14), (2, 32, 7), (5, 9, 33)])
@@ -53,7 +53,7 @@ def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> 
     view = Rows.dense(heads * inputs)
     layout = rows_for(matrix, heads)
     rounding = machine.build(quantize_rows(machine.isa, "kernel", view, layout))
-    kernel = machine.build(head_linear_quantized(machine.isa, "kernel", heads, matrix))
+    kernel = machine.build(head_linear_quantized(with_panels(machine.isa, 16), "kernel", heads, matrix))
     rows = random.standard_normal((num_rows, view.width), np.float32)
 
     def run(count: int) -> np.ndarray:

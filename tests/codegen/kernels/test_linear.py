@@ -15,7 +15,7 @@ from ingot.codegen.kernels.rows import Rows
 from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
 
 from .machines import Machine, filled
-from .row_arrays import row_arrays, row_format
+from .row_arrays import row_arrays, row_format, with_panels
 
 Floats = npt.NDArray[np.float32]
 NUM_ROWS = range(1, 21)
@@ -121,7 +121,7 @@ def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias:
 def test_whole_rows(machine: Machine, name: str, outputs: int, inputs: int) -> None:
     """One exact sum a row, scaled once: every bit is the interpreter's, by tiles of rows and by panels."""
     matrix = CodedMatrix(outputs, inputs, find_format(name))
-    kernel = machine.build(linear_quantized(machine.isa, "kernel", matrix, True))
+    kernel = machine.build(linear_quantized(with_panels(machine.isa, 20), "kernel", matrix, True))
     random = np.random.default_rng(outputs)
     weight = quantize(random.standard_normal((outputs, inputs), np.float32), matrix.format)
     bias = random.standard_normal(outputs, np.float32)
@@ -146,7 +146,7 @@ def test_whole_rows(machine: Machine, name: str, outputs: int, inputs: int) -> N
 def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign: int) -> None:
     element, num_rows = find_format(name), 40
     matrix = CodedMatrix(20, 64, element)
-    kernel = machine.build(linear_quantized(machine.isa, "kernel", matrix, False))
+    kernel = machine.build(linear_quantized(with_panels(machine.isa, 20), "kernel", matrix, False))
     codes = np.full((20, 64), element.codes.smallest, np.int8)
     codes[::2] = element.codes.largest
     codes[1::4, ::3] = element.codes.largest
