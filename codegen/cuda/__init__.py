@@ -1,0 +1,1 @@
+"""CUDA: a step as launches of kernels that are generated for the model, see docs/cuda.md."""

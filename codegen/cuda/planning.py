@@ -1,0 +1,181 @@
+"""The step that is being planned: the array behind each value, and the launches so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ...ir import Graph, Operation, Value
+from ...ir.errors import CompileError
+from ...targets.launch_plan import (
+    PLAN_SCHEMA,
+    Argument,
+    Bound,
+    Launch,
+    LaunchPlan,
+    PlannedBuffer,
+    Size,
+    StateShape,
+)
+from ..kernels.layout import Component, components
+from ..kernels.rows import Rows
+from ..lowering.layouts import parameter_layouts
+from .kernel import DeviceFunction
+
+__all__ = ["PIECE", "Planning", "Region", "Rule", "row_type", "size_of"]
+
+PIECE = 512
+"""Keys of a context that one block of attention takes where contexts are cut."""
+
+Rule: TypeAlias = "Callable[[Planning, Operation], None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An activation float32: columns of an array, a row for each of the symbol ``rows``."""
+
+    array: Argument
+    rows: int | str
+    view: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A quantized activation: codes int8 ``[rows, width]``, scales float32 ``[rows, width / group_size]``."""
+
+    codes: Argument
+    scales: Argument
+    rows: int | str
+    width: int
+    group_size: int
+
+
+def row_type(view: Rows) -> str:
+    """A view as the kernels' templates take it."""
+    return f"Rows<{view.width}, {view.stride}, {view.offset}>"
+
+
+def size_of(dim: int | str, times: int = 1, over: int = 1, plus: tuple[str, ...] = ()) -> Size:
+    """``dim * times / over``, rounded up."""
+    if isinstance(dim, int):
+        return Size(dim * times, (), over, plus)
+    return Size(times, (dim,), over, plus)
+
+
+class Planning:
+    """Walks a graph once, and plans launches by ``rules``, one an operator."""
+
+    def __init__(self, graph: Graph, rules: Mapping[str, Rule]) -> None:
+        self.graph = graph
+        self._rules = rules
+        self.regions: dict[Value, Region] = {}
+        self.rounded: dict[Value, Codes] = {}
+        self.plain: dict[Value, Argument] = {}
+        self.states: dict[Value, Argument] = {}
+        self.numbers: dict[Value, float] = {}
+        self.inlined: dict[Value, Operation] = {}
+        self.stored: dict[Value, tuple[tuple[Component, Argument], ...]] = {}
+        """Parameters with the arrays that store them."""
+        self._functions: dict[tuple[tuple[str, ...], str, int], DeviceFunction] = {}
+        self._launches: list[Launch] = []
+        self._buffers: dict[str, tuple[Size, int, int]] = {}
+        self._states: list[StateShape] = []
+
+    def run(self, modules: tuple[str, ...]) -> tuple[LaunchPlan, tuple[DeviceFunction, ...]]:
+        """The plan, and the kernels it launches."""
+        for value in self.graph.inputs:
+            self.plain[value] = Argument("input", value.name)
+        for parameter, layout in parameter_layouts(self.graph).items():
+            self.stored[parameter] = tuple(
+                (part, Argument("parameter", f"{parameter.name}#{number}"))
+                for number, part in enumerate(components(parameter.type, layout))
+            )
+        for operation in self.graph.operations:
+            rule = self._rules.get(operation.operator)
+            if rule is None:
+                raise CompileError(
+                    f"no kernel for operator {operation.operator} (%{operation.results[0].name}) on CUDA"
+                )
+            rule(self, operation)
+        buffers = tuple(
+            PlannedBuffer(name, size, first, last) for name, (size, first, last) in self._buffers.items()
+        )
+        plan = LaunchPlan(PLAN_SCHEMA, modules, PIECE, tuple(self._states), buffers, tuple(self._launches))
+        return plan, tuple(self._functions.values())
+
+    # --- arrays
+
+    def new_array(self, size: Size, item_bytes: int) -> Argument:
+        """An array for what is computed, of ``size`` items."""
+        name = f"work{len(self._buffers)}"
+        num_bytes = Size(size.times * item_bytes, size.symbols, size.over, size.plus)
+        self._buffers[name] = num_bytes, len(self._launches), len(self._launches)
+        return Argument("buffer", name)
+
+    def keep_state(self, name: str, shape: tuple[int | str, ...], dtype: str) -> Argument:
+        """An array that is kept between steps."""
+        self._states.append(StateShape(name, shape, dtype))
+        return Argument("state", name)
+
+    def region(self, value: Value) -> Region:
+        """The array behind an activation, or a parameter that is read row by row."""
+        if value in self.regions:
+            return self.regions[value]
+        if value in self.stored:
+            ((_, array),) = self.stored[value]
+            rows = value.type.shape[0] if value.type.rank > 1 else 1
+            width = (
+                math.prod(int(dim) for dim in value.type.shape[1:])
+                if value.type.rank > 1
+                else int(value.type.shape[0])
+            )
+            return Region(array, rows, Rows.dense(width))
+        raise CompileError(
+            f"%{value.name} ({value.type}) is used where rows of activations are needed on CUDA"
+        )
+
+    def parameter(self, value: Value) -> Argument:
+        """The array of a parameter that has one."""
+        if value not in self.stored or len(self.stored[value]) != 1:
+            raise CompileError(f"%{value.name} ({value.type}) is no plain parameter, as CUDA's kernels need")
+        return self.stored[value][0][1]
+
+    def result(self, value: Value, rows: int | str, width: int) -> Region:
+        """Where a result goes: a new array, or that of the logits."""
+        if value is self.graph.outputs[0]:
+            array = Argument("logits", "logits")
+        else:
+            array = self.new_array(size_of(rows, width), 4)
+        region = Region(array, rows, Rows.dense(width))
+        self.regions[value] = region
+        return region
+
+    # --- launches
+
+    def launch(
+        self,
+        name: str,
+        body: str,
+        arguments: Sequence[tuple[str, Argument]],
+        grid: tuple[Size, ...],
+        threads: int,
+        bounds: tuple[Bound, ...] = (),
+    ) -> None:
+        """Launch a kernel of these statements over C++ ``arguments``: declarations, and what is given."""
+        declarations = tuple(declaration for declaration, _ in arguments)
+        key = declarations, body, threads
+        if key not in self._functions:
+            self._functions[key] = DeviceFunction(
+                f"{name}_{len(self._functions)}", declarations, body, threads
+            )
+        for _, argument in arguments:
+            if argument.kind == "buffer":
+                size, first, _ = self._buffers[argument.name]
+                self._buffers[argument.name] = size, first, len(self._launches)
+        whole = (*grid, *[Size()] * (3 - len(grid)))
+        given = tuple(argument for _, argument in arguments)
+        self._launches.append(
+            Launch(self._functions[key].name, (whole[0], whole[1], whole[2]), threads, given, bounds)
+        )

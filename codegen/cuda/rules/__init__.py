@@ -1,0 +1,16 @@
+"""How each operator becomes launches, by topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..planning import Rule
+from . import arithmetic, attention, products, rearranging, rowwise
+
+__all__ = ["RULES"]
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {**rearranging.RULES, **rowwise.RULES, **arithmetic.RULES, **products.RULES, **attention.RULES}
+)
+"""By operator."""

@@ -1,0 +1,134 @@
+"""Rows taken apart, joined, looked up: what computes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from ....ir import Operation
+from ....ir.errors import CompileError
+from ...kernels.rearrange import Part, joined, repeated, sliced, transposed
+from ...kernels.rows import Rows
+from ...lowering.step import columns_of, width_of
+from ..planning import Planning, Region, Rule, row_type, size_of
+from .products import weights_of
+from .rowwise import THREADS
+
+__all__ = ["RULES"]
+
+
+def _reshape(planning: Planning, operation: Operation) -> None:
+    (source,) = operation.operands
+    region = planning.region(source)
+    if operation.result.type.shape[0] != region.rows:
+        raise CompileError(f"reshape of {source.type} to {operation.result.type} does not keep rows whole")
+    planning.regions[operation.result] = region
+
+
+def _slice(planning: Planning, operation: Operation) -> None:
+    (source,) = operation.operands
+    axis, start, stop = (cast(int, operation.attributes[key]) for key in ("axis", "start", "stop"))
+    region = planning.region(source)
+    if axis != 1:
+        _rearrange(planning, operation, lambda shape, axis: sliced(shape, axis, start, stop))
+        return
+    inner = width_of(operation.result.type, 2)
+    view = Rows(width_of(operation.result.type), region.view.stride, region.view.offset + start * inner)
+    planning.regions[operation.result] = Region(region.array, region.rows, view)
+
+
+def _rearrange(planning: Planning, operation: Operation, part: Callable[[Sequence[int], int], Part]) -> None:
+    (source,) = operation.operands
+    axis = cast(int, operation.attributes["axis"])
+    if axis < 1:
+        raise CompileError(f"{operation.operator} (%{operation.result.name}) does not keep rows whole")
+    _copy(planning, operation, (part(columns_of(source.type, 1), axis - 1),))
+
+
+def _repeat(planning: Planning, operation: Operation) -> None:
+    times = cast(int, operation.attributes["times"])
+    _rearrange(planning, operation, lambda shape, axis: repeated(shape, axis, times))
+
+
+def _transpose(planning: Planning, operation: Operation) -> None:
+    (source,) = operation.operands
+    axes = cast("tuple[int, ...]", operation.attributes["axes"])
+    if axes[0] != 0:
+        raise CompileError(f"transpose (%{operation.result.name}) does not keep rows whole")
+    order = [axis - 1 for axis in axes[1:]]
+    _copy(planning, operation, (transposed(columns_of(source.type, 1), order),))
+
+
+def _concat(planning: Planning, operation: Operation) -> None:
+    axis = cast(int, operation.attributes["axis"]) - 1
+    if axis < 0:
+        raise CompileError(f"concat (%{operation.result.name}) does not keep rows whole")
+    _copy(planning, operation, joined([columns_of(value.type, 1) for value in operation.operands], axis))
+
+
+def _copy(planning: Planning, operation: Operation, parts: tuple[Part, ...]) -> None:
+    """Copy a part of each operand's rows."""
+    regions = [planning.region(value) for value in operation.operands]
+    width = width_of(operation.result.type)
+    out = planning.result(operation.result, regions[0].rows, width)
+    statements = []
+    for number, (region, part) in enumerate(zip(regions, parts, strict=True)):
+        count = math.prod(loop[0] for loop in part.loops)
+        source, place, inner = [str(part.start)], [str(part.place)], 1
+        for size, step, further in reversed(part.loops):
+            source.append(f"i / {inner} % {size} * {step}")
+            place.append(f"i / {inner} % {size} * {further}")
+            inner *= size
+        row = f"{row_type(region.view)}::at(x{number}, block_x())"
+        statements.append(
+            f"for (int i = thread_index(); i < {count}; i += {THREADS}) "
+            f"out[(long long)block_x() * {width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
+        )
+    arguments = [(f"const float* x{number}", region.array) for number, region in enumerate(regions)]
+    planning.launch(
+        "copy_parts",
+        " ".join(statements),
+        [*arguments, ("float* out", out.array)],
+        (size_of(out.rows),),
+        THREADS,
+    )
+
+
+def _gather_rows(planning: Planning, operation: Operation) -> None:
+    table, numbers = operation.operands
+    region, rows = planning.region(table), operation.result.type.shape[0]
+    out = planning.result(operation.result, rows, region.view.width)
+    body = f"gather_rows<{THREADS}, {row_type(region.view)}>(table, numbers, out);"
+    arguments = [
+        ("const float* table", region.array),
+        ("const int* numbers", planning.plain[numbers]),
+        ("float* out", out.array),
+    ]
+    planning.launch("gather_rows", body, arguments, (size_of(rows),), THREADS)
+
+
+def _embedding(planning: Planning, operation: Operation) -> None:
+    table, token_ids = operation.operands
+    rows, width = operation.result.type.shape[0], width_of(operation.result.type)
+    out = planning.result(operation.result, rows, width)
+    weights = weights_of(planning, table)
+    arguments = [
+        *weights.arguments,
+        ("const int* token_ids", planning.plain[token_ids]),
+        ("float* out", out.array),
+    ]
+    body = f"embedding<{THREADS}, {width}>({weights.value}, token_ids, out);"
+    planning.launch("embedding", body, arguments, (size_of(rows),), THREADS)
+
+
+RULES: Mapping[str, Rule] = {
+    "concat": _concat,
+    "embedding": _embedding,
+    "gather_rows": _gather_rows,
+    "repeat": _repeat,
+    "reshape": _reshape,
+    "slice": _slice,
+    "transpose": _transpose,
+}
+"""By operator."""

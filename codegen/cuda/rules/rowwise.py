@@ -1,0 +1,127 @@
+"""What is computed row by row: norms, rotary embedding, gates, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from ....ir import Operation, QuantFormat
+from ....ir.errors import CompileError
+from ....ir.quantization import Integers
+from ...lowering.step import width_of
+from ..planning import Codes, Planning, Rule, row_type, size_of
+
+__all__ = ["RULES", "THREADS"]
+
+THREADS = 256
+"""Of a block that takes one row."""
+
+_ACTIVATIONS = {"silu_mul": "Silu", "gelu_mul": "Gelu", "gelu_tanh_mul": "GeluTanh"}
+
+
+def _rms_norm(planning: Planning, operation: Operation) -> None:
+    *rows, weight = operation.operands
+    regions = [planning.region(value) for value in rows]
+    x, *residual = regions
+    size, epsilon = int(weight.type.shape[0]), float(cast(float, operation.attributes["epsilon"]))
+    results = [planning.result(result, x.rows, x.view.width) for result in operation.results]
+    views = f"{row_type(x.view)}, {row_type(regions[-1].view)}, {str(bool(residual)).lower()}"
+    arguments = [("const float* x", x.array)]
+    arguments += [("const float* residual", region.array) for region in residual]
+    arguments += [("const float* weight", planning.parameter(weight))]
+    arguments += [("float* total", results[0].array)] if residual else []
+    arguments += [("float* out", results[-1].array)]
+    given = "residual, weight, total" if residual else "nullptr, weight, nullptr"
+    body = f"rms_norm<{THREADS}, {views}, {size}>(x, {given}, out, {epsilon!r}f);"
+    planning.launch("rms_norm", body, arguments, (size_of(x.rows),), THREADS)
+
+
+def _layer_norm(planning: Planning, operation: Operation) -> None:
+    num_rows = len(operation.results)
+    rows, weights = operation.operands[:num_rows], operation.operands[num_rows:]
+    regions = [planning.region(value) for value in rows]
+    x, *residual = regions
+    size, epsilon = int(weights[0].type.shape[0]), float(cast(float, operation.attributes["epsilon"]))
+    if size != x.view.width:
+        raise CompileError(
+            f"{operation.operator} (%{operation.results[0].name}) of parts of rows has no kernel on CUDA"
+        )
+    results = [planning.result(result, x.rows, x.view.width) for result in operation.results]
+    flags = f"{str(bool(residual)).lower()}, {str(len(weights) == 2).lower()}"
+    arguments = [("const float* x", x.array)]
+    arguments += [("const float* residual", region.array) for region in residual]
+    names = ("weight", "bias")
+    arguments += [
+        (f"const float* {name}", planning.parameter(value))
+        for name, value in zip(names, weights, strict=False)
+    ]
+    arguments += [("float* total", results[0].array)] if residual else []
+    arguments += [("float* out", results[-1].array)]
+    given = (
+        "residual" if residual else "nullptr",
+        "weight",
+        "bias" if len(weights) == 2 else "nullptr",
+        "total" if residual else "nullptr",
+    )
+    body = (
+        f"layer_norm<{THREADS}, {row_type(x.view)}, {row_type(regions[-1].view)}, {flags}, {size}>"
+        f"(x, {', '.join(given)}, out, {epsilon!r}f);"
+    )
+    planning.launch("layer_norm", body, arguments, (size_of(x.rows),), THREADS)
+
+
+def _rope(planning: Planning, operation: Operation) -> None:
+    x, cosines, sines = (planning.region(value) for value in operation.operands)
+    head_dim, pairs = int(operation.operands[0].type.shape[2]), int(operation.operands[1].type.shape[1])
+    out = planning.result(operation.result, x.rows, x.view.width)
+    interleaved = str(bool(operation.attributes["interleaved"])).lower()
+    body = f"rope<{THREADS}, {row_type(x.view)}, {head_dim}, {pairs}, {interleaved}>(x, cosines, sines, out);"
+    arguments = [
+        ("const float* x", x.array),
+        ("const float* cosines", cosines.array),
+        ("const float* sines", sines.array),
+        ("float* out", out.array),
+    ]
+    planning.launch("rope", body, arguments, (size_of(x.rows),), THREADS)
+
+
+def _gate(planning: Planning, operation: Operation) -> None:
+    x = planning.region(operation.operands[0])
+    out = planning.result(operation.result, x.rows, x.view.width // 2)
+    body = f"gate<{THREADS}, {row_type(x.view)}, {_ACTIVATIONS[operation.operator]}>(x, out);"
+    planning.launch(
+        "gate", body, [("const float* x", x.array), ("float* out", out.array)], (size_of(x.rows),), THREADS
+    )
+
+
+def _quantize(planning: Planning, operation: Operation) -> None:
+    element, width = cast(QuantFormat, operation.result.type.element), width_of(operation.result.type)
+    size = element.group_size or width
+    x = planning.region(operation.operands[0])
+    fits = (
+        isinstance(element.codes, Integers)
+        and element.codes == Integers(8)
+        and element.scale.type == "float32"
+    )
+    if not fits or size not in (32, width):
+        raise CompileError(
+            f"rows cannot be rounded to {element.name} on CUDA: dynamic_int8_g32 and _row can be"
+        )
+    codes = planning.new_array(size_of(x.rows, width), 1)
+    scales = planning.new_array(size_of(x.rows, width // size), 4)
+    planning.rounded[operation.result] = Codes(codes, scales, x.rows, width, size)
+    body = f"round_rows<{THREADS}, {row_type(x.view)}, {size}>(x, codes, scales);"
+    arguments = [("const float* x", x.array), ("signed char* codes", codes), ("float* scales", scales)]
+    planning.launch("round_rows", body, arguments, (size_of(x.rows),), THREADS)
+
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(_ACTIVATIONS, _gate),
+    "add_layer_norm": _layer_norm,
+    "add_rms_norm": _rms_norm,
+    "layer_norm": _layer_norm,
+    "quantize": _quantize,
+    "rms_norm": _rms_norm,
+    "rope": _rope,
+}
+"""By operator."""

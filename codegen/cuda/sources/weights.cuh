@@ -1,0 +1,90 @@
+// Weights as codegen/kernels/layout.py lays them: blocks of 16 outputs.
+//
+// A word of four codes of an output, or of a pair of halves, is just what a lane holds of the second factor of a
+// tensor core's product, so tiles go from memory to registers as they are.
+#pragma once
+
+namespace ingot {
+
+constexpr int BLOCK = 16, SPAN = 32;
+
+// float32 and float16: [block, input, 16]; bfloat16 likewise, or PAIRED [block, input / 2, 16, 2].
+template <class Type, int INPUTS, bool PAIRED = false>
+struct FloatWeights {
+  static constexpr bool IS_PAIRED = PAIRED;
+  using Element = Type;
+  const typename Type::Stored* stored;
+
+  INGOT_DEVICE long long place(int block, int input, int output) const {
+    long long row = (long long)block * INPUTS;
+    if constexpr (PAIRED) return ((row + input) / 2 * BLOCK + output) * 2 + input % 2;
+    return (row + input) * BLOCK + output;
+  }
+  INGOT_DEVICE float at(int block, int input, int output) const { return Type::widen(stored[place(block, input, output)]); }
+  // The weights of two neighbouring inputs, the first even.
+  INGOT_DEVICE unsigned pair(int block, int input, int output) const {
+    if constexpr (PAIRED) return reinterpret_cast<const unsigned*>(stored)[place(block, input, output) / 2];
+    return unsigned(stored[place(block, input, output)]) | unsigned(stored[place(block, input + 1, output)]) << 16;
+  }
+};
+
+// Codes of BITS bits in planes of 4, 2 and 1 bits (or whole bytes), and scales [block, group, 16]. A weight is
+// (code - ZERO) * scale; where groups are TWO_LEVEL their scales are whole numbers times one of the row.
+template <int BITS_, int ZERO_, int INPUTS_, int GROUP_, class Scale, bool TWO_LEVEL_ = false>
+struct CodedWeights {
+  static constexpr int BITS = BITS_, ZERO = ZERO_, INPUTS = INPUTS_, GROUP = GROUP_;
+  static constexpr bool TWO_LEVEL = TWO_LEVEL_;
+  const unsigned char* codes;
+  const typename Scale::Stored* scales;  // of groups, or with TWO_LEVEL of rows
+  const unsigned char* factors;          // of groups with TWO_LEVEL
+
+  // The codes of four neighbouring inputs (number four of a span) of an output, a byte each.
+  INGOT_DEVICE unsigned four(int block, int span, int four, int output) const {
+    constexpr int SPANS = (INPUTS + SPAN - 1) / SPAN;
+    const unsigned* words =
+        reinterpret_cast<const unsigned*>(codes + ((long long)block * SPANS + span) * (SPAN * BLOCK * BITS / 8));
+    unsigned result = 0;
+    int lowest = 0;
+    auto add_plane = [&](int width, unsigned mask) {
+      int per_vector = 8 / width, vector = lowest + four / per_vector, slot = four % per_vector;
+      result |= (words[vector * BLOCK + output] >> slot * width & mask) << lowest;
+      lowest += width;
+    };
+    if constexpr (BITS == 8) return words[four * BLOCK + output];
+    if constexpr ((BITS & 4) != 0) add_plane(4, 0x0f0f0f0fu);
+    if constexpr ((BITS & 2) != 0) add_plane(2, 0x03030303u);
+    if constexpr ((BITS & 1) != 0) add_plane(1, 0x01010101u);
+    return result;
+  }
+  // The same as signed bytes; with TWO_LEVEL times the group's factor, which still fits.
+  INGOT_DEVICE unsigned signed_four(int block, int span, int number, int output) const {
+    unsigned unsigned_codes = four(block, span, number, output);
+    if constexpr (TWO_LEVEL) {
+      unsigned factor = factor_of(block, span * SPAN / GROUP, output);
+      return subtract_bytes(unsigned_codes * factor, ZERO * factor * 0x01010101u);
+    }
+    return subtract_bytes(unsigned_codes, ZERO * 0x01010101u);
+  }
+  INGOT_DEVICE float scale_of(int block, int group, int output) const {
+    constexpr int GROUPS = TWO_LEVEL ? 1 : INPUTS / GROUP;
+    return Scale::widen(scales[((long long)block * GROUPS + (TWO_LEVEL ? 0 : group)) * BLOCK + output]);
+  }
+  INGOT_DEVICE unsigned factor_of(int block, int group, int output) const {
+    return factors[((long long)block * (INPUTS / GROUP) + group) * BLOCK + output];
+  }
+  INGOT_DEVICE float at(int block, int input, int output) const {
+    int code = int(four(block, input / SPAN, input % SPAN / 4, output) >> input % 4 * 8 & 255) - ZERO;
+    if constexpr (TWO_LEVEL) code *= int(factor_of(block, input / GROUP, output));
+    return float(code) * scale_of(block, input / GROUP, output);
+  }
+};
+
+// Rows of a table of such weights by number.
+template <int THREADS, int WIDTH, class Weights>
+INGOT_DEVICE void embedding(Weights table, const int* token_ids, float* out) {
+  int token = token_ids[block_x()];
+  for (int i = thread_index(); i < WIDTH; i += THREADS)
+    out[(long long)block_x() * WIDTH + i] = table.at(token / BLOCK, i, token % BLOCK);
+}
+
+}  // namespace ingot

@@ -1,0 +1,1 @@
+"""Running steps on a GPU: a plan of launches, replayed over a device."""

@@ -1,0 +1,228 @@
+"""NVIDIA GPUs by the driver's API alone (libcuda): nothing of the CUDA toolkit is needed to run.
+
+https://docs.nvidia.com/cuda/cuda-driver-api
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ....ir.errors import ArtifactError, CapacityError
+from ....targets.cuda import DRIVER, CudaGpu, load_driver, version_of
+from ....targets.sizes import format_size
+from .device import Function
+
+__all__ = ["CudaDevice"]
+
+_OUT_OF_MEMORY, _NO_BINARY, _BAD_PTX_VERSION = 2, 209, 222
+_STAGING_BYTES = 32 << 20
+"""A transfer's part: copied to pinned memory while the part before is on its way."""
+
+_THREAD_LOCAL_CAPTURE = 1
+
+
+class CudaDevice:
+    """A :class:`~.device.Device`: one GPU, its primary context, and one stream."""
+
+    def __init__(self, gpu: CudaGpu, path: str = DRIVER) -> None:
+        driver = load_driver(path)
+        if driver is None:
+            raise ArtifactError("there is no NVIDIA driver on this machine, or no GPU that it can use")
+        self._driver, self._gpu = driver, gpu
+        self._device, self._context, self._stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+        self._staging = ctypes.c_void_p()
+        self._held: set[int] = set()
+        self._call("cuDeviceGet", ctypes.byref(self._device), gpu.number)
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
+        self._call("cuCtxSetCurrent", self._context)
+        self._call("cuStreamCreate", ctypes.byref(self._stream), 1)
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._gpu.name
+
+    def enter(self) -> None:
+        """Let this thread use the device: a context is current in one thread at a time."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    # --- memory
+
+    def allocate(self, num_bytes: int) -> int:
+        """See :class:`Device`."""
+        address = ctypes.c_uint64()
+        if self._driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(num_bytes)) == _OUT_OF_MEMORY:
+            free, total = self.memory_bytes()
+            raise CapacityError(
+                f"{format_size(num_bytes)} do not fit into the memory of {self.name}: {format_size(free)} of "
+                f"{format_size(total)} are free; give less kv_memory, or smaller steps "
+                "(max_num_batched_tokens)",
+                "kv_memory",
+            )
+        self._held.add(address.value)
+        self._call("cuMemsetD8Async", address, ctypes.c_ubyte(0), ctypes.c_size_t(num_bytes), self._stream)
+        return address.value
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Memory that is free, and all there is."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    def free(self, address: int) -> None:
+        """See :class:`Device`."""
+        self._held.discard(address)
+        self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def write(self, address: int, array: npt.NDArray[np.generic]) -> None:
+        """See :class:`Device`; large arrays go through pinned memory, a part being filled while one travels."""
+        if array.nbytes <= 1 << 20:
+            self._call(
+                "cuMemcpyHtoDAsync_v2",
+                ctypes.c_uint64(address),
+                self._pointer(array),
+                self._size(array.nbytes),
+                self._stream,
+            )
+            return
+        flat = array.reshape(-1).view(np.uint8)
+        staging = self._pinned()
+        half = len(staging) // 2
+        for number, start in enumerate(range(0, len(flat), half)):
+            part = flat[start : start + half]
+            # Two parts at once: the one that used this half before must have arrived.
+            if number >= 2:
+                self.synchronize()
+            own = staging[number % 2 * half : number % 2 * half + len(part)]
+            own[:] = part
+            self._call(
+                "cuMemcpyHtoDAsync_v2",
+                ctypes.c_uint64(address + start),
+                self._pointer(own),
+                self._size(len(part)),
+                self._stream,
+            )
+        self.synchronize()
+
+    def _pinned(self) -> npt.NDArray[np.uint8]:
+        if not self._staging.value:
+            self._call("cuMemAllocHost_v2", ctypes.byref(self._staging), self._size(_STAGING_BYTES))
+        pinned = (ctypes.c_ubyte * _STAGING_BYTES).from_address(self._staging.value or 0)
+        return np.ctypeslib.as_array(pinned)
+
+    def read(self, address: int, array: npt.NDArray[np.generic]) -> None:
+        """See :class:`Device`."""
+        self._call(
+            "cuMemcpyDtoHAsync_v2",
+            self._pointer(array),
+            ctypes.c_uint64(address),
+            self._size(array.nbytes),
+            self._stream,
+        )
+        self.synchronize()
+
+    def copy(self, target: int, source: int, num_bytes: int) -> None:
+        """See :class:`Device`."""
+        self._call(
+            "cuMemcpyDtoDAsync_v2",
+            ctypes.c_uint64(target),
+            ctypes.c_uint64(source),
+            self._size(num_bytes),
+            self._stream,
+        )
+
+    def synchronize(self) -> None:
+        """Wait until all work asked for is done."""
+        self._call("cuStreamSynchronize", self._stream)
+
+    # --- kernels
+
+    def takes(self, module: str) -> bool:
+        """See :class:`Device`: machine code of the same generation, PTX of this one or any before."""
+        name, _, kind = module.rpartition(".")
+        own, made_for = version_of(self._gpu.architecture), version_of(name.rpartition("-")[2])
+        if kind == "ptx":
+            return made_for <= own
+        return made_for[0] == own[0] and made_for <= own
+
+    def load(self, code: bytes, names: Sequence[str]) -> dict[str, Function]:
+        """See :class:`Device`; raises :class:`ArtifactError` where the module is for other GPUs."""
+        module = ctypes.c_void_p()
+        error = self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(code))
+        if error in (_NO_BINARY, _BAD_PTX_VERSION):
+            raise ArtifactError(
+                f"the artifact's kernels are for other GPUs than {self.name} ({self._gpu.architecture}), or for "
+                "a newer driver than this machine's"
+            )
+        self._check("cuModuleLoadData", error)
+        functions: dict[str, Function] = {}
+        for name in names:
+            function = ctypes.c_void_p()
+            self._call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
+            functions[name] = function
+        return functions
+
+    def launch(
+        self,
+        function: Function,
+        grid: tuple[int, int, int],
+        threads: int,
+        arguments: Sequence[int | np.int32],
+    ) -> None:
+        """See :class:`Device`."""
+        values = [
+            ctypes.c_int32(int(value)) if isinstance(value, np.int32) else ctypes.c_uint64(value)
+            for value in arguments
+        ]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        self._call("cuLaunchKernel", function, *grid, threads, 1, 1, 0, self._stream, pointers, None)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What replays the launches of ``work`` at once (a CUDA graph); they are not run while recorded."""
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuStreamBeginCapture_v2", self._stream, _THREAD_LOCAL_CAPTURE)
+        try:
+            work()
+        finally:
+            self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+        self._call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0))
+        self._call("cuGraphDestroy", graph)
+        return lambda: self._call("cuGraphLaunch", executable, self._stream)
+
+    def close(self) -> None:
+        """See :class:`Device`."""
+        if not self._context.value:
+            return
+        self.enter()
+        self.synchronize()
+        for address in tuple(self._held):
+            self.free(address)
+        if self._staging.value:
+            self._call("cuMemFreeHost", self._staging)
+        self._call("cuDevicePrimaryCtxRelease_v2", self._device)
+        self._context = ctypes.c_void_p()
+
+    # --- calls
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        self._check(name, getattr(self._driver, name)(*arguments))
+
+    def _check(self, name: str, error: int) -> None:
+        if error:
+            text = ctypes.c_char_p()
+            self._driver.cuGetErrorString(error, ctypes.byref(text))
+            reason = text.value.decode() if text.value else f"error {error}"
+            raise RuntimeError(f"{self.name}: {name} failed: {reason}")
+
+    @staticmethod
+    def _pointer(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
+        return ctypes.c_void_p(array.ctypes.data)
+
+    @staticmethod
+    def _size(num_bytes: int) -> ctypes.c_size_t:
+        return ctypes.c_size_t(num_bytes)
