@@ -1,7 +1,7 @@
 """What a step is on a GPU: launches of kernels, as data that the compiler writes and the runtime replays.
 
-Everything that a step's batch decides is a *size*: a whole number times the batch's symbols. So neither kernels
-nor plan are made again while a model runs, and whoever can launch a kernel can run a model.
+Everything that a step's batch decides is a *size*: a whole number times the batch's symbols. So neither
+kernels nor plan are made again while a model runs, and whoever can launch a kernel can run a model.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Size(_Record, frozen=True):
 
 
 class PlannedBuffer(_Record, frozen=True):
-    """An array that the launches from ``first`` to ``last`` need; before and after, its bytes can be another's."""
+    """An array for the launches from ``first`` to ``last``; before and after, its bytes can be another's."""
 
     name: str
     num_bytes: Size

@@ -40,8 +40,8 @@ def build_program(source: str, architecture: str) -> CudaCode:
     if (library := _find_nvrtc()) is not None:
         return _Nvrtc(library).compile(source, architecture)
     raise CompileError(
-        "building for CUDA needs nvcc (on the PATH or in CUDA_HOME) or NVRTC, which pip install 'ingot[cuda]' "
-        "brings"
+        "building for CUDA needs nvcc (on the PATH or in CUDA_HOME) or NVRTC, which "
+        "pip install 'ingot[cuda]' brings"
     )
 
 

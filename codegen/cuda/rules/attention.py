@@ -31,8 +31,8 @@ def _element_of(cache: Value) -> tuple[str, str]:
     element = cache.type.element
     if not isinstance(element, ScalarType) or element not in _ELEMENTS:
         raise CompileError(
-            f"%{cache.name}: a cache of {element} has no kernel on CUDA; those of float32, float16 and bfloat16 "
-            "have (--kv-cache)"
+            f"%{cache.name}: a cache of {element} has no kernel on CUDA; those of float32, float16 and "
+            "bfloat16 have (--kv-cache)"
         )
     return _ELEMENTS[element]
 

@@ -73,8 +73,8 @@ def _coded(weight: Value, element: QuantFormat, inputs: int, arrays: Mapping[str
         or top.type not in _SCALES
     ):
         raise CompileError(
-            f"%{weight.name}: weights in {element.name} have no kernel on CUDA; those of whole numbers with a "
-            "scale for each group or row have, such as int4 and int8"
+            f"%{weight.name}: weights in {element.name} have no kernel on CUDA; those of whole numbers with "
+            "a scale for each group or row have, such as int4 and int8"
         )
     group = element.group_size or inputs
     if group % 32:

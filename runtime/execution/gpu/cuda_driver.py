@@ -80,7 +80,7 @@ class CudaDevice:
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def write(self, address: int, array: npt.NDArray[np.generic]) -> None:
-        """See :class:`Device`; large arrays go through pinned memory, a part being filled while one travels."""
+        """See :class:`Device`; large arrays go through pinned memory, one part filled as another travels."""
         if array.nbytes <= 1 << 20:
             self._call(
                 "cuMemcpyHtoDAsync_v2",
@@ -156,8 +156,8 @@ class CudaDevice:
         error = self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(code))
         if error in (_NO_BINARY, _BAD_PTX_VERSION):
             raise ArtifactError(
-                f"the artifact's kernels are for other GPUs than {self.name} ({self._gpu.architecture}), or for "
-                "a newer driver than this machine's"
+                f"the artifact's kernels are for other GPUs than {self.name} ({self._gpu.architecture}), or "
+                "for a newer driver than this machine's"
             )
         self._check("cuModuleLoadData", error)
         functions: dict[str, Function] = {}

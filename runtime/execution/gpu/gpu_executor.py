@@ -156,7 +156,7 @@ class GpuExecutor:
 
 
 def _widened(table: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
-    """A page table with rows of ``width``, whatever a batch's sequences have: launches are recorded with it."""
+    """A page table with rows of ``width``, whatever a batch's sequences have: recordings are made with it."""
     wide = np.zeros((len(table), width), np.int32)
     wide[:, : table.shape[1]] = table
     return wide
