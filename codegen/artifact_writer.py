@@ -23,7 +23,7 @@ from ..targets.manifest import ArrayRecord, FileRecord, ParameterRecord
 if TYPE_CHECKING:  # TVM is behind it, and what is refused here is refused before that is loaded
     from .preparing import PackedParameter
 
-__all__ = ["hash_tree", "staged_folder", "write_parameters", "write_tokenizer"]
+__all__ = ["hash_file", "hash_tree", "staged_folder", "write_parameters", "write_tokenizer"]
 
 ALIGNMENT = 128
 """Bytes that every array's place in its file is a multiple of: two cache lines, which are fetched in pairs.
@@ -169,9 +169,10 @@ def write_tokenizer(model: Model, folder: Path) -> None:
 def hash_tree(folder: Path, known: FileRecord) -> tuple[FileRecord, ...]:
     """Path, size and BLAKE3 of every file below ``folder``, sorted; one file's record is ``known``."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return tuple(known if name == known.path else _hash(folder, name) for name in names)
+    return tuple(known if name == known.path else hash_file(folder, name) for name in names)
 
 
-def _hash(folder: Path, name: str) -> FileRecord:
+def hash_file(folder: Path, name: str) -> FileRecord:
+    """Path, size and BLAKE3 of one file."""
     data = (folder / name).read_bytes()
     return FileRecord(name, len(data), blake3(data).hexdigest())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..frontend import Model
 from ..ir import Array, Module
-from ..targets import Target
+from ..targets import AnyTarget, Target
 from ..targets.manifest import FileRecord, LibraryRecord, ParameterRecord, StateRecord
 from .artifact_writer import write_parameters
 from .origins import Origins
@@ -18,7 +18,7 @@ from .progress import CompileProgress
 if TYPE_CHECKING:  # TVM is behind it
     from .preparing import Tensors
 
-__all__ = ["Built", "build_with_onnx", "build_with_tvm"]
+__all__ = ["Built", "build_for_targets", "build_with_onnx", "write_library"]
 
 Item = TypeVar("Item")
 
@@ -35,28 +35,32 @@ class Built:
     notes: tuple[str, ...] = ()
 
 
-def build_with_tvm(
+def build_for_targets(
     folder: Path,
     module: Module,
     tensors: Tensors,
-    targets: tuple[Target, ...],
+    targets: tuple[AnyTarget, ...],
     *,
     max_step_tokens: int,
     origins: Origins,
     progress: CompileProgress,
 ) -> Built:
     """Machine code for each target, and weights as its kernels take them."""
-    from .library import build_library, toolchain
+    from .library import toolchain
     from .lowering import state_layouts
     from .preparing import pack_parameters
 
     progress.stage("Generating machine code", len(targets))
     (folder / "lib").mkdir()
+    libraries, tools = [], toolchain()
     for target in targets:
-        library = folder / "lib" / target.library_name
         with origins.naming():
-            build_library(module, target, library, max_step_tokens=max_step_tokens)
+            libraries.append(write_library(folder, module, target, max_step_tokens=max_step_tokens))
         progress.advance()
+    if not all(isinstance(target, Target) for target in targets):
+        from .cuda.build import toolchain as cuda_toolchain
+
+        tools |= cuda_toolchain()
     progress.stage("Packing weights", len(module.forward.parameters))
     packed = _watched(pack_parameters(module, tensors), progress.advance)
     parameters, weights = write_parameters(folder, packed)
@@ -65,7 +69,36 @@ def build_with_tvm(
         for arrays in state_layouts(module.forward).values()
         for array in arrays
     )
-    return Built(parameters, states, tuple(map(_library_record, targets)), weights, toolchain())
+    return Built(parameters, states, tuple(libraries), weights, tools)
+
+
+def write_library(folder: Path, module: Module, target: AnyTarget, *, max_step_tokens: int) -> LibraryRecord:
+    """Machine code of a module's step for one target, in the artifact's folder ``lib``; its record."""
+    path = folder / "lib" / target.library_name
+    if isinstance(target, Target):
+        from .library import build_library
+
+        build_library(module, target, path, max_step_tokens=max_step_tokens)
+        return LibraryRecord(
+            target=target.name,
+            path=f"lib/{target.library_name}",
+            system=target.system,
+            machine=target.machine,
+            features=tuple(sorted(target.features)),
+            rank=target.rank,
+        )
+    from .cuda.library import build_cuda_library
+
+    build_cuda_library(module, target, path)
+    return LibraryRecord(
+        target=target.name,
+        path=f"lib/{target.library_name}",
+        system="",
+        machine="",
+        features=(target.architecture,),
+        rank=target.rank,
+        backend="cuda",
+    )
 
 
 def build_with_onnx(
@@ -107,14 +140,3 @@ def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Ite
     for item in items:
         yield item
         advance()
-
-
-def _library_record(target: Target) -> LibraryRecord:
-    return LibraryRecord(
-        target=target.name,
-        path=f"lib/{target.library_name}",
-        system=target.system,
-        machine=target.machine,
-        features=tuple(sorted(target.features)),
-        rank=target.rank,
-    )

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Unpack
 
 import click
+from click.core import ParameterSource
 
 from ..frontend import FRONTENDS
 from ..ir import ScalarType
 from ..ir.errors import CompileError
 from ..passes import CacheType
-from ..targets import CPUS, detect_host, parse_target, supported_targets
+from ..targets import CPUS, detect_host, parse_targets, supported_targets
 from .quantize_command_options import QuantizeArguments, quantize_options
 from .trial import Judge, Trial
 
@@ -26,9 +27,9 @@ def _check_targets(
 ) -> tuple[str, ...]:
     """Refuse a target that does not exist as wrong usage, before a model is read."""
     for text in values:
-        if text != "cpu":  # whether this host has one is no matter of usage
+        if text not in ("cpu", "cuda"):  # whether this host has one is no matter of usage
             try:
-                parse_target(text)
+                parse_targets(text)
             except CompileError as error:
                 raise click.BadParameter(str(error), context, parameter) from None
     return values
@@ -63,6 +64,14 @@ class _Options(QuantizeArguments, total=False):
     show_default=True,
     callback=_check_targets,
     help="What to build for, 'ingot targets' lists them; several give one artifact.",
+)
+@click.option(
+    "--add-target",
+    "added",
+    metavar="T",
+    multiple=True,
+    callback=_check_targets,
+    help="MODEL is an artifact: build it for T as well, and keep its weights.",
 )
 @quantize_options
 @click.option(
@@ -117,6 +126,7 @@ def compile_command(
     model: str,
     output: Path | None,
     targets: tuple[str, ...],
+    added: tuple[str, ...],
     dtype: str,
     backend: str,
     frontend: str,
@@ -136,6 +146,9 @@ def compile_command(
     MODEL is a Hugging Face folder, a GGUF file, or a hub id: org/name[@revision], with :FILE.gguf for one
     file.
     """
+    if added:
+        _add(model, added, as_json=as_json)
+        return
     _make(
         model,
         output,
@@ -153,6 +166,26 @@ def compile_command(
         force=force,
         **quantizing,
     )
+
+
+def _add(artifact: str, targets: tuple[str, ...], *, as_json: bool) -> None:
+    """Build an artifact for further targets, and report."""
+    context = click.get_current_context()
+    given = {
+        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    if others := sorted(given - {"model", "added", "as_json"}):
+        raise click.UsageError(f"--add-target keeps an artifact as it is; leave away {', '.join(others)}")
+    from .adding import add_targets
+    from .progress_bar import ProgressBar
+    from .report import print_json, print_report
+
+    with ProgressBar() as progress:
+        made = add_targets(artifact, targets, progress=progress)
+    if as_json:
+        print_json(made)
+    else:
+        print_report(made)
 
 
 @click.command("quantize")

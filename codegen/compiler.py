@@ -36,7 +36,7 @@ from .tvm_compiler import prepare_compiler
 if TYPE_CHECKING:  # TVM is behind it
     from .preparing import Tensors
 
-__all__ = ["CompiledArtifact", "compile_model"]
+__all__ = ["CompiledArtifact", "compile_model", "most_memory_held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def compile_model(
         path=path,
         num_bytes=sum(file.num_bytes for file in manifest.files) + (path / "manifest.json").stat().st_size,
         seconds=time.perf_counter() - started,
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=most_memory_held(),
         manifest=manifest,
     )
 
@@ -234,7 +234,7 @@ def _write_artifact(
         module, runs = _run_pipeline(model, options, pipeline, folder, checker, progress, origins)
 
     # TVM is behind these, and what is refused above is refused before it is loaded.
-    from .building import build_with_onnx, build_with_tvm
+    from .building import build_for_targets, build_with_onnx
     from .memory_plan import plan_memory
 
     step_tokens = _step_tokens(model, options)
@@ -249,7 +249,7 @@ def _write_artifact(
             progress=progress,
         )
     else:
-        built = build_with_tvm(
+        built = build_for_targets(
             folder,
             module,
             tensors,
@@ -416,7 +416,7 @@ def _num_parameters(model: Model) -> int:
     return total
 
 
-def _peak_memory() -> int:
+def most_memory_held() -> int:
     """The most memory this process has held at once, in bytes, mapped files included."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -10,10 +10,10 @@ from pathlib import Path
 from ..ir import ScalarType
 from ..ir.errors import CompileError
 from ..passes import CacheType
-from ..targets import Target, parse_targets
+from ..targets import AnyTarget, parse_targets
 from .quantize_options import QuantizeOptions
 
-__all__ = ["CompileOptions"]
+__all__ = ["CompileOptions", "parse_built_for"]
 
 _BACKENDS = ("tvm", "onnx")
 _PAGE_SIZES = (16, 32, 64, 128, 256, 512, 1024)
@@ -28,7 +28,7 @@ class CompileOptions:
     for the manifest.
     """
 
-    targets: tuple[Target, ...]
+    targets: tuple[AnyTarget, ...]
     quantizing: QuantizeOptions
     dtype: str
     weight_type: ScalarType | None
@@ -54,11 +54,7 @@ class CompileOptions:
         dump_ir: Path | None,
     ) -> CompileOptions:
         """Raises :class:`CompileError` naming the option that is wrong and what it can be."""
-        if isinstance(targets, str):
-            targets = [targets]
-        built_for = tuple(dict.fromkeys(target for text in targets for target in parse_targets(text)))
-        if not built_for:
-            raise CompileError("no target to build for; 'cpu' is this host")
+        built_for = parse_built_for(targets)
         if backend not in _BACKENDS:
             raise CompileError(f"no backend '{backend}'; backends: {', '.join(_BACKENDS)}")
         if backend == "onnx":
@@ -92,6 +88,15 @@ def _check_onnx(targets: Sequence[str], kv_cache: str) -> None:
         )
     if kv_cache not in ("auto", CacheType.FLOAT32.value, CacheType.FLOAT16.value):
         raise CompileError(f"backend onnx keeps keys and values as float32 or float16, not {kv_cache}")
+
+
+def parse_built_for(targets: Sequence[str]) -> tuple[AnyTarget, ...]:
+    """What is built for targets as they are written; raises :class:`CompileError` where there is none."""
+    texts = [targets] if isinstance(targets, str) else targets
+    built_for = tuple(dict.fromkeys(target for text in texts for target in parse_targets(text)))
+    if not built_for:
+        raise CompileError("no target to build for; 'cpu' is this host")
+    return built_for
 
 
 def _parse_kv_cache(text: str) -> CacheType | None:

@@ -47,6 +47,11 @@ class CudaTarget:
         return f"cuda:{self.architecture}"
 
     @property
+    def rank(self) -> int:
+        """Above those of CPUs, and later architectures above earlier ones."""
+        return 1000 + 10 * version_of(self.architecture)[0] + version_of(self.architecture)[1]
+
+    @property
     def library_name(self) -> str:
         """The file name of its launch plan in an artifact."""
         return f"cuda-{self.architecture}.json"
@@ -62,9 +67,13 @@ class CudaGpu:
     memory_bytes: int
     num_multiprocessors: int
 
+    def runs(self, architecture: str) -> bool:
+        """Whether it runs what was built for ``architecture``: for its own, or by PTX for an earlier one."""
+        return version_of(architecture) <= version_of(self.architecture)
+
 
 @cache
-def load_driver(path: str = DRIVER) -> ctypes.CDLL | None:
+def load_driver(path: str) -> ctypes.CDLL | None:
     """The driver, None where there is none, or no GPU that it can use."""
     try:
         driver = ctypes.CDLL(path)
@@ -73,10 +82,9 @@ def load_driver(path: str = DRIVER) -> ctypes.CDLL | None:
     return None if driver.cuInit(0) else driver
 
 
-@cache
-def find_gpus(path: str = DRIVER) -> tuple[CudaGpu, ...]:
+def find_gpus() -> tuple[CudaGpu, ...]:
     """The GPUs that the driver shows."""
-    driver = load_driver(path)
+    driver = load_driver(DRIVER)
     if driver is None:
         return ()
     count = ctypes.c_int()

@@ -130,8 +130,9 @@ class StateRecord(_Record, frozen=True):
 class LibraryRecord(_Record, frozen=True, omit_defaults=True):
     """Machine code for one target: what the host must be and have to run it.
 
-    ``backend`` says what runs it: ``tvm``, or ``onnx`` for a graph that runs wherever ONNX Runtime is
-    installed, whatever the host.
+    ``backend`` says what runs it: ``tvm``; ``cuda`` for a launch plan, whose GPU must be of the one
+    architecture among ``features``, or later; or ``onnx`` for a graph that runs wherever ONNX Runtime is
+    installed. For the last two the host does not matter.
     """
 
     target: str
@@ -140,7 +141,7 @@ class LibraryRecord(_Record, frozen=True, omit_defaults=True):
     machine: str
     features: tuple[str, ...]
     rank: int
-    backend: Literal["tvm", "onnx"] = "tvm"
+    backend: Literal["tvm", "cuda", "onnx"] = "tvm"
 
 
 class MemoryPlan(_Record, frozen=True):

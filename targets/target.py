@@ -1,9 +1,9 @@
 """Targets: what an artifact's machine code is for.
 
 A target is written ``KIND`` or ``KIND:NAME``: ``cpu`` is this host, ``cpu:x86-64-v3`` any x86-64 with AVX2,
-``cpu:aarch64`` 64-bit Arm with dot products. To add a CPU, add an entry to ``CPUS``; the features it
-requires decide where it may be loaded, the instruction set which kernels it gets. What LLVM may use for its
-``cpu`` and ``attributes`` must be among the features: a test compares them.
+``cpu:aarch64`` 64-bit Arm with dot products, ``cuda:sm_90`` GPUs (:mod:`.cuda`). To add a CPU, add an entry
+to ``CPUS``; the features it requires decide where it may be loaded, the instruction set which kernels it
+gets. What LLVM may use for its ``cpu`` and ``attributes`` must be among the features: a test compares them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..ir.errors import CompileError
+from .cuda import CudaTarget, parse_cuda
 from .host import Host, detect_host
 
-__all__ = ["CPUS", "Caches", "Target", "parse_target", "parse_targets", "supported_targets"]
+__all__ = ["CPUS", "AnyTarget", "Caches", "Target", "parse_target", "parse_targets", "supported_targets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ CPUS: dict[str, Target] = {
 }
 """Every CPU target by the name after ``cpu:``."""
 
-_UNNAMED_KINDS = {"cuda": "CUDA", "metal": "Metal"}
+AnyTarget = Target | CudaTarget
+"""What can be built for."""
 
 
 def supported_targets(host: Host) -> tuple[Target, ...]:
@@ -198,17 +200,17 @@ def supported_targets(host: Host) -> tuple[Target, ...]:
 
 
 def parse_target(text: str, host: Host | None = None) -> Target:
-    """The target written ``text``; ``cpu`` is the best for ``host`` (this one unless given).
+    """The CPU target written ``text``; ``cpu`` is the best for ``host`` (this one unless given).
 
     Raises :class:`CompileError` listing what there is.
     """
     kind, _, name = text.partition(":")
-    if kind in _UNNAMED_KINDS:
-        raise CompileError(
-            f"target '{text}': {_UNNAMED_KINDS[kind]} cannot be built for yet; CPU targets can"
-        )
+    if kind == "metal":
+        raise CompileError(f"target '{text}': Metal cannot be built for yet; CPUs and CUDA can")
     if kind != "cpu":
-        raise CompileError(f"no target '{text}'; write cpu, or cpu:NAME with one of {', '.join(CPUS)}")
+        raise CompileError(
+            f"no target '{text}'; write cpu, cpu:NAME with one of {', '.join(CPUS)}, or cuda:NAME"
+        )
     if name:
         if name not in CPUS:
             raise CompileError(f"no target '{text}'; CPUs are {', '.join(CPUS)}")
@@ -222,13 +224,16 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     return fitting[0]
 
 
-def parse_targets(text: str, host: Host | None = None) -> tuple[Target, ...]:
+def parse_targets(text: str, host: Host | None = None) -> tuple[AnyTarget, ...]:
     """What is built for a target written ``text``: itself, and for ``cpu`` also what runs where a system
-    refuses part of it.
+    refuses part of it; ``cuda`` is this machine's GPU.
 
     An artifact made where a process may use AMX is taken to a container where none may, and must run there.
     Raises :class:`CompileError` as :func:`parse_target` does.
     """
+    kind, _, name = text.partition(":")
+    if kind == "cuda":
+        return (parse_cuda(name),)
     target = parse_target(text, host)
     if text not in ("cpu", "cpu:") or not target.may_be_refused:
         return (target,)

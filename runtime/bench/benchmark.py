@@ -66,7 +66,7 @@ def run_benchmark(
     report("loading")
     started = time.perf_counter()
     artifact = open_artifact(path)
-    if options.profile and artifact.library().backend == "onnx":
+    if options.profile and artifact.library(device="cpu").backend == "onnx":
         raise RequestError(
             f"{artifact.folder} is a graph, and profiles are of the kernels of machine code", "profile"
         )
@@ -123,6 +123,7 @@ class _Benchmark:
             kv_memory=_kv_memory(manifest, most, self._prompt_tokens + options.output_tokens),
             max_num_seqs=most,
             max_num_batched_tokens=max_num_tokens,
+            device="cpu",
         )
         load_seconds = time.perf_counter() - started
         limits = Limits(most, max_num_tokens, manifest.model.max_seq_len)

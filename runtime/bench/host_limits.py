@@ -43,7 +43,7 @@ def measure_host(
     the artifact has no library for this machine.
     """
     threads = use_all_cores()
-    if artifact.library().backend == "onnx":
+    if artifact.library(device="cpu").backend == "onnx":
         return HostRecord(detect_host().cpu, threads, None, None, None, None)
     probes = _Probes(artifact, threads, seconds)
     return HostRecord(
@@ -60,7 +60,7 @@ class _Probes:
     """The probes of one library."""
 
     def __init__(self, artifact: Artifact, threads: int, seconds: float) -> None:
-        self._library = load_library(artifact.folder / artifact.library().path)
+        self._library = load_library(artifact.folder / artifact.library(device="cpu").path)
         self._threads = threads
         self._seconds = seconds
 

@@ -63,7 +63,7 @@ class RecordingExecutor(TvmExecutor):
             *(record.name for record in manifest.states),
             *(parameter.name for parameter in manifest.parameters for _ in parameter.arrays),
         ]
-        self._recording_machine = open_machine(artifact.folder / artifact.library().path)
+        self._recording_machine = open_machine(artifact.folder / artifact.library(device="cpu").path)
 
     def record(self, step: Step) -> list[KernelCall]:
         """Run a step and take its calls down, in order."""

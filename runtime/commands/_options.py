@@ -6,7 +6,10 @@ import click
 
 from ...ir.errors import IngotError
 
-__all__ = ["IngotCommand", "configure_logging", "verbose_option"]
+__all__ = ["DEVICE_NAMES", "IngotCommand", "configure_logging", "device_option", "verbose_option"]
+
+DEVICE_NAMES = ["auto", "cpu", "cuda", "coreml", "webgpu"]
+"""As :data:`ingot.runtime.engine.loading.DEVICES` has them, which is not imported for ``--help``."""
 
 
 class IngotCommand(click.Command):
@@ -18,6 +21,14 @@ class IngotCommand(click.Command):
         except IngotError as error:
             raise click.ClickException(str(error)) from error
 
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICE_NAMES),
+    default="auto",
+    show_default=True,
+    help="Where it runs; auto: on a GPU where the artifact has a library for it, else on the CPU.",
+)
 
 verbose_option = click.option("-v", "--verbose", count=True, help="Log to stderr; -vv for debugging.")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...ir.errors import RequestError
-from ._options import IngotCommand, configure_logging, verbose_option
+from ._options import IngotCommand, configure_logging, device_option, verbose_option
 
 if TYPE_CHECKING:
     from ._conversation import Conversation
@@ -31,6 +31,7 @@ _HELP = "/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops a
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--system", metavar="TEXT", help="Tell the model how to behave.")
 @click.option("--raw", is_flag=True, help="Continue PROMPT as it is, without the model's chat template.")
+@device_option
 @verbose_option
 def run(
     model: str,
@@ -40,6 +41,7 @@ def run(
     seed: int | None,
     system: str | None,
     raw: bool,
+    device: str,
     verbose: int,
 ) -> None:
     """Answer PROMPT, or talk in the terminal where none is given; PROMPT "-" is read from stdin.
@@ -57,7 +59,7 @@ def run(
     from ._conversation import Conversation
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    with Engine(model, max_num_seqs=1) as engine:
+    with Engine(model, max_num_seqs=1, device=device) as engine:
         if engine.info.task != "generate":
             raise engine.info.refuse("generate")
         if not raw and not engine.tokenizer.has_chat_template:

@@ -11,7 +11,7 @@ import click
 
 from ...targets.sizes import parse_size
 from ._groups import GroupedCommand, group
-from ._options import configure_logging, verbose_option
+from ._options import DEVICE_NAMES, configure_logging, verbose_option
 
 if TYPE_CHECKING:
     from ..server import KeySource, ModelLoader, ServedModels, ServerOptions
@@ -76,6 +76,13 @@ _operation = group("Running it")
     "--prefix-caching/--no-prefix-caching",
     default=True,
     help="Keep keys and values for prompts that begin alike; kept unless told otherwise.",
+)
+@_models(
+    "--device",
+    type=click.Choice(DEVICE_NAMES),
+    default="auto",
+    show_default=True,
+    help="Where they run; auto: on a GPU where an artifact has a library for it, else on the CPU.",
 )
 @_models(
     "--tool-dialect",
@@ -161,6 +168,7 @@ def serve(
     max_num_seqs: int,
     max_num_batched_tokens: int,
     prefix_caching: bool,
+    device: str,
     tool_dialect: str | None,
     reasoning_marks: str | None,
     api_keys: Sequence[str],
@@ -223,6 +231,7 @@ def serve(
         prefix_caching=prefix_caching,
         tool_dialect=tool_dialect,
         reasoning_marks=reasoning_marks,
+        device=device,
     )
     loader = ModelLoader(engine_options, compile_model=AsyncEngine.compile_model)
     log_level = ("warning", "info", "debug")[min(verbose, 2)]

@@ -21,7 +21,7 @@ from ..scheduling.vectors import VectorExecutor, VectorInput
 from ..text.tokenizer import Tokenizer, TypedTokens
 from .engine_stats import EngineStats
 from .engine_thread import EngineThread
-from .loading import load
+from .loading import DEVICES, load
 from .request import GenerateRequest, ScoreRequest, VectorRequest
 
 __all__ = ["BaseEngine", "Message", "Prompt", "artifact_path"]
@@ -60,6 +60,7 @@ class BaseEngine:
         max_seq_len: int | None = None,
         max_queued_requests: int | None = None,
         prefix_caching: bool = True,
+        device: str = "auto",
     ) -> None:
         """Load a model.
 
@@ -73,18 +74,23 @@ class BaseEngine:
                 any number.
             prefix_caching: keep keys and values for later prompts that begin with the same tokens, until
                 their memory is needed.
+            device: where it runs: ``cpu``, ``cuda`` and, for models of the ONNX backend, ``coreml`` or
+                ``webgpu``; ``auto``: the best that artifact and machine have.
 
         Raises:
-            RequestError: a limit makes no sense.
+            RequestError: a limit makes no sense, or there is no such device.
             ArtifactError: the artifact cannot be used, or the path is none and nothing can compile it.
         """
         ask = _Limits(max_num_seqs, max_num_batched_tokens, max_seq_len, max_queued_requests, prefix_caching)
         num_kv_bytes = None if kv_memory is None else parse_size(kv_memory, name="kv_memory")
+        if device not in DEVICES:
+            raise RequestError(f"no device {device!r}; there are {', '.join(DEVICES)}", "device")
         loaded = load(
             artifact_path(model, type(self).compile_model),
             kv_memory=num_kv_bytes,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
+            device=device,
         )
         self._start(loaded.executor, loaded.tokenizer, loaded.info, ask)
 

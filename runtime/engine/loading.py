@@ -8,7 +8,10 @@ from ..scheduling.step import Executor
 from ..scheduling.vectors import VectorExecutor
 from ..text.tokenizer import Tokenizer
 
-__all__ = ["Loaded", "load"]
+__all__ = ["DEVICES", "Loaded", "load"]
+
+DEVICES = ("auto", "cpu", "cuda", "coreml", "webgpu")
+"""Where a model can run; ``auto`` is the best that artifact and machine have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,14 @@ class Loaded:
     info: ModelInfo
 
 
-def load(model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batched_tokens: int) -> Loaded:
+def load(
+    model: Path,
+    *,
+    kv_memory: int | None,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    device: str = "auto",
+) -> Loaded:
     """Open an artifact folder and put its model on the device.
 
     Args:
@@ -28,6 +38,7 @@ def load(model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batch
         kv_memory: bytes for the pages of keys and values; ``None``: as many as the executor finds right.
         max_num_seqs: most sequences in a step.
         max_num_batched_tokens: most tokens in a step.
+        device: ``cpu``, ``cuda`` and, for ONNX Runtime, ``coreml`` or ``webgpu``; ``auto``: the best.
 
     Raises:
         ArtifactError: the artifact is altered, truncated, of another schema or for another machine.
@@ -36,7 +47,7 @@ def load(model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batch
     from ..execution.artifact import open_artifact
 
     artifact = open_artifact(model)
-    library = artifact.library()
+    library = artifact.library(device=device)
     generates = artifact.info.task == "generate"
     executor: Executor | VectorExecutor
     match library.backend, generates:
@@ -49,11 +60,26 @@ def load(model: Path, *, kv_memory: int | None, max_num_seqs: int, max_num_batch
                 kv_memory=kv_memory,
                 max_num_seqs=max_num_seqs,
                 max_num_batched_tokens=max_num_batched_tokens,
+                device=device,
+            )
+        case "cuda", True:
+            from ..execution.gpu.cuda_driver import open_gpu
+            from ..execution.gpu.gpu_executor import GpuExecutor
+
+            executor = GpuExecutor(
+                artifact,
+                library,
+                open_gpu(library),
+                kv_memory=kv_memory,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens,
             )
         case "onnx", False:
             from ..execution.onnx_vector_executor import OnnxVectorExecutor
 
-            executor = OnnxVectorExecutor(artifact, library, max_num_batched_tokens=max_num_batched_tokens)
+            executor = OnnxVectorExecutor(
+                artifact, library, max_num_batched_tokens=max_num_batched_tokens, device=device
+            )
         case _, True:
             from ..execution.tvm_executor import TvmExecutor
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from ...ir.errors import ArtifactError
-from ...targets import Host, Manifest, detect_host, read_manifest
+from ...targets import Host, Manifest, detect_host, find_gpus, read_manifest
 from ...targets.manifest import FileRecord, LibraryRecord
 from .checked_files import CheckedFiles, stamp_of
 from .mapped_arrays import MappedArrays
@@ -70,33 +70,46 @@ class Artifact:
             check.result()
         self.checked.save()
 
-    def library(self, host: Host | None = None) -> LibraryRecord:
-        """The best library for ``host`` (this machine); raises :class:`ArtifactError` if none fits.
+    def library(self, host: Host | None = None, *, device: str = "auto") -> LibraryRecord:
+        """The best library for ``host`` (this machine) on ``device``; ``auto`` is a GPU where it can be.
 
-        Which it is, and what keeps better ones from running here, goes to the log.
+        Which it is, and what keeps better ones from running here, goes to the log. Raises
+        :class:`ArtifactError` if none fits.
         """
         host = host or detect_host()
-        obstacles = {library.target: _obstacle(library, host) for library in self.manifest.libraries}
+        obstacles = {library.target: _obstacle(library, host, device) for library in self.manifest.libraries}
         best_first = sorted(self.manifest.libraries, key=lambda library: -library.rank)
         best = next((library for library in best_first if not obstacles[library.target]), None)
         if best is None:
             machine = f"{host.system} {host.machine}, {host.cpu}"
             reasons = "; ".join(f"{target} {why}" for target, why in obstacles.items())
+            wanted = "cpu" if device == "auto" else device
+            on = "" if device == "auto" else f" on {device}"
             raise ArtifactError(
                 f"{self.folder} is built for {', '.join(obstacles)}, and this machine ({machine}) can run "
-                f"none of these ({reasons}): compile the model here, or with a --target that this machine has"
+                f"none of these{on} ({reasons}): build it for this machine, by "
+                f"'ingot compile --add-target {wanted} {self.folder}' on it"
             )
         _LOG.info("%s: taking the library for %s", self.folder, best.target)
         for library in best_first:
-            if library.rank > best.rank and library.machine == host.machine:
+            if library.rank > best.rank and library.machine in ("", host.machine):
                 _LOG.info("not that for %s, which %s", library.target, obstacles[library.target])
         return best
 
 
-def _obstacle(library: LibraryRecord, host: Host) -> str:
-    """Why ``host`` cannot run a library; empty where it can."""
+def _obstacle(library: LibraryRecord, host: Host, device: str) -> str:
+    """Why ``host`` cannot run a library on a device; empty where it can."""
     if library.backend == "onnx":
         return "" if has_onnx_runtime() else "needs the package onnxruntime (pip install 'ingot[onnx]')"
+    if device not in ("auto", "cuda" if library.backend == "cuda" else "cpu"):
+        return "is for a GPU" if library.backend == "cuda" else "is for a CPU"
+    if library.backend == "cuda":
+        (architecture,) = library.features
+        gpus = find_gpus()
+        if not gpus:
+            return "needs an NVIDIA GPU and its driver, which this machine does not show"
+        fits = any(gpu.runs(architecture) for gpu in gpus)
+        return "" if fits else f"needs {architecture}, and {gpus[0].name} is {gpus[0].architecture}"
     if (library.system, library.machine) != (host.system, host.machine):
         return f"is for {library.system} {library.machine}"
     missing = host.lacking(library.features)

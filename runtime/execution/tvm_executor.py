@@ -45,7 +45,7 @@ class TvmExecutor:
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
         )
-        library = artifact.folder / artifact.library().path
+        library = artifact.folder / artifact.library(device="cpu").path
         self._manifest = manifest
         self._num_pages = plan.num_pages
         self._step = open_step(library)

@@ -42,7 +42,7 @@ class TvmVectorExecutor:
             raise ArtifactError(f"{artifact.folder} does not say what its vectors are")
         self._manifest = manifest
         self._vectors: VectorRecord = manifest.model.vectors
-        self._step = open_step(artifact.folder / artifact.library().path)
+        self._step = open_step(artifact.folder / artifact.library(device="cpu").path)
         self._weights = Weights(artifact.arrays, manifest, plan)
         artifact.check()
 

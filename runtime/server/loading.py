@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...ir.errors import RequestError
-from ...targets import Manifest, available_memory_bytes, read_manifest
+from ...targets import Manifest, available_memory_bytes, find_gpus, read_manifest
 from ...targets.sizes import parse_size
 from ..chat.dialects import dialect_named
 from ..chat.reasoning import reasoning_named
@@ -33,6 +33,7 @@ class EngineOptions:
     prefix_caching: bool = True
     tool_dialect: str | None = None
     reasoning_marks: str | None = None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.tool_dialect is not None:
@@ -82,8 +83,17 @@ class ModelLoader:
             max_num_seqs=options.max_num_seqs,
             max_num_batched_tokens=options.max_num_batched_tokens,
             max_seq_len=options.max_seq_len,
-            available_bytes=max(0, self._available - taken),
+            available_bytes=max(0, self._available_to(manifest) - taken),
         )
+
+    def _available_to(self, manifest: Manifest) -> int:
+        """Bytes of the memory that a model will lie in: a GPU's where it will run on one."""
+        if self._options.device in ("auto", "cuda"):
+            for library in manifest.libraries:
+                for gpu in find_gpus() if library.backend == "cuda" else ():
+                    if gpu.runs(library.features[0]):
+                        return gpu.memory_bytes
+        return self._available
 
     def load(self, folder: Path, plan: PlannedMemory) -> AsyncEngine:
         """Load an artifact into what was planned for it; raises as :class:`AsyncEngine` does."""
@@ -96,6 +106,7 @@ class ModelLoader:
             max_seq_len=options.max_seq_len,
             max_queued_requests=options.max_queued_requests,
             prefix_caching=options.prefix_caching,
+            device=options.device,
         )
         engine.tool_dialect = options.tool_dialect
         engine.reasoning_marks = options.reasoning_marks

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ....ir.errors import ArtifactError, CapacityError
-from ....targets.cuda import DRIVER, CudaGpu, load_driver, version_of
+from ....targets import cuda
+from ....targets.cuda import CudaGpu, find_gpus, load_driver, version_of
+from ....targets.manifest import LibraryRecord
 from ....targets.sizes import format_size
 from .device import Function
 
-__all__ = ["CudaDevice"]
+__all__ = ["CudaDevice", "open_gpu"]
 
 _OUT_OF_MEMORY, _NO_BINARY, _BAD_PTX_VERSION = 2, 209, 222
 _STAGING_BYTES = 32 << 20
@@ -26,11 +28,20 @@ _STAGING_BYTES = 32 << 20
 _THREAD_LOCAL_CAPTURE = 1
 
 
+def open_gpu(library: LibraryRecord) -> CudaDevice:
+    """The first GPU of this machine that runs a library's kernels."""
+    (architecture,) = library.features
+    for gpu in find_gpus():
+        if gpu.runs(architecture):
+            return CudaDevice(gpu)
+    raise ArtifactError(f"no GPU of this machine runs what was built for {architecture}")
+
+
 class CudaDevice:
     """A :class:`~.device.Device`: one GPU, its primary context, and one stream."""
 
-    def __init__(self, gpu: CudaGpu, path: str = DRIVER) -> None:
-        driver = load_driver(path)
+    def __init__(self, gpu: CudaGpu) -> None:
+        driver = load_driver(cuda.DRIVER)
         if driver is None:
             raise ArtifactError("there is no NVIDIA driver on this machine, or no GPU that it can use")
         self._driver, self._gpu = driver, gpu

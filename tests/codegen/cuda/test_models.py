@@ -1,0 +1,101 @@
+"""Whole models, compiled for CUDA and run by the emulated driver, next to the same models on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ingot.codegen import compile_model
+from ingot.ir.errors import ArtifactError, CompileError
+from ingot.runtime.engine.engine import Engine
+from ingot.runtime.sampling.sampling_params import SamplingParams
+
+from ...compiled import WHOLE_GROUPS
+from ...tiny_models import make_tiny
+from .emulated import needs_compiler
+
+pytestmark = needs_compiler
+
+PROMPTS = ([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6], [27, 18, 28], [7])
+BOTH = ("cpu", "cuda:sm_90")
+
+FEW: dict[str, dict[str, Any]] = {
+    "llama in float32": {"architecture": "llama"},
+    "llama in int8, float16 pages": {
+        "architecture": "llama",
+        "quant": "int8",
+        "dtype": "float16",
+        **WHOLE_GROUPS,
+    },
+}
+MORE: dict[str, dict[str, Any]] = {
+    **{
+        f"{name} in float32": {"architecture": name}
+        for name in ("gemma2", "gemma3_text", "phi", "phi3", "cohere")
+    },
+    **{
+        f"{name} in float32": {"architecture": name}
+        for name in ("starcoder2", "glm4", "olmo2", "qwen3", "granite")
+    },
+    "llama in bfloat16": {"architecture": "llama", "dtype": "bfloat16"},
+    "gemma2 in float16": {"architecture": "gemma2", "dtype": "float16"},
+    "qwen2 in int4": {"architecture": "qwen2", "quant": "int4", **WHOLE_GROUPS},
+    "mistral in float16, a window": {"architecture": "mistral", "sliding_window": 21, "dtype": "float16"},
+}
+MODEL_OPTIONS = {"architecture", *WHOLE_GROUPS, "sliding_window"}
+
+
+def compiled(options: dict[str, Any], tmp_path: Path) -> Path:
+    model = {key: value for key, value in options.items() if key in MODEL_OPTIONS}
+    folder = make_tiny(model.pop("architecture"), tmp_path, **model)
+    settings = {"dtype": "float32"} | {
+        key: value for key, value in options.items() if key not in MODEL_OPTIONS
+    }
+    return compile_model(folder, tmp_path / "both.ingot", targets=BOTH, max_seq_len=96, **settings).path
+
+
+def log_probs(artifact: Path, device: str, num_tokens: int) -> list[list[dict[int, float]]]:
+    """Of the likeliest tokens of greedy answers, which chunks of nine tokens and batches make."""
+    params = SamplingParams(max_tokens=num_tokens, temperature=0.0, logprobs=8, ignore_eos=True)
+    with Engine(artifact, device=device, max_num_batched_tokens=40, kv_memory="1MiB") as engine:
+        answers = engine.generate([list(prompt) for prompt in PROMPTS], params)
+    every = [answer.choices[0].logprobs or () for answer in answers]
+    return [[{one.token_id: one.logprob for one in token.top} for token in tokens] for tokens in every]
+
+
+def differences(artifact: Path, num_tokens: int = 6) -> list[float]:
+    cpu, gpu = (log_probs(artifact, device, num_tokens) for device in ("cpu", "cuda"))
+    found = []
+    for ours, theirs in zip(cpu, gpu, strict=True):
+        for left, right in zip(ours, theirs, strict=True):
+            shared = left.keys() & right.keys()
+            assert len(shared) >= 5
+            found += [abs(left[token] - right[token]) for token in shared]
+    return found
+
+
+def check(options: dict[str, Any], tmp_path: Path) -> None:
+    """Within rounding; where codes are, a value may be rounded to either of two, and what follows moves with it."""
+    found = differences(compiled(options, tmp_path))
+    if "quant" in options:
+        assert np.median(found) < 5e-3
+        assert max(found) < 0.2
+    else:
+        assert max(found) < (1e-4 if options.get("dtype", "float32") == "float32" else 1e-3)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_gpu_computes_what_the_cpu_does(name: str, gpu: Path, tmp_path: Path) -> None:
+    check(FEW[name], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_so_it_does_with_other_families_and_types(name: str, gpu: Path, tmp_path: Path) -> None:
+    check(MORE[name], tmp_path)
