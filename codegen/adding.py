@@ -45,7 +45,7 @@ def add_targets(
             "this process runs models with TVM's runtime: add targets in another, such as 'ingot compile'"
         )
     module = parse_module(_last_stage(folder))
-    from .building import write_library
+    from .building import tools_of, write_library
 
     watcher.stage("Generating machine code", len(built_for))
     records = {library.target: library for library in manifest.libraries}
@@ -58,10 +58,16 @@ def add_targets(
     known = {file.path: file for file in manifest.files}
     written = sorted(path.relative_to(folder).as_posix() for path in (folder / "lib").iterdir())
     known |= {name: hash_file(folder, name) for name in written}
-    manifest = msgspec.structs.replace(
-        manifest, libraries=tuple(records.values()), files=tuple(known[name] for name in sorted(known))
+    write_manifest(
+        folder,
+        msgspec.structs.replace(
+            manifest,
+            toolchain={**manifest.toolchain, **tools_of(built_for)},
+            libraries=tuple(records.values()),
+            files=tuple(known[name] for name in sorted(known)),
+        ),
     )
-    write_manifest(folder, manifest)
+    manifest = read_manifest(folder)
     return CompiledArtifact(
         path=folder,
         num_bytes=sum(file.num_bytes for file in manifest.files) + (folder / "manifest.json").stat().st_size,

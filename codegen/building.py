@@ -18,7 +18,7 @@ from .progress import CompileProgress
 if TYPE_CHECKING:  # TVM is behind it
     from .preparing import Tensors
 
-__all__ = ["Built", "build_for_targets", "build_with_onnx", "write_library"]
+__all__ = ["Built", "build_for_targets", "build_with_onnx", "tools_of", "write_library"]
 
 Item = TypeVar("Item")
 
@@ -46,21 +46,16 @@ def build_for_targets(
     progress: CompileProgress,
 ) -> Built:
     """Machine code for each target, and weights as its kernels take them."""
-    from .library import toolchain
     from .lowering import state_layouts
     from .preparing import pack_parameters
 
     progress.stage("Generating machine code", len(targets))
     (folder / "lib").mkdir()
-    libraries, tools = [], toolchain()
+    libraries = []
     for target in targets:
         with origins.naming():
             libraries.append(write_library(folder, module, target, max_step_tokens=max_step_tokens))
         progress.advance()
-    if not all(isinstance(target, Target) for target in targets):
-        from .cuda.build import toolchain as cuda_toolchain
-
-        tools |= cuda_toolchain()
     progress.stage("Packing weights", len(module.forward.parameters))
     packed = _watched(pack_parameters(module, tensors), progress.advance)
     parameters, weights = write_parameters(folder, packed)
@@ -69,7 +64,16 @@ def build_for_targets(
         for arrays in state_layouts(module.forward).values()
         for array in arrays
     )
-    return Built(parameters, states, tuple(libraries), weights, tools)
+    return Built(parameters, states, tuple(libraries), weights, tools_of(targets))
+
+
+def tools_of(targets: Iterable[AnyTarget]) -> dict[str, str]:
+    """Versions of what makes the machine code of ``targets``."""
+    from .cuda.build import toolchain as cuda_toolchain
+    from .library import toolchain
+
+    are_gpus = any(not isinstance(target, Target) for target in targets)
+    return toolchain() | (cuda_toolchain() if are_gpus else {})
 
 
 def write_library(folder: Path, module: Module, target: AnyTarget, *, max_step_tokens: int) -> LibraryRecord:

@@ -8,7 +8,7 @@ namespace ingot {
 
 constexpr int BLOCK = 16, SPAN = 32;
 
-// float32 and float16: [block, input, 16]; bfloat16 likewise, or PAIRED [block, input / 2, 16, 2].
+// float32 and float16: [block, input, 16]; bfloat16 PAIRED [block, pair, 16, 2], filled up to whole spans.
 template <class Type, int INPUTS, bool PAIRED = false>
 struct FloatWeights {
   static constexpr bool IS_PAIRED = PAIRED;
@@ -16,7 +16,8 @@ struct FloatWeights {
   const typename Type::Stored* stored;
 
   INGOT_DEVICE long long place(int block, int input, int output) const {
-    long long row = (long long)block * INPUTS;
+    constexpr int STRIDE = PAIRED ? (INPUTS + SPAN - 1) / SPAN * SPAN : INPUTS;
+    long long row = (long long)block * STRIDE;
     if constexpr (PAIRED) return ((row + input) / 2 * BLOCK + output) * 2 + input % 2;
     return (row + input) * BLOCK + output;
   }

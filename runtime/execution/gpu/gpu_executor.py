@@ -13,7 +13,7 @@ from ....ir.errors import ArtifactError
 from ....targets.launch_plan import LaunchPlan, read_plan
 from ....targets.manifest import LibraryRecord
 from ...scheduling.step import Step, StepOutput
-from ..artifact import Artifact, MappedArrays
+from ..artifact import Artifact
 from ..batch import describe_batch
 from ..memory_plan import plan_memory
 from .device import Device
@@ -66,11 +66,10 @@ class GpuExecutor:
         )
         self._manifest, self._device, self._num_pages = manifest, device, memory.num_pages
         plan = read_plan(artifact.folder / library.path)
-        arrays = MappedArrays(artifact.folder)
         parameters = {}
         for parameter in manifest.parameters:
             for number, record in enumerate(parameter.arrays):
-                array = arrays[record]
+                array = artifact.arrays[record]
                 address = device.allocate(max(array.nbytes, 1))
                 device.write(address, array)
                 parameters[f"{parameter.name}#{number}"] = address

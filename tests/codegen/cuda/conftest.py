@@ -1,13 +1,11 @@
-"""A machine with a GPU that is emulated: compiling for CUDA compiles for the emulation, which the driver runs."""
+"""A machine with an emulated GPU: what is compiled for CUDA is compiled for the emulation instead."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from ingot.codegen.cuda import library
 from ingot.codegen.cuda.build import CudaCode
 from ingot.targets import cuda
@@ -21,7 +19,7 @@ def emulation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def gpu(emulation_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def gpu(emulation_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The driver's library. What is compiled for CUDA meanwhile are paths of emulated kernels."""
     driver = emulated_driver(emulation_folder)
     counter = itertools.count()
@@ -35,4 +33,4 @@ def gpu(emulation_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(library, "build_program", build)
     monkeypatch.setattr(library, "source_of", lambda functions: functions)
     monkeypatch.setattr(cuda, "DRIVER", str(driver))
-    yield driver
+    return driver
