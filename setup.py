@@ -19,6 +19,6 @@ found = find_packages(include=[pattern for room in ROOMS for pattern in (room, f
 setup(
     packages=["ingot", *(f"ingot.{name}" for name in found)],
     package_dir={"ingot": "."},
-    package_data={"ingot.frontend.catalog": ["checked.json"]},
+    package_data={"ingot.frontend.catalog": ["checked.json"], "ingot.codegen.cuda": ["sources/*.cuh"]},
     cmdclass={"build_py": BuildWithoutSetup},
 )

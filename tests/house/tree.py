@@ -8,7 +8,11 @@ __all__ = ["DATA_FILES", "ROOMS", "ROOT", "package_files"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("ir", "targets", "frontend", "passes", "codegen", "runtime")
-DATA_FILES = (Path("frontend/catalog/checked.json"),)
+_CUDA_SOURCES = ("attention", "machine", "numbers", "products", "rows", "weights")
+DATA_FILES = (
+    Path("frontend/catalog/checked.json"),
+    *(Path(f"codegen/cuda/sources/{name}.cuh") for name in _CUDA_SOURCES),
+)
 """What the package holds besides, relative to the root."""
 
 

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from ingot.__main__ import main
 from ingot.codegen import compile_model
 from ingot.codegen.adding import add_targets
+from ingot.codegen.commands import compile_command
 from ingot.codegen.cuda.build import build_program
 from ingot.ir.errors import ArtifactError, CompileError, RequestError
 from ingot.runtime.engine.engine import Engine
@@ -102,7 +102,7 @@ def test_altered_kernels_are_never_loaded(gpu: Path, artifact: Path) -> None:
 
 def test_an_artifact_as_it_is_takes_no_other_options(artifact: Path) -> None:
     result = CliRunner().invoke(
-        main, ["compile", str(artifact), "--add-target", "cuda:sm_90", "--quant", "int4"]
+        compile_command, [str(artifact), "--add-target", "cuda:sm_90", "--quant", "int4"]
     )
     assert result.exit_code == 2
     assert "--add-target keeps an artifact as it is; leave away quant" in result.stderr
