@@ -14,7 +14,7 @@ import onnx
 from ...ir import Array, Module, Value
 from ...ir.errors import CompileError
 from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord, ParameterRecord, StateRecord
-from . import attention, experts, pointwise, pooling, products, rearranging
+from . import attention, experts, pointwise, pooling, products, rearranging, recurrent
 from .genai import build_genai, genai_config
 from .step import OPSET, Rule, Step, tensor_info
 from .weight_file import WeightFile
@@ -36,6 +36,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **pooling.RULES,
         **products.RULES,
         **rearranging.RULES,
+        **recurrent.RULES,
     }
 )
 

@@ -94,6 +94,11 @@ def _concat(step: Step, operation: Operation) -> None:
     step.emit("Concat", *names, result=operation.result, axis=axis)
 
 
+def _stack(step: Step, operation: Operation) -> None:
+    names = [step.unsqueeze(step.name(operand), 0) for operand in operation.operands]
+    step.emit("Concat", *names, result=operation.result, axis=0)
+
+
 def _gather_rows(step: Step, operation: Operation) -> None:
     table, numbers = map(step.name, operation.operands)
     step.emit("Gather", table, numbers, result=operation.result, axis=0)
@@ -113,6 +118,7 @@ RULES: Mapping[str, Rule] = {
     "repeat": _repeat,
     "reshape": _reshape,
     "slice": _slice,
+    "stack": _stack,
     "transpose": _transpose,
 }
 """By operator."""

@@ -20,7 +20,10 @@ from ingot.runtime.engine.engine import Engine
 
 from ..compiled import WHOLE_GROUPS, compile_tiny
 from ..tiny_models import ARCHITECTURES, make_tiny, reference_log_probs
+from ..vector_models import make_embedder
 from .test_reference import LENGTHS, SEQUENCES, TOLERANCE
+from .test_vectors import CASES, compile_embedder
+from .test_vectors import SEQUENCES as VECTOR_SEQUENCES
 
 DEFAULT = ("gemma2", "deepseek_v3", "gpt_oss")
 """Soft caps and windows; latents, experts in groups; sinks and biased experts. Others are in the slow run."""
@@ -73,3 +76,21 @@ def test_int4_is_as_near_to_the_model(parent: Path, record: Callable[[str, float
     record("llama int4 (KL, tvm)", other)
     assert len(found) == LENGTHS[0]
     assert own <= 1.1 * other
+
+
+@pytest.mark.parametrize(
+    "label",
+    [label if n == 0 else pytest.param(label, marks=pytest.mark.slow) for n, label in enumerate(CASES)],
+)
+def test_vectors_are_those_of_the_reference(
+    parent: Path, record: Callable[[str, float], None], label: str
+) -> None:
+    case = CASES[label]
+    embedder = make_embedder(case.architecture, parent, **case.model)
+    artifact = compile_embedder(embedder, parent, dtype="float32", backend="onnx")
+    expected = embedder.reference(VECTOR_SEQUENCES)
+    with Engine(artifact, max_num_batched_tokens=100) as engine:
+        found = engine.embed(VECTOR_SEQUENCES)
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    record(f"vectors: {label} (onnx)", difference)
+    assert difference <= TOLERANCE
