@@ -97,9 +97,7 @@ def read_host(
         root: where ``proc`` and ``sys`` are found.
         left_out: features not to use, as ``INGOT_CPU_FEATURES`` has them.
     """
-    allowed = allowed_processors(root)
-    if not allowed:
-        allowed = frozenset(range(os.cpu_count() or 1))
+    allowed = allowed_processors(root) or _own_processors()
     cpu, listed = _read_cpuinfo(text_of(root / "proc/cpuinfo"), allowed)
     features, withheld = usable_features(listed, states, features_left_out(left_out))
     total = numbers_of_lines(root / "proc/meminfo").get("MemTotal")
@@ -109,6 +107,13 @@ def read_host(
     return Host(
         "Linux", machine, cpu or machine, features, topology.num_cores, min(memory), topology, withheld
     )
+
+
+def _own_processors() -> frozenset[int]:
+    """What the system tells Python, where its files say nothing."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def _read_cpuinfo(text: str, allowed: frozenset[int]) -> tuple[str, frozenset[str]]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -33,7 +35,7 @@ from ingot.targets import (
     write_manifest,
 )
 from ingot.targets.features import Withheld
-from ingot.targets.manifest import AccuracyRecord, ArrayRecord
+from ingot.targets.manifest import AccuracyRecord, ArrayRecord, LibraryRecord
 
 from ...compiled import WHOLE_GROUPS, compile_tiny
 
@@ -256,6 +258,29 @@ def test_the_best_library_that_fits_is_taken(for_all: Path) -> None:
         assert artifact.library(host_of(name)).target == name
     arm = Host("Linux", "aarch64", "", CPUS["aarch64"].features, 4, 2**33)
     assert artifact.library(arm).target == "cpu:aarch64"
+
+
+@given(st.frozensets(st.sampled_from(sorted({f for t in CPUS.values() for f in t.features}))), st.data())
+def test_no_library_is_taken_that_needs_what_a_host_lacks(
+    made: Path, features: frozenset[str], data: st.DataObject
+) -> None:
+    artifact = open_artifact(made)
+    libraries = tuple(
+        LibraryRecord(t.name, "lib", t.system, t.machine, tuple(sorted(t.features)), t.rank)
+        for t in data.draw(st.lists(st.sampled_from(list(CPUS.values())), min_size=1, unique=True))
+    )
+    manifest = msgspec.structs.replace(artifact.manifest, libraries=libraries)
+    host = other_host(features=features, machine=data.draw(st.sampled_from(["x86_64", "aarch64"])))
+    fitting = [
+        record for record in libraries if record.machine == host.machine and features >= set(record.features)
+    ]
+    if not fitting:
+        with pytest.raises(ArtifactError, match="can run none of these"):
+            dataclasses.replace(artifact, manifest=manifest).library(host)
+    else:
+        taken = dataclasses.replace(artifact, manifest=manifest).library(host)
+        assert taken in fitting
+        assert taken.rank == max(record.rank for record in fitting)
 
 
 @pytest.mark.skipif(len(BEST_AND_LEAST) < 2, reason="this host runs one target only")
