@@ -114,10 +114,10 @@ def _paged_scan(step: Step, operation: Operation) -> None:
     times = _softplus(step, steps, bias)
     added = step.emit("Mul", step.name(x), step.unsqueeze(times, 2))
     fading = step.emit("Mul", times, step.name(decay))
-    keys = (_repeated(step, value, heads) for value in (c, b))
+    queries, keys = (_repeated(step, value, heads) for value in (c, b))
     width = heads * int(b.type.shape[2])
     rows = _attend(
-        step, state, operation, (*keys, added), (width, width, heads * head_dim), fading, "", heads
+        step, state, operation, (queries, keys, added), (width, width, heads * head_dim), fading, "", heads
     )
     total = step.reshape(rows, [-1, heads, head_dim])
     skipped = step.emit("Mul", step.name(x), step.unsqueeze(step.name(skip), 1))
@@ -129,9 +129,11 @@ def _paged_delta(step: Step, operation: Operation) -> None:
     heads, value_dim, key_dim = int(v.type.shape[1]), int(v.type.shape[2]), int(k.type.shape[2])
     state = _Slots(step, slots, described, cast(int, operation.attributes["page_size"]))
     fading = step.emit("Mul", _softplus(step, steps, bias), step.name(decay))
-    keys = (_repeated(step, value, heads) for value in (q, k))
+    queries, keys = (_repeated(step, value, heads) for value in (q, k))
     widths = (heads * key_dim, heads * key_dim, heads * value_dim)
-    rows = _attend(step, state, operation, (*keys, step.name(v)), widths, fading, step.name(rates), heads)
+    rows = _attend(
+        step, state, operation, (queries, keys, step.name(v)), widths, fading, step.name(rates), heads
+    )
     step.reshape(rows, [-1, heads, value_dim], operation.results[1])
 
 
