@@ -5,6 +5,7 @@ from .assignment import SCHEMES, Assignment, QuantScheme, find_assignment
 from .base import Pass, PassResult
 from .batch_sequences import BatchSequences
 from .cache_types import CacheType
+from .cast_rows import CastRows
 from .cast_weights import CastWeights
 from .checking import InterpreterChecker
 from .drop_neutral_terms import DropNeutralTerms
@@ -43,6 +44,7 @@ __all__ = [
     "Assignment",
     "BatchSequences",
     "CacheType",
+    "CastRows",
     "CastWeights",
     "Checker",
     "DropNeutralTerms",

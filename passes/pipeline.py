@@ -14,6 +14,7 @@ from .assignment import Assignment
 from .base import Pass
 from .batch_sequences import BatchSequences
 from .cache_types import CacheType
+from .cast_rows import CastRows
 from .cast_weights import CastWeights
 from .drop_neutral_terms import DropNeutralTerms
 from .eliminate_common_subexpressions import EliminateCommonSubexpressions
@@ -77,6 +78,7 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         FuseQKV(),
         FuseGateUp(),
         CastWeights(options.dtype),
+        CastRows(options.dtype),
         # The batch, and the cache.
         PageKVCache(options.page_size, options.kv_cache) if options.generates else BatchSequences(),
         # What all this left behind.

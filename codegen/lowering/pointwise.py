@@ -12,10 +12,12 @@ from ...ir import Operation, ScalarType, Value
 from ...ir.errors import CompileError
 from ..kernels.elementwise import Argument, Expression, elementwise, gate
 from ..kernels.functions import BINARY, CHOICES, UNARY
+from ..kernels.isa import DotsBfloat16
 from ..kernels.pointwise import layer_norm, mean, rms_norm, rope
 from ..kernels.pooling import l2_normalize, pool
-from ..kernels.rows import Rows
-from .step import Rule, Step, columns_of, width_of
+from ..kernels.round_rows import round_rows
+from ..kernels.rows import RoundedRows, Rows
+from .step import Region, RoundedRegion, Rule, Step, columns_of, width_of
 
 __all__ = ["RULES"]
 
@@ -197,10 +199,28 @@ def _l2_normalize(step: Step, operation: Operation) -> None:
     step.emit_rows(operation, l2_normalize, key, [region.buffer])
 
 
+def _cast(step: Step, operation: Operation) -> None:
+    """To bfloat16 are rounded the rows of products; all else is float32 as soon as it is loaded."""
+    (source,) = operation.operands
+    if operation.result.type.element is not ScalarType.BFLOAT16:
+        _elementwise(step, operation)
+        return
+    region = step.region(source)
+    as_pairs = isinstance(step.isa, DotsBfloat16) and int(source.type.shape[-1]) % 2 == 0
+    pairs, dense = RoundedRows(region.view.width), Rows.dense(region.view.width)
+    result = ((region.rows, pairs.stride), "uint16") if as_pairs else ((region.rows, dense.stride), "float32")
+    (buffer,) = step.call(round_rows, (region.view, as_pairs), [region.buffer], [result])
+    if as_pairs:
+        step.pairs[operation.result] = RoundedRegion(buffer, region.rows, pairs)
+    else:
+        step.regions[operation.result] = Region(buffer, region.rows, dense)
+
+
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     "add_layer_norm": _layer_norm,
     "add_rms_norm": _rms_norm,
+    "cast": _cast,
     "constant": _constant,
     "gelu_mul": _gate,
     "gelu_tanh_mul": _gate,

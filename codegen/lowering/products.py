@@ -27,7 +27,7 @@ from ..kernels.linear_float import linear_float
 from ..kernels.quantize import quantize_rows
 from ..kernels.row_codes import RowCodes
 from ..kernels.rows import Rows
-from .step import Codes, Grouping, Region, Rule, Size, Step
+from .step import Codes, Grouping, Region, RoundedRegion, Rule, Size, Step
 
 __all__ = ["RULES", "matrix_of", "row_codes"]
 
@@ -88,6 +88,11 @@ def _row_sum_size(graph: Graph, rows: Value | None) -> int:
     return min([ROW_GROUP, *filter(None, sizes)])
 
 
+def _rows(step: Step, value: Value) -> Region | RoundedRegion:
+    """Rows of floats that a product takes."""
+    return step.pairs.get(value) or step.region(value)
+
+
 def _linear(step: Step, operation: Operation) -> None:
     x, weight, *bias = operation.operands
     matrix, (_, variables) = matrix_of(step, weight, x), step.stored[weight]
@@ -96,7 +101,7 @@ def _linear(step: Step, operation: Operation) -> None:
         arguments = [*_codes_of(step, x).parts, *variables, *biases]
         step.emit_rows(operation, linear_quantized, (matrix, bool(bias)), arguments)
         return
-    region = step.region(x)
+    region = _rows(step, x)
     key = (matrix, region.view, bool(bias))
     step.emit_rows(operation, linear_float, key, [region.buffer, *variables, *biases])
 
@@ -108,7 +113,7 @@ def _head_linear(step: Step, operation: Operation) -> None:
         arguments = [*_codes_of(step, x).parts, *variables]
         step.emit_rows(operation, head_linear_quantized, (heads, matrix), arguments)
         return
-    region = step.region(x)
+    region = _rows(step, x)
     step.emit_rows(operation, head_linear_float, (heads, matrix, region.view), [region.buffer, *variables])
 
 
@@ -148,7 +153,7 @@ def _expert_linear(step: Step, operation: Operation) -> None:
         arguments = [*codes.parts, *grouping.parts, *variables, *biases]
         step.emit_rows(operation, expert_linear_quantized, (experts, matrix, bool(bias)), arguments)
         return
-    region = step.region(x)
+    region = _rows(step, x)
     shared, count = len(region.rows) == 1, int(chosen.type.shape[1])
     key = (experts, count, matrix, region.view, shared, bool(bias))
     arguments = [region.buffer, *grouping.parts, *variables, *biases]

@@ -15,10 +15,21 @@ from ...ir.errors import CompileError
 from ...targets.manifest import ENTRY
 from ..kernels.isa import Isa
 from ..kernels.layout import Component, components
-from ..kernels.rows import Rows
+from ..kernels.rows import RoundedRows, Rows
 from .layouts import parameter_layouts, state_layouts
 
-__all__ = ["MAX_STEP_TOKENS", "Codes", "Grouping", "Region", "Rule", "Size", "Step", "columns_of", "width_of"]
+__all__ = [
+    "MAX_STEP_TOKENS",
+    "Codes",
+    "Grouping",
+    "Region",
+    "RoundedRegion",
+    "Rule",
+    "Size",
+    "Step",
+    "columns_of",
+    "width_of",
+]
 
 MAX_STEP_TOKENS = 4096
 """The most tokens a step is given. Activations are planned for so many, so that steps of any size reuse the
@@ -41,6 +52,15 @@ class Region:
     buffer: relax.Expr
     rows: tuple[int | str, ...]
     view: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedRegion:
+    """An activation rounded to bfloat16, in pairs: a buffer of its own."""
+
+    buffer: relax.Expr
+    rows: tuple[int | str, ...]
+    view: RoundedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +106,8 @@ class Step:
 
     What rules share: ``regions``, the activations; ``plain``, inputs and other values that are read as they
     lie; ``states``, the arrays of each state; ``stored``, parameters with their components. ``numbers`` and
-    ``inlined`` are what becomes part of an elementwise kernel; ``rounded``, ``codes`` and ``groupings``
-    belong to quantized rows and experts.
+    ``inlined`` are what becomes part of an elementwise kernel; ``pairs`` are rows rounded to bfloat16;
+    ``rounded``, ``codes`` and ``groupings`` belong to quantized rows and experts.
     """
 
     def __init__(
@@ -101,6 +121,7 @@ class Step:
         self._symbols: dict[str, tirx.Var] = {}
         self._kernels: dict[tuple[object, ...], relax.GlobalVar] = {}
         self.regions: dict[Value, Region] = {}
+        self.pairs: dict[Value, RoundedRegion] = {}
         self.rounded: dict[Value, Region] = {}
         self.codes: dict[tuple[Value, Value | None], Codes] = {}
         self.groupings: dict[Value, Grouping] = {}
@@ -231,7 +252,8 @@ class Step:
         shape = operation.results[0].type.shape
         if operation.operator == "expert_linear":
             return shape[:2]
-        for region in map(self.regions.get, self.sources(operation)):
+        for source in self.sources(operation):
+            region = self.regions.get(source) or self.pairs.get(source)
             count = 0 if region is None else len(region.rows)
             if region is not None and 1 < count < len(shape) and shape[:count] == region.rows:
                 return region.rows

@@ -56,8 +56,12 @@ def require_rows(x: TensorType, weight: TensorType) -> None:
     if isinstance(x.element, QuantFormat):
         fits = isinstance(weight.element, QuantFormat) and weight.element.multiplies(x.element)
         require(fits, f"quantized rows {x} need a weight of whole numbers in groups that fit, not {weight}")
+    elif x.element is ScalarType.BFLOAT16:
+        require(
+            weight.element is x.element, f"rows {x} that were rounded need a weight like them, not {weight}"
+        )
     else:
-        require(x.element is ScalarType.FLOAT32, f"a product's rows are float32 or quantized, not {x}")
+        require(x.element is ScalarType.FLOAT32, f"a product's rows are floats or quantized, not {x}")
 
 
 @operator("linear", _infer_linear, operands=(2, 3))

@@ -91,6 +91,7 @@ def test_records_are_truthful() -> None:
         "round_rows": False,
         "eliminate_dead_code": False,
         "cast_weights": False,
+        "cast_rows": False,
     }
     assert not any(record.modified for record in result.records[-4:])
     assert all(record.largest_difference is None and record.seconds >= 0 for record in result.records)

@@ -3,7 +3,7 @@
 import ingot.passes
 
 NAMES = """
-SCHEMES Assignment AbsorbLatents BatchSequences CacheType CastWeights Checker DropNeutralTerms
+SCHEMES Assignment AbsorbLatents BatchSequences CacheType CastRows CastWeights Checker DropNeutralTerms
 EliminateCommonSubexpressions EliminateDeadCode FixLength FoldConstants FuseActivations FuseAttention
 FuseGateUp FuseNorms FuseQKV FuseRope InterpreterChecker MergeRoutes PageKVCache Pass PassRecord PassResult
 PipelineOptions PipelineResult QuantScheme QuantizeWeights RoundRows StoreConstants TabulateRope Topology
