@@ -79,7 +79,8 @@ class _Options(QuantizeArguments, total=False):
     type=click.Choice(_DTYPES),
     default="auto",
     show_default=True,
-    help="Of weights that are not quantized; auto keeps the checkpoint's.",
+    help="Of weights that are not quantized; auto keeps the checkpoint's. With bfloat16, the activations "
+    "that meet them are rounded to it as well.",
 )
 @click.option("--backend", type=click.Choice(["tvm", "onnx"]), default="tvm", show_default=True)
 @click.option(

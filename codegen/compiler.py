@@ -100,7 +100,8 @@ def compile_model(
             on, or on a few paragraphs of several kinds.
         kl: with ``quant="auto"``, the divergence in nats that is borne; the smallest formats are chosen.
         write_topology: a file that the choice is written to, as ``topology`` reads it.
-        dtype: of unquantized weights; ``auto`` keeps the checkpoint's.
+        dtype: of unquantized weights; ``auto`` keeps the checkpoint's, and computes in float32, ``bfloat16``
+            rounds the activations that meet them as well.
         backend: ``tvm``, machine code for each target; or ``onnx``, a graph that ONNX Runtime runs wherever
             it is installed, which has no targets.
         frontend: ``native`` takes only families that are defined here, ``export`` traces what transformers

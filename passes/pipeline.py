@@ -78,9 +78,10 @@ def build_pipeline(options: PipelineOptions) -> tuple[Pass, ...]:
         FuseQKV(),
         FuseGateUp(),
         CastWeights(options.dtype),
-        CastRows(options.dtype),
         # The batch, and the cache.
         PageKVCache(options.page_size, options.kv_cache) if options.generates else BatchSequences(),
+        # After that, so that the head's rows are rounded which are chosen for it.
+        CastRows(options.dtype),
         # What all this left behind.
         FoldConstants(),
         StoreConstants(),

@@ -36,6 +36,11 @@ to where they lie otherwise.
 
 _LINE_BYTES = 64
 
+_SMALL, _LOW = 1 << 16, 4
+"""Weights of a matrix, so few that nothing is gained by tiles of more rows than a few, whose code takes
+long to compile.
+"""
+
 Sums: TypeAlias = list[list[list[Vector]]]
 """A tile's: by block, row, and part of a block."""
 
@@ -115,6 +120,8 @@ class FloatProduct:
         # A vector is a factor's; pairs that are taken apart want a mask, and a vector on their way.
         others = 1 + (vectors + 2 if self._width == 2 and isinstance(x, Rows) else 0)
         highest = (isa.num_registers - vectors - others) // vectors
+        if matrix.outputs * matrix.inputs < _SMALL:
+            highest = min(highest, _LOW)
         lower = (1 << power for power in reversed(range(8)))
         self._heights = (highest, *(height for height in lower if 3 * height <= 2 * highest))
         # Rows that were rounded are filled up with zeros; else the last of an odd number of inputs is apart.

@@ -61,7 +61,7 @@ def require_rows(x: TensorType, weight: TensorType) -> None:
             weight.element is x.element, f"rows {x} that were rounded need a weight like them, not {weight}"
         )
     else:
-        require(x.element is ScalarType.FLOAT32, f"a product's rows are floats or quantized, not {x}")
+        require(x.element is ScalarType.FLOAT32, f"a product's rows are float32 or quantized, not {x}")
 
 
 @operator("linear", _infer_linear, operands=(2, 3))

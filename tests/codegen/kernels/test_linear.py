@@ -11,10 +11,10 @@ from ingot.codegen.kernels.float_product import FloatMatrix
 from ingot.codegen.kernels.layout import Layout, pack
 from ingot.codegen.kernels.linear import linear_quantized
 from ingot.codegen.kernels.linear_float import linear_float
-from ingot.codegen.kernels.rows import Rows
+from ingot.codegen.kernels.rows import RoundedRows, Rows
 from ingot.ir import QuantizedArray, dequantize, find_format, find_operator, quantize
 
-from .machines import Machine, filled
+from .machines import Machine, filled, find_machine
 from .row_arrays import row_arrays, row_format, with_panels
 
 Floats = npt.NDArray[np.float32]
@@ -77,6 +77,59 @@ def test_floats(machine: Machine, outputs: int, inputs: int, dtype: str, has_bia
         out = filled((num_rows, outputs), "float32")
         kernel(x[:num_rows], *arrays, out)
         np.testing.assert_array_equal(out, expected[:num_rows])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "dtype", "num_rows"),
+    [(60, 1101, "float32", 17), (51, 1301, "uint16", 18), (1040, 64, "float32", 37)],
+    ids=["chunks", "chunks of pairs", "panels"],
+)
+def test_chunks_and_panels(machine: Machine, outputs: int, inputs: int, dtype: str, num_rows: int) -> None:
+    view = Rows.dense(inputs)
+    kernel = machine.build(
+        linear_float(machine.isa, "kernel", FloatMatrix(outputs, inputs, dtype), view, True)
+    )
+    random = np.random.default_rng(inputs)
+    weight = random.standard_normal((outputs, inputs)).astype(
+        {"uint16": ml_dtypes.bfloat16}.get(dtype, dtype)
+    )
+    bias = random.standard_normal(outputs, np.float32)
+    x = random.standard_normal((num_rows, inputs), np.float32)
+    out = filled((num_rows, outputs), "float32")
+    kernel(x, *pack(weight, Layout.BLOCKED), *pack(bias, Layout.PADDED), out)
+    np.testing.assert_array_equal(out, added_up(x, weight) + bias)
+
+
+@pytest.mark.parametrize("name", ["x86-64-v4-bf16", "aarch64-i8mm"])
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "has_bias"), [(50, 37, True), (16, 64, False), (51, 1301, True)]
+)
+def test_rounded_rows(name: str, outputs: int, inputs: int, has_bias: bool) -> None:
+    machine = find_machine(name)
+    if isinstance(machine, str):
+        pytest.skip(machine)
+    view = RoundedRows(inputs)
+    kernel = machine.build(
+        linear_float(machine.isa, "kernel", FloatMatrix(outputs, inputs, "uint16"), view, has_bias)
+    )
+    random = np.random.default_rng(outputs)
+    weight = random.standard_normal((outputs, inputs)).astype(ml_dtypes.bfloat16)
+    bias = random.standard_normal(outputs, np.float32)
+    arrays = [*pack(weight, Layout.BLOCKED), *(pack(bias, Layout.PADDED) if has_bias else ())]
+    x = np.zeros((max(NUM_ROWS), view.stride), ml_dtypes.bfloat16)
+    x[:, :inputs] = random.standard_normal((len(x), inputs))
+    expected = added_up(x[:, :inputs].astype(np.float32), weight) + (bias if has_bias else np.float32(0))
+    alone = np.zeros((len(x), outputs), np.float32)
+    for row in range(len(x)):
+        kernel(x[row : row + 1].view(np.uint16), *arrays, alone[row : row + 1])
+    if name.startswith("x86"):
+        np.testing.assert_array_equal(alone, expected)
+    else:  # which rounds in an order of its own
+        np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-4)
+    for num_rows in NUM_ROWS:
+        out = filled((num_rows, outputs), "float32")
+        kernel(x[:num_rows].view(np.uint16), *arrays, out)
+        np.testing.assert_array_equal(out, alone[:num_rows])
 
 
 def multiplied(x: QuantizedArray, weight: QuantizedArray) -> Floats:
