@@ -59,8 +59,10 @@ def _where(step: Step, operation: Operation) -> None:
 
 
 def _cast(step: Step, operation: Operation) -> None:
-    to = ScalarType(cast(str, operation.attributes["to"]))
-    step.cast(step.name(operation.operands[0]), to, operation.result)
+    to, name = ScalarType(cast(str, operation.attributes["to"])), step.name(operation.operands[0])
+    if to is ScalarType.BFLOAT16:  # rows of products, which are of float32 here: rounded, and widened again
+        name, to = step.cast(name, to), ScalarType.FLOAT32
+    step.cast(name, to, operation.result)
 
 
 def activate(step: Step, kind: str, x: str) -> str:

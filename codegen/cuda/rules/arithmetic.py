@@ -130,6 +130,8 @@ def _expression(planning: Planning, operation: Operation, sources: dict[Value, i
 
     terms = [term(operand) for operand in operation.operands]
     if operation.operator == "cast":
+        if operation.result.type.element is ScalarType.BFLOAT16:  # rows of products, which take float32
+            return f"widen_bfloat16(narrow_bfloat16({terms[0]}))"
         if operation.result.type.element is not ScalarType.FLOAT32:
             raise CompileError(f"a cast to {operation.attributes['to']} has no kernel on CUDA")
         return terms[0]

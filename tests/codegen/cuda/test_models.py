@@ -80,9 +80,9 @@ def differences(artifact: Path, num_tokens: int = 6) -> list[float]:
 
 
 def check(options: dict[str, Any], tmp_path: Path) -> None:
-    """Within rounding; where there are codes, a value between two can become either."""
+    """Within rounding; where rows become codes or bfloat16, a value between two can become either."""
     found = differences(compiled(options, tmp_path))
-    if "quant" in options:
+    if "quant" in options or options.get("dtype") == "bfloat16":
         assert np.median(found) < 5e-3
         assert max(found) < 0.2
     else:

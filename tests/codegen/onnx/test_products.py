@@ -64,3 +64,20 @@ def test_a_format_is_multiplied_and_looked_up(tmp_path: Path, name: str) -> None
     found = run_in_onnx(graph, arrays, parameters, tmp_path)
     np.testing.assert_allclose(found[1], np.asarray(expected[1]), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found[0], np.asarray(expected[0]), rtol=1e-5, atol=5e-4)
+
+
+def test_rows_are_rounded_to_bfloat16(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder()
+    x = builder.input("x", ["tokens", 64], ScalarType.FLOAT32)
+    weight = builder.parameter("weight", TensorType((OUTPUTS, 64), ScalarType.BFLOAT16))
+    graph = builder.build(builder.emit("linear", builder.emit("cast", x, to="bfloat16"), weight))
+    parameters: dict[str, Array] = {
+        "weight": rng.standard_normal((OUTPUTS, 64)).astype(ScalarType.BFLOAT16.numpy)
+    }
+    arrays = {"x": rng.standard_normal((TOKENS, 64), dtype=np.float32)}
+    (expected,) = evaluate(graph, {**arrays, **parameters})
+    (found,) = run_in_onnx(graph, arrays, parameters, tmp_path)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5, atol=1e-5)
+    exact = arrays["x"] @ np.asarray(parameters["weight"], np.float32).T
+    assert np.abs(found - exact).max() > 1e-3
