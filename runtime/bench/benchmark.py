@@ -22,6 +22,7 @@ from .model_work import ModelWork
 from .peers import Comparison, measure_peers
 from .records import BenchRecord, HostRecord, RunRecord, StepProfile
 from .run_record import run_record
+from .step_calls import wait_until_settled
 from .step_profile import StepProfiler
 from .timeline import Round, mean_phases
 
@@ -129,24 +130,29 @@ class _Benchmark:
         limits = Limits(most, max_num_tokens, manifest.model.max_seq_len)
         engine = EngineThread(loaded.executor, loaded.tokenizer, loaded.info, limits)
         try:
+            self._warm_up(engine, most)
+            wait_until_settled(loaded.executor)
             return [self._rounds_of(engine, count) for count in options.concurrency], load_seconds
         finally:
             engine.close()
 
+    def _warm_up(self, engine: EngineThread, count: int) -> None:
+        self._report("warming up")
+        prompts = self._prompts(count, 0, min(self._prompt_tokens, _WARM_UP_TOKENS))
+        run_round(engine, prompts, min(self._options.output_tokens, 4))
+
     def _rounds_of(self, engine: EngineThread, count: int) -> list[Round]:
-        options, vocab_size = self._options, self._artifact.manifest.model.vocab_size
-
-        def run(number: int, num_prompt_tokens: int, num_output_tokens: int) -> Round:
-            prompts = random_prompts(count, num_prompt_tokens, vocab_size, seed=(count, number))
-            return run_round(engine, prompts, num_output_tokens)
-
-        self._report(f"{count} at once, warming up")
-        run(0, min(self._prompt_tokens, _WARM_UP_TOKENS), min(options.output_tokens, 4))
         rounds = []
-        for number in range(1, options.rounds + 1):
-            self._report(f"{count} at once, round {number} of {options.rounds}")
-            rounds.append(run(number, self._prompt_tokens, options.output_tokens))
+        for number in range(1, self._options.rounds + 1):
+            self._report(f"{count} at once, round {number} of {self._options.rounds}")
+            prompts = self._prompts(count, number, self._prompt_tokens)
+            rounds.append(run_round(engine, prompts, self._options.output_tokens))
         return rounds
+
+    def _prompts(self, count: int, number: int, num_tokens: int) -> list[tuple[int, ...]]:
+        """The prompts of a round, 0 the one to warm up."""
+        vocab_size = self._artifact.manifest.model.vocab_size
+        return random_prompts(count, num_tokens, vocab_size, seed=(count, number))
 
     def _runs(
         self, rounds: Sequence[Sequence[Round]], host: HostRecord, work: ModelWork

@@ -20,7 +20,7 @@ from ..execution.tvm_executor import TvmExecutor
 from ..execution.tvm_library import open_machine
 from ..scheduling.step import Step
 
-__all__ = ["KernelCall", "RecordingExecutor", "time_calls"]
+__all__ = ["KernelCall", "RecordingExecutor", "time_calls", "wait_until_settled"]
 
 _OF_THE_MACHINE = "vm."
 """What the names of the machine's own functions begin with."""
@@ -63,10 +63,14 @@ class RecordingExecutor(TvmExecutor):
             *(record.name for record in manifest.states),
             *(parameter.name for parameter in manifest.parameters for _ in parameter.arrays),
         ]
+        for pages in self._pages:
+            pages.fill(0)  # memory that was never written is one page of zeros, which lies in a cache
         self._recording_machine = open_machine(artifact.folder / artifact.library(device="cpu").path)
 
     def record(self, step: Step) -> list[KernelCall]:
         """Run a step and take its calls down, in order."""
+        self.run(step)
+        wait_until_settled(self)
         entry, calls = self._step, _Recorder(self._argument_names)
         self._recording_machine["set_instrument"](calls.hear)
         recorded = self._recording_machine[ENTRY]
@@ -113,6 +117,12 @@ class _Recorder:
 
 def _num_bytes(tensor: Any) -> int:
     return prod(map(int, tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize
+
+
+def wait_until_settled(executor: object) -> None:
+    """Wait until an executor that has run a step has its weights where they stay."""
+    while isinstance(executor, TvmExecutor) and executor.is_settling:
+        time.sleep(0.01)
 
 
 def time_calls(calls: Sequence[KernelCall]) -> Iterator[float]:

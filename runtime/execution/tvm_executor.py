@@ -75,6 +75,11 @@ class TvmExecutor:
         """The longest sequence the model was compiled for."""
         return self._manifest.model.max_seq_len
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether weights are being moved to where they are faster to read; that begins with the first step."""
+        return self._weights.is_settling
+
     def run(self, step: Step) -> StepOutput:
         """See :meth:`Executor.run`."""
         for copy in step.page_copies:
