@@ -16,6 +16,7 @@ from ...ir.errors import CompileError
 from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord, ParameterRecord, StateRecord
 from . import attention, experts, pointwise, pooling, products, rearranging, recurrent
 from .genai import build_genai, genai_config
+from .mixtures import instead_of_mixtures
 from .step import OPSET, Rule, Step, tensor_info
 from .weight_file import WeightFile
 
@@ -122,7 +123,7 @@ def _step(module: Module, weights: WeightFile) -> onnx.ModelProto:
     step = Step(graph, weights, RULES)
     for value in (*graph.inputs, *graph.states):
         step.alias(value, value.name)
-    step.walk()
+    step.walk(instead_of_mixtures(step))
     first, *written = graph.outputs
     answer = "logits" if module.stage == "paged" else "vectors"
     step.rename(step.name(first), answer)

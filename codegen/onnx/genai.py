@@ -15,6 +15,7 @@ import onnx
 
 from ...ir import Module, Operation, ScalarType, TensorType, Value
 from ...ir.errors import CompileError
+from .mixtures import instead_of_mixtures
 from .step import MICROSOFT, Rule, Step, tensor_info
 from .weight_file import WeightFile
 
@@ -145,7 +146,7 @@ def build_genai(
     for value in graph.inputs:
         if value.name in flat:
             step.alias(value, step.reshape(flat[value.name], [-1]))
-    step.walk()
+    step.walk(instead_of_mixtures(step))
     if len({cache.type.shape for layer in sequences.layers for cache in layer}) != 1:
         raise CompileError("the layers of a model for GenAI have caches of one shape")
     logits = graph.outputs[0]

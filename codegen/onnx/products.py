@@ -7,12 +7,12 @@ these floats are added: that is the same sum in another order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 
-from ...ir import Operation, QuantFormat, ScalarType, Value
+from ...ir import Array, Operation, QuantFormat, ScalarType, Value
 from ...ir.errors import CompileError
 from ...ir.quantization import CodeBook, Float8
 from .packing import Blocks, blocks_of, pack_blocks, pack_decoded
@@ -31,7 +31,8 @@ _FLOAT32 = 1
 class Matrix:
     """A weight ``[outputs, inputs]``, or several: in floats, in blocks, or decoded as the model loads."""
 
-    def __init__(self, step: Step, weight: Value) -> None:
+    def __init__(self, step: Step, weight: Value, reorder: Callable[[Array], Array] | None = None) -> None:
+        """Store ``weight``, as ``reorder`` gives it where that is given."""
         self.value = weight
         self.outputs, self.inputs = (int(dim) for dim in weight.type.shape[-2:])
         element = weight.type.element
@@ -42,9 +43,14 @@ class Matrix:
             if self.blocks is None:
                 self.parts = step.weights.store(weight, "decoded", pack_decoded)
             else:
-                self.parts = step.weights.store(
-                    weight, f"blocks of {self.blocks.size}", partial(pack_blocks, blocks=self.blocks)
-                )
+                kind = f"blocks of {self.blocks.size}"
+                pack = partial(pack_blocks, blocks=self.blocks)
+                if reorder is None:
+                    self.parts = step.weights.store(weight, kind, pack)
+                else:
+                    self.parts = step.weights.store(
+                        weight, f"{kind} in turns", lambda array: pack(reorder(array))
+                    )
         else:
             self.parts = {"values": step.stored(weight)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -28,6 +29,8 @@ Attribute: TypeAlias = int | float | str | Sequence[int]
 Rule: TypeAlias = "Callable[[Step, Operation], None]"
 """Emits what an operation computes."""
 
+_NOTHING: Mapping[Operation, Callable[[], None]] = MappingProxyType({})
+
 
 class Step:
     """Walks a graph once, emitting nodes by ``rules``, one an operator.
@@ -47,9 +50,15 @@ class Step:
         self.rounded: set[Value] = set()
         self.shared: dict[tuple[object, ...], str] = {}
 
-    def walk(self) -> None:
-        """Emit all operations; raises :class:`CompileError` for one that has no rule."""
+    def walk(self, instead: Mapping[Operation, Callable[[], None]] = _NOTHING) -> None:
+        """Emit all operations, those of ``instead`` as that says.
+
+        Raises :class:`CompileError` for one that has no rule.
+        """
         for operation in self.graph.operations:
+            if operation in instead:
+                instead[operation]()
+                continue
             rule = self._rules.get(operation.operator)
             if rule is None:
                 value = operation.results[0].name

@@ -85,10 +85,14 @@ class Artifact:
             reasons = "; ".join(f"{target} {why}" for target, why in obstacles.items())
             wanted = "cpu" if device == "auto" else device
             on = "" if device == "auto" else f" on {device}"
+            advice = (
+                f"build it for this machine, by 'ingot compile --add-target {wanted} {self.folder}' on it"
+            )
+            if any(library.backend == "onnx" for library in best_first):
+                advice = "install what is missing"
             raise ArtifactError(
                 f"{self.folder} is built for {', '.join(obstacles)}, and this machine ({machine}) can run "
-                f"none of these{on} ({reasons}): build it for this machine, by "
-                f"'ingot compile --add-target {wanted} {self.folder}' on it"
+                f"none of these{on} ({reasons}): {advice}"
             )
         _LOG.info("%s: taking the library for %s", self.folder, best.target)
         for library in best_first:

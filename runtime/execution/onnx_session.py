@@ -23,7 +23,10 @@ DEVICES: Mapping[str, str] = {
     "webgpu": "WebGpuExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-"""What ONNX Runtime calls the ways to run on a device, best first; what one cannot do the processor does."""
+"""What ONNX Runtime calls the ways to run on a device; what one cannot do the processor does."""
+
+_UNASKED = ("cuda", "cpu")
+"""The devices that are taken, the first there is, where nobody names one."""
 
 _QUIET = 3
 """The severity of logging that lets errors through alone."""
@@ -35,7 +38,7 @@ def has_onnx_runtime() -> bool:
 
 
 class OnnxSession:
-    """A graph ready to run, on ``device`` of :data:`DEVICES` or the best there is (``auto``).
+    """A graph ready to run, on ``device`` of :data:`DEVICES`; ``auto`` is a CUDA device or the processor.
 
     Raises :class:`ArtifactError` where ONNX Runtime is missing, has no such device, or refuses the graph.
     """
@@ -96,7 +99,7 @@ def _providers(runtime: ModuleType, device: str) -> list[str]:
     if device != "auto" and device not in known:
         there = ", ".join(known)
         raise ArtifactError(f"ONNX Runtime has no device '{device}' here; it has {there}")
-    chosen = next(iter(known)) if device == "auto" else device
+    chosen = next(name for name in _UNASKED if name in known) if device == "auto" else device
     return list(dict.fromkeys([DEVICES[chosen], DEVICES["cpu"]]))
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from ingot.codegen.onnx.build import RULES
+from ingot.codegen.onnx.mixtures import instead_of_mixtures
 from ingot.codegen.onnx.step import Step, tensor_info
 from ingot.codegen.onnx.weight_file import WeightFile
 from ingot.ir import Array, Graph
@@ -27,7 +28,7 @@ def run_in_onnx(
         step = Step(graph, WeightFile(stream, parameters.__getitem__), RULES)
         for value in (*graph.inputs, *graph.states):
             step.alias(value, value.name)
-        step.walk()
+        step.walk(instead_of_mixtures(step))
     for value in graph.outputs:
         step.rename(step.name(value), f"out.{value.name}")
     inputs = [tensor_info(value.name, value.type) for value in (*graph.inputs, *graph.states)]

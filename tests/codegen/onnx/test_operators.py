@@ -10,8 +10,10 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import onnx
 from ingot.codegen.onnx.build import RULES
-from ingot.ir import STAGES, Array, GraphBuilder, ScalarType, TensorType, evaluate
+from ingot.ir import STAGES, Array, GraphBuilder, ScalarType, TensorType, Value, evaluate, find_format
+from ingot.ir.quantization import quantize
 
 from .running import AnyArray, run_in_onnx
 
@@ -139,9 +141,6 @@ def test_rows_are_appended_to_their_slots(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize("own_rows", [False, True])
 def test_products_of_experts(tmp_path: Path, quantized: bool, own_rows: bool) -> None:
-    from ingot.ir import find_format
-    from ingot.ir.quantization import quantize
-
     rng = np.random.default_rng(5)
     builder = GraphBuilder()
     rows = ["tokens", 3, 64] if own_rows else ["tokens", 64]
@@ -163,3 +162,38 @@ def test_products_of_experts(tmp_path: Path, quantized: bool, own_rows: bool) ->
     (expected,) = evaluate(graph, {**arrays, **parameters})
     (found,) = run_in_onnx(graph, arrays, parameters, tmp_path)
     np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["int4_g32", "int8_g32", "int4_g32_z"])
+def test_a_mixture_is_one_operator(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(6)
+    hidden, width, experts = 96, 64, 5
+    builder = GraphBuilder()
+    x = builder.input("x", ["tokens", hidden], FLOAT)
+    chosen, shares = (
+        builder.input("chosen", ["tokens", 2], INT),
+        builder.input("shares", ["tokens", 2], FLOAT),
+    )
+    parameters: dict[str, Array] = {}
+
+    def product(rows: Value, part: str, outputs: int, inputs: int) -> Value:
+        values = rng.standard_normal((experts, outputs, inputs), dtype=np.float32) / 8
+        parameters[part] = quantize(values, find_format(name))
+        parameters[f"{part}.bias"] = rng.standard_normal((experts, outputs), dtype=np.float32)
+        weight = builder.parameter(part, TensorType((experts, outputs, inputs), find_format(name)))
+        bias = builder.parameter(f"{part}.bias", TensorType((experts, outputs), FLOAT))
+        return builder.emit("expert_linear", rows, weight, chosen, bias)
+
+    gated = builder.emit("silu_mul", product(x, "up", 2 * width, hidden))
+    graph = builder.build(builder.emit("weighted_sum", product(gated, "down", hidden, width), shares))
+    arrays: dict[str, AnyArray] = {
+        "x": rng.standard_normal((3, hidden), dtype=np.float32),
+        "chosen": np.array([[4, 1], [0, 4], [3, 0]], np.int32),
+        "shares": rng.uniform(0, 1, (3, 2)).astype(np.float32),
+    }
+    (expected,) = evaluate(graph, {**arrays, **parameters})
+    (found,) = run_in_onnx(graph, arrays, parameters, tmp_path)
+    assert [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node].count("QMoE") == 1
+    # Experts of eight bits have rows rounded to eight bits, whatever is asked for.
+    tolerance = 5e-2 if name == "int8_g32" else 1e-4
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=tolerance)
