@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from .coded import PREFETCH_BYTES
-from .isa import Isa, fma
+from .isa import DotsBfloat16, Isa, fma
 from .script import Buffer, T, Vector, kernel, load, prefetch, store, symbol
 
 __all__ = ["probe_kernels"]
@@ -37,7 +37,10 @@ _ROW_BYTES = 64
 def probe_kernels(isa: Isa) -> dict[str, tirx.PrimFunc]:
     """Every probe by the name it has in a library."""
     probes = {"probe_read": _read, "probe_int8": _int8, "probe_float32": _float32}
-    return {name: make(isa, name) for name, make in probes.items()}
+    found = {name: make(isa, name) for name, make in probes.items()}
+    if isinstance(isa, DotsBfloat16):
+        found["probe_bfloat16"] = _bfloat16(isa, "probe_bfloat16")
+    return found
 
 
 def _read(isa: Isa, name: str) -> tirx.PrimFunc:
@@ -85,15 +88,21 @@ def _float32(isa: Isa, name: str) -> tirx.PrimFunc:
     return _multiply(isa, name, floats, lambda sums, w, x: fma(isa.lanes, w, x, sums))
 
 
+def _bfloat16(isa: DotsBfloat16, name: str) -> tirx.PrimFunc:
+    """Products of pairs of bfloat16; arguments are as those of :func:`_float32`, pairs being int32."""
+    return _multiply(isa, name, ("int32", "int32", "float32"), isa.dot_bfloat16, isa.helpers)
+
+
 def _multiply(
     isa: Isa,
     name: str,
     types: tuple[str, str, str],
     multiply_add: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr],
+    helpers: str = "",
 ) -> tirx.PrimFunc:
     """Weights come from the first cache, activations and sums are kept in registers where there are enough.
 
-    ``types`` are those of weights, activations and sums.
+    ``types`` are those of weights, activations and sums; ``helpers`` what ``multiply_add`` calls.
     """
     weight_type, activation_type, sum_type = types
     size = 1 if weight_type == "uint8" else 4
@@ -121,4 +130,4 @@ def _multiply(
         ("rounds", (1,), "int32"),
         ("sums", (symbol("threads"), _SUMS), sum_type),
     ]
-    return kernel(name, arguments, body)
+    return kernel(name, arguments, body, helpers=helpers)

@@ -7,9 +7,9 @@ makes it longer.
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ...targets import detect_host
 from ...targets.threads import use_all_cores
 from ..execution.artifact import Artifact
+from ..execution.memory import empty_pages
 from ..execution.tvm_library import copied, load_library, shared
 from .records import HostRecord
 
@@ -32,6 +33,30 @@ _WEIGHT_BYTES, _ROWS, _ROW_BYTES, _SUMS = 1 << 14, 12, 64, 16
 """The shapes of the probes' arguments."""
 
 _ROUNDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """A probe of products.
+
+    Attributes:
+        name: in a library.
+        weight: numpy's type of its weights.
+        activation: that of its activations.
+        total: that of its sums.
+        num_products: of a weight and an element of a row.
+    """
+
+    name: str
+    weight: type
+    activation: type
+    total: type
+    num_products: int = 1
+
+
+_INT8 = _Products("probe_int8", np.uint8, np.int8, np.int32)
+_BFLOAT16 = _Products("probe_bfloat16", np.int32, np.int32, np.float32, num_products=2)
+_FLOAT32 = _Products("probe_float32", np.float32, np.float32, np.float32)
 
 
 def measure_host(
@@ -50,9 +75,9 @@ def measure_host(
         cpu=detect_host().cpu,
         threads=threads,
         read_gb_s=probes.read_rate(read_bytes),
-        int8_tops=probes.product_rate("probe_int8", np.uint8, np.int8, np.int32),
-        bf16_tflops=None,  # no kernel computes in it
-        float32_tflops=probes.product_rate("probe_float32", np.float32, np.float32, np.float32),
+        int8_tops=probes.product_rate(_INT8),
+        bf16_tflops=probes.product_rate(_BFLOAT16),
+        float32_tflops=probes.product_rate(_FLOAT32),
     )
 
 
@@ -70,26 +95,27 @@ class _Probes:
             return None
         granule = self._threads * 512
         num_bytes = -(-num_bytes // granule) * granule
-        words = np.frombuffer(mmap.mmap(-1, num_bytes), np.int32)
+        # As weights lie: in huge pages, where the system has them.
+        words = empty_pages((num_bytes // 4,), np.dtype(np.int32))
         # Written, because pages never written are all the same one; and no two alike, lest they be merged.
         words[:] = np.arange(len(words), dtype=np.int32)
         memory = shared(words.reshape(self._threads, -1))
         return num_bytes / self._best_time("probe_read", memory, self._sums(np.int32)) / 1e9
 
-    def product_rate(self, name: str, weight: type, activation: type, total: type) -> float | None:
+    def product_rate(self, probe: _Products) -> float | None:
         """10**12 operations a second, two a product; None where the library does not have the probe."""
-        if not self._has(name):
+        if not self._has(probe.name):
             return None
-        num_weights = _WEIGHT_BYTES // np.dtype(weight).itemsize
-        width = _ROW_BYTES // np.dtype(activation).itemsize
+        num_weights = _WEIGHT_BYTES // np.dtype(probe.weight).itemsize
+        width = _ROW_BYTES // np.dtype(probe.activation).itemsize
         arguments = (
-            self._tensor(np.ones(num_weights, weight)),
-            self._tensor(np.ones((_ROWS, width), activation)),
+            self._tensor(np.ones(num_weights, probe.weight)),
+            self._tensor(np.ones((_ROWS, width), probe.activation)),
             self._tensor(np.array([_ROUNDS], np.int32)),
-            self._sums(total),
+            self._sums(probe.total),
         )
-        operations = 2 * num_weights * _ROWS * _ROUNDS * self._threads
-        return operations / self._best_time(name, *arguments) / 1e12
+        operations = 2 * probe.num_products * num_weights * _ROWS * _ROUNDS * self._threads
+        return operations / self._best_time(probe.name, *arguments) / 1e12
 
     def _has(self, name: str) -> bool:
         return bool(self._library.implements_function(name, True))

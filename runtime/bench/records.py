@@ -40,8 +40,12 @@ class HostRecord:
     float32_tflops: float | None
 
     def operations_per_second(self, arithmetic: str) -> float | None:
-        """The limit of products of ``int8``, ``bfloat16`` or ``float32``."""
-        limits = {"int8": self.int8_tops, "bfloat16": self.bf16_tflops, "float32": self.float32_tflops}
+        """The limit of products of ``int8``, ``bfloat16`` or ``float32``.
+
+        Where no instruction multiplies bfloat16, floats are multiplied.
+        """
+        bfloat16 = self.float32_tflops if self.bf16_tflops is None else self.bf16_tflops
+        limits = {"int8": self.int8_tops, "bfloat16": bfloat16, "float32": self.float32_tflops}
         limit = limits[arithmetic]
         return None if limit is None else limit * 1e12
 

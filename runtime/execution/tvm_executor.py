@@ -77,7 +77,7 @@ class TvmExecutor:
 
     @property
     def is_settling(self) -> bool:
-        """Whether weights are being moved to where they are faster to read; that begins with the first step."""
+        """Whether weights are being moved to where they are read faster; that begins with the first step."""
         return self._weights.is_settling
 
     def run(self, step: Step) -> StepOutput:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
+from ingot.codegen.kernels.isa import DotsBfloat16
 from ingot.codegen.kernels.probe import probe_kernels
 
 from .machines import Kernel, Machine
@@ -47,4 +49,19 @@ def test_floats_likewise(machine: Machine) -> None:
     sums = np.zeros((2, 16), np.float32)
     kernel(weights, activations, np.array([_ROUNDS], np.int32), sums)
     once = (weights.reshape(-1, machine.isa.lanes) @ activations[:, : machine.isa.lanes].T).sum()
+    np.testing.assert_array_equal(sums.sum(axis=1), np.full(2, _ROUNDS * once))
+
+
+def test_pairs_of_bfloat16_likewise(machine: Machine) -> None:
+    if not isinstance(machine.isa, DotsBfloat16):
+        pytest.skip("the instruction set has no products of bfloat16")
+    kernel = _build(machine, "probe_bfloat16")
+    random = np.random.default_rng(3)
+    weights = random.integers(0, 4, 1 << 13).astype(ml_dtypes.bfloat16)
+    activations = random.integers(-2, 3, (12, 32)).astype(ml_dtypes.bfloat16)
+    sums = np.zeros((2, 16), np.float32)
+    kernel(weights.view(np.int32), activations.view(np.int32), np.array([_ROUNDS], np.int32), sums)
+    lanes = 2 * machine.isa.lanes
+    vectors = weights.astype(np.float32).reshape(-1, lanes)
+    once = (vectors @ activations[:, :lanes].T.astype(np.float32)).sum()
     np.testing.assert_array_equal(sums.sum(axis=1), np.full(2, _ROUNDS * once))
