@@ -212,14 +212,22 @@ class _Quantizer:
             module = tvm.IRModule({"quantize": function})
             self._kernels[key] = tvm.compile(module, target=llvm_target(_baseline()))
         rows = np.ascontiguousarray(source).reshape(-1, source.shape[-1])
-        groups = rows.shape[1] // quant_format.block_size
-        codes = tvm.runtime.empty(rows.shape, "int8")
-        scales = tvm.runtime.empty((len(rows), groups), quant_format.scale.type)
-        self._kernels[key]["quantize"](tvm.runtime.tensor(rows), codes, scales)
-        lead = source.shape[:-1]
-        return QuantizedArray(
-            quant_format, codes.numpy().reshape(source.shape), scales.numpy().reshape(*lead, groups)
-        )
+        shapes = [
+            (len(rows), 1 if component.size is None else rows.shape[1] // component.size)
+            for component in quant_format.components
+        ]
+        found = [
+            tvm.runtime.empty(shape, component.dtype.name)
+            for shape, component in zip(shapes, quant_format.components, strict=True)
+        ]
+        extra = [tvm.runtime.empty(shapes[1], "float32")] if quant_format.has_whole_scales else []
+        self._kernels[key]["quantize"](tvm.runtime.tensor(rows), *found, *extra)
+        names = [component.name for component in quant_format.components]
+        apart = {
+            name: array.numpy().reshape(*source.shape[:-1], -1)
+            for name, array in zip(names, found, strict=True)
+        }
+        return QuantizedArray(quant_format, **apart)
 
     def _quantize_slowly(self, source: npt.NDArray[np.generic], quant_format: QuantFormat) -> QuantizedArray:
         """As the interpreter does, on all cores: numpy lets others run while it computes."""

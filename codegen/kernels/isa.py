@@ -115,7 +115,7 @@ class Isa(ABC):
         return self.dot(sums, weights, activations, 0)
 
     def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
-        """Whole ``scales``, int32 below 128, as :meth:`add_scaled` takes them."""
+        """Whole ``scales``, int32 of magnitude below 128, as :meth:`add_scaled` takes them."""
         return scales
 
     def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
@@ -184,7 +184,7 @@ class _Vnni(Isa):
         return self.dot(sums, weights, activations, 0)
 
     def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
-        return scales
+        return T.bitwise_and(scales, broadcast(T.int32(0xFFFF), self.lanes))
 
     def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
         # The sums' low halves times the scales, and their high ones times zero.
@@ -268,7 +268,7 @@ class Avx2(Isa):
         return reinterpret("int32x8", reinterpret("int16x16", sums) + pairs)
 
     def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
-        return scales * broadcast(T.int32(0x10001), 8)
+        return T.bitwise_and(scales, broadcast(T.int32(0xFFFF), 8)) * broadcast(T.int32(0x10001), 8)
 
     def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
         pairs = reinterpret("int16x16", sums), reinterpret("int16x16", scales)

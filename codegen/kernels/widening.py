@@ -32,25 +32,31 @@ def widened_fours(
 
         return plain
 
+    def number(value: int) -> tirx.Expr:
+        return broadcast(T.int32(value), isa.lanes)
+
     def spread(value: tirx.Expr, factor: int) -> Vector:
         """A number of less than 16 or 8 bits in both halves of lanes, or in all their bytes."""
         vector = Vector("int32", isa.lanes)
-        vector.set(value * broadcast(T.int32(factor), isa.lanes))
+        vector.set(value * number(factor))
         return vector
 
-    factors, zeros = [], []
+    # A scale below zero is one above for codes counted from the other end, which is all bits turned.
+    factors, turns, zeros = [], [], []
     for part in range(parts):
-        scale = reader.whole_scales(span)[part].value
-        zero = broadcast(T.int32(zero_point), isa.lanes) - scale * broadcast(
-            T.int32(matrix.zero_point), isa.lanes
-        )
-        factors.append(spread(scale, 0x10001))
-        zeros.append(spread(T.bitwise_and(zero, broadcast(T.int32(255), isa.lanes)), 0x01010101))
+        scale, size = reader.whole_scales(span)[part], Vector("int32", isa.lanes)
+        below = T.shift_right(scale.value, number(31))
+        size.set(T.bitwise_xor(scale.value, below) - below)
+        turns.append(spread(T.bitwise_and(below, number((1 << matrix.format.bits) - 1)), 0x01010101))
+        zero = number(zero_point) - size.value * (number(matrix.zero_point) + below)
+        factors.append(spread(size.value, 0x10001))
+        zeros.append(spread(T.bitwise_and(zero, number(255)), 0x01010101))
 
-    def scaled(number: int, part: int) -> tirx.Expr:
+    def scaled(number_of_four: int, part: int) -> tirx.Expr:
         pairs, bytes_ = f"uint16x{isa.bytes // 2}", f"uint8x{isa.bytes}"
-        codes = reinterpret(pairs, reader.whole_numbers(four(number, part)).value)
-        product = codes * reinterpret(pairs, factors[part].value)
+        codes = reader.whole_numbers(four(number_of_four, part)).value
+        codes = T.bitwise_xor(codes, reinterpret(bytes_, turns[part].value))
+        product = reinterpret(pairs, codes) * reinterpret(pairs, factors[part].value)
         return reinterpret(bytes_, product) + reinterpret(bytes_, zeros[part].value)
 
     return scaled

@@ -15,12 +15,14 @@ from .format import (
 )
 from .formats import FAMILIES, FORMATS, find_format
 from .rounding import SEARCH_STEPS, quantize
+from .whole_scales import WHOLE_REFITS
 
 __all__ = [
     "BLOCK_LAYOUTS",
     "FAMILIES",
     "FORMATS",
     "SEARCH_STEPS",
+    "WHOLE_REFITS",
     "CodeBook",
     "Component",
     "Factor",

@@ -50,9 +50,9 @@ def encode_factor(factor: Factor, values: FloatArray) -> tuple[AnyArray, AnyArra
 
 def _farthest(factor: Factor) -> float:
     """The number farthest from zero that there is."""
-    if (bits := factor.integer_bits) is None:
+    if (bounds := factor.integer_range) is None:
         return _E4M3_LARGEST
-    return (1 << bits) - 1 if factor.type.startswith("uint") else -(1 << (bits - 1))
+    return bounds[0] or bounds[1]
 
 
 def encode_in(factor: Factor, values: FloatArray, of_blocks: FloatArray) -> AnyArray:
@@ -84,11 +84,8 @@ def _decode(type_: str, numbers: AnyArray) -> FloatArray:
 
 
 def _encode(factor: Factor, values: FloatArray) -> AnyArray:
-    if (bits := factor.integer_bits) is not None:
-        smallest, largest = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-        if factor.type.startswith("uint"):
-            smallest, largest = 0, (1 << bits) - 1
-        encoded: AnyArray = np.clip(np.rint(values), smallest, largest)
+    if (bounds := factor.integer_range) is not None:
+        encoded: AnyArray = np.clip(np.rint(values), *bounds)
     elif factor.type == "e4m3":
         bounded = np.clip(values, -_E4M3_LARGEST, _E4M3_LARGEST)
         encoded = bounded.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)

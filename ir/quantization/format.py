@@ -132,6 +132,7 @@ FACTOR_TYPES: dict[str, np.dtype[np.generic]] = {
     "e4m3": np.dtype(np.uint8),
     "e8m0": np.dtype(np.uint8),
     "e8m0_half": np.dtype(np.uint8),
+    "int5": np.dtype(np.int8),
     "int6": np.dtype(np.int8),
     "int8": np.dtype(np.int8),
     "uint4": np.dtype(np.uint8),
@@ -141,7 +142,7 @@ FACTOR_TYPES: dict[str, np.dtype[np.generic]] = {
 """Types of scales and offsets, and how they are stored.
 
 ``e4m3`` is a float of eight bits (``float8_e4m3fn``), ``e8m0`` a power of two, ``2 ** (byte - 127)``, and
-``e8m0_half`` half of that, for code books whose values are doubled.
+``e8m0_half`` half of that, for code books whose values are doubled. ``int5`` is up to 15 either way.
 """
 
 
@@ -169,6 +170,16 @@ class Factor:
     def integer_bits(self) -> int | None:
         """Bits of the whole numbers it is, None for floats."""
         return int(self.type.lstrip("uint")) if self.type.lstrip("u").startswith("int") else None
+
+    @property
+    def integer_range(self) -> tuple[int, int] | None:
+        """The least and the largest of the whole numbers it is, None for floats."""
+        if (bits := self.integer_bits) is None:
+            return None
+        if self.type.startswith("uint"):
+            return 0, (1 << bits) - 1
+        largest = (1 << (bits - 1)) - 1
+        return (-largest if self.type == "int5" else -largest - 1), largest
 
     @property
     def bits(self) -> int:
@@ -271,11 +282,11 @@ class QuantFormat:
     @property
     def has_whole_scales(self) -> bool:
         """Whether a group's scale is a whole number times its row's, and the scaled codes fit eight bits."""
-        scale, codes = self.scale, self.codes
-        if not isinstance(codes, Integers) or scale.integer_bits is None or self.offset is not None:
+        codes, bounds, of_row = self.codes, self.scale.integer_range, self.scale.of
+        if not isinstance(codes, Integers) or bounds is None or of_row is None or self.offset is not None:
             return False
-        farthest = max(-codes.smallest, codes.largest) << scale.integer_bits
-        return scale.of is not None and scale.of.size is None and codes.signed and farthest <= 128
+        fits = max(map(abs, bounds)) * -codes.smallest <= 127
+        return codes.signed and fits and of_row.size is None
 
     @property
     def is_whole_by_row(self) -> bool:

@@ -95,7 +95,7 @@ FORMATS: dict[str, QuantFormat] = {
 
 FAMILIES = {
     "int": "int4_g32: 2 to 8 bits; groups of g32, or _row for the whole row; _z with whole zero points, "
-    "_fz with zero points that are floats; scales float16, or _bf16, _f32, or _u4 (to 4 bits): up to 15 "
+    "_fz with zero points that are floats; scales float16, or _bf16, _f32, or _i5 (to 4 bits): up to 15 "
     "times one of the row",
     "fp8": "fp8_e4m3_g128: e4m3 or e5m2; groups or _row; scales float32, or _bf16, _f16, _e8m0",
     "nf4": "nf4_g64: groups; scales float32, or _bf16, _f16",
@@ -106,7 +106,7 @@ FAMILIES = {
 
 _FAMILY = re.compile(
     r"(?:(?P<dynamic>dynamic_)?int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2)|(?P<book>nf4|fp4))"
-    r"_(?:g(?P<size>[1-9][0-9]*)|row)(?P<zero>_z|_fz)?(?:_(?P<scale>f16|bf16|f32|e8m0|u4))?",
+    r"_(?:g(?P<size>[1-9][0-9]*)|row)(?P<zero>_z|_fz)?(?:_(?P<scale>f16|bf16|f32|e8m0|i5))?",
     re.ASCII,
 )
 
@@ -139,7 +139,7 @@ def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
     if match["scale"] == "e8m0" and not match["float8"]:
         return None
     size = int(match["size"]) if match["size"] else None
-    if match["scale"] == "u4":
+    if match["scale"] == "i5":
         return _with_whole_scales(name, match)
     scale = Factor(_SCALES[match["scale"] or default], size)
     if match["float8"]:
@@ -155,8 +155,8 @@ def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
 
 
 def _with_whole_scales(name: str, match: re.Match[str]) -> QuantFormat | None:
-    """Groups' scales whole numbers of four bits, where codes times these are of eight bits."""
+    """Groups' scales whole numbers up to 15 either way, where codes times these are of eight bits."""
     if not match["size"] or match["zero"] or match["dynamic"] or not match["bits"] or int(match["bits"]) > 4:
         return None
-    scale = Factor("uint4", int(match["size"]), of=Factor("float32", None))
+    scale = Factor("int5", int(match["size"]), of=Factor("float32", None))
     return QuantFormat(name, Integers(int(match["bits"])), scale)

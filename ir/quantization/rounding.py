@@ -13,6 +13,7 @@ from .factors import decode_factor, divided, encode_factor, encode_in, in_groups
 from .format import CodeBook, Codes, Factor, Float8, FloatArray, Integers, QuantFormat, Rounding
 from .ggml import round_like_ggml
 from .minimum import quantize_with_offset
+from .whole_scales import fit_whole_scales
 
 __all__ = ["SEARCH_STEPS", "quantize"]
 
@@ -30,11 +31,13 @@ def quantize(
     values: npt.NDArray[np.floating[Any]],
     quant_format: QuantFormat,
     weights: npt.NDArray[np.floating[Any]] | None = None,
+    row_scales: FloatArray | None = None,
 ) -> QuantizedArray:
     """Round ``values`` ``[..., n]`` to ``quant_format``, whose blocks must divide n.
 
     ``weights`` ``[n]`` says what an error in each column counts (an importance matrix), where the format's
-    scales are searched; by default each counts the same.
+    scales are searched; by default each counts the same. ``row_scales`` ``[..., 1]`` are what groups' scales
+    shall be whole multiples of, where the format has such; by default the best.
 
     Raises :class:`IRError` where the blocks do not divide n, or weights do not fit.
     """
@@ -49,14 +52,24 @@ def quantize(
     wide = None if weights is None else weights.astype(np.float32)
     at_once = max(1, _CHUNK // max(width, 1))
     parts = [
-        _round_rows(rows[start : start + at_once].astype(np.float32), quant_format, wide)
+        _round_rows(
+            rows[start : start + at_once].astype(np.float32),
+            quant_format,
+            wide,
+            None if row_scales is None else row_scales.reshape(-1, 1)[start : start + at_once],
+        )
         for start in range(0, max(len(rows), 1), at_once)
     ]
     joined = {name: np.concatenate([part.components[name] for part in parts]) for name in parts[0].components}
     return QuantizedArray(quant_format, **{k: v.reshape(*lead, v.shape[-1]) for k, v in joined.items()})
 
 
-def _round_rows(rows: FloatArray, quant_format: QuantFormat, weights: FloatArray | None) -> QuantizedArray:
+def _round_rows(
+    rows: FloatArray,
+    quant_format: QuantFormat,
+    weights: FloatArray | None,
+    row_scales: FloatArray | None,
+) -> QuantizedArray:
     """The same for ``[rows, n]``."""
     if quant_format.rounding is Rounding.GGML:
         return round_like_ggml(rows, quant_format)
@@ -69,8 +82,11 @@ def _round_rows(rows: FloatArray, quant_format: QuantFormat, weights: FloatArray
     else:
         importance = None if weights is None else in_groups(weights, quant_format.group_size)
         found = _search(groups, quant_format, importance)
-        scales, super_scales = encode_factor(quant_format.scale, found)
-        if super_scales is not None:
+        if quant_format.has_whole_scales:
+            scales, super_scales = fit_whole_scales(groups, found, quant_format, importance, row_scales)
+        else:
+            scales, super_scales = encode_factor(quant_format.scale, found)
+        if super_scales is not None and not quant_format.has_whole_scales:
             scales, super_scales = _fit_super_blocks(groups, quant_format, scales, super_scales, importance)
     decoded = decode_factor(quant_format.scale, scales, super_scales)
     rounded = _round_to(groups, decoded, quant_format.codes)

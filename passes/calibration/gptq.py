@@ -37,7 +37,8 @@ def gptq(
 
     ``gram`` ``[inputs, inputs]`` is the sum, or mean, of the products of the inputs with each other,
     ``x.T @ x``. Scales are found when a block of the format is reached, for the weights as they have become
-    by then, with the diagonal of ``gram`` as importance. ``factor`` is ``gram``'s :func:`inverse_factor`,
+    by then, with the diagonal of ``gram`` as importance; what they are whole multiples of is a row's from the
+    beginning. ``factor`` is ``gram``'s :func:`inverse_factor`,
     which weights that meet the same inputs share.
     """
     outputs, inputs = weight.shape
@@ -46,7 +47,10 @@ def gptq(
     left[:, dead] = 0
     factor = (inverse_factor(gram) if factor is None else factor).astype(np.float32)
     importance = np.maximum(np.diag(gram), np.float32(1e-12)).astype(np.float32)
-    span = quant_format.scale.largest_size or inputs
+    span, row_scales = quant_format.scale.largest_size or inputs, None
+    if quant_format.has_whole_scales:
+        span = quant_format.block_size
+        row_scales = quantize(left, quant_format, importance).super_scales
     found: list[QuantizedArray] = []
     for start, stop in _blocks(inputs, span):
         errors = np.zeros((outputs, stop - start), np.float32)
@@ -54,7 +58,7 @@ def gptq(
             within = column % span
             if within == 0:
                 columns = slice(column, column + span)
-                scaled = quantize(left[:, columns], quant_format, importance[columns])
+                scaled = quantize(left[:, columns], quant_format, importance[columns], row_scales)
                 grid, codes = Grid(scaled), np.empty_like(scaled.codes)
                 found.append(replace(scaled, codes=codes))
             codes[:, within], values = grid.round(left[:, column], within)

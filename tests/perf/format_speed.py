@@ -30,7 +30,7 @@ from ingot.targets.threads import use_all_cores
 
 FORMATS = (
     *(
-        "int4_g32_u4",
+        "int4_g32_i5",
         "int4_g32",
         "int8_g32",
         "q4_0",

@@ -15,10 +15,10 @@ from ingot.ir import dequantize, find_format, find_operator, quantize
 from .machines import Machine, filled
 from .row_arrays import row_arrays, row_format
 
-OFTEN = ("int3_g32", "int4_g32_u4", "int8_row_z", "q5_k", "nvfp4")
+OFTEN = ("int3_g32", "int4_g32_i5", "int8_row_z", "q5_k", "nvfp4")
 SELDOM = (
     *("int2_g32", "int5_g32", "int7_g32", "int4_g16", "int6_g64", "int8_row", "int8_g128_z", "int4_g64_z"),
-    *("int4_g64_u4", "int3_g32_u4", "int2_g128_u4", "int4_row"),
+    *("int4_g64_i5", "int3_g32_i5", "int2_g128_i5", "int4_row"),
     *(
         "q5_0",
         "q4_1",

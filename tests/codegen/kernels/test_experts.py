@@ -188,7 +188,7 @@ def test_floats(
         np.testing.assert_allclose(out, np.asarray(meant).reshape(out.shape), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["int8_g32", "int4_g32_u4"])
+@pytest.mark.parametrize("name", ["int8_g32", "int4_g32_i5"])
 @pytest.mark.parametrize(
     ("outputs", "inputs", "has_bias", "shared"),
     [(16, 32, False, True), (50, 96, True, True), (2053, 64, False, False), (1, 160, False, False)],

@@ -43,7 +43,7 @@ def test_each_head_has_a_matrix_of_its_own(
         np.testing.assert_array_equal(alone, out[:count])
 
 
-@pytest.mark.parametrize("quant_format", ["int8_g32", "int4_g32", "int4_g32_u4"])
+@pytest.mark.parametrize("quant_format", ["int8_g32", "int4_g32", "int4_g32_i5"])
 def test_each_head_has_codes_of_its_own(machine: Machine, quant_format: str) -> None:
     heads, outputs, inputs, num_rows = 3, 26, 64, 23
     random = np.random.default_rng(heads)

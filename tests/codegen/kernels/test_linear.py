@@ -169,7 +169,7 @@ def test_codes(machine: Machine, name: str, outputs: int, inputs: int, has_bias:
         np.testing.assert_array_equal(out, expected[:num_rows])
 
 
-@pytest.mark.parametrize("name", ["int4_g32_u4", "int8_row", "int4_row"])
+@pytest.mark.parametrize("name", ["int4_g32_i5", "int8_row", "int4_row"])
 @pytest.mark.parametrize(("outputs", "inputs"), [(50, 96), (16, 320)])
 def test_whole_rows(machine: Machine, name: str, outputs: int, inputs: int) -> None:
     """One exact sum a row, scaled once: every bit is the interpreter's, by tiles of rows and by panels."""
@@ -194,7 +194,7 @@ def test_whole_rows(machine: Machine, name: str, outputs: int, inputs: int) -> N
         np.testing.assert_array_equal(out, np.asarray(meant)[:num_rows])
 
 
-@pytest.mark.parametrize("name", ["int8_g32", "int4_g32", "int8_row", "int4_g32_u4"])
+@pytest.mark.parametrize("name", ["int8_g32", "int4_g32", "int8_row", "int4_g32_i5"])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign: int) -> None:
     element, num_rows = find_format(name), 40
@@ -208,6 +208,7 @@ def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign:
     }
     if element.has_whole_scales:
         ones["scales"][:] = 15
+        ones["scales"][10:] = -15
     weight = QuantizedArray(element, codes, **ones)
     x = np.full((num_rows, 64), 127 * sign, np.int8)
     x[1::3] = -127
@@ -216,7 +217,9 @@ def test_the_largest_products_do_not_saturate(machine: Machine, name: str, sign:
     out = filled((num_rows, 20), "float32")
     rows = QuantizedArray(row_format(matrix), x, scales)
     kernel(*row_arrays(matrix, rows), *pack(weight, Layout.BLOCKED), out)
-    whole = codes.astype(np.int32) * (15 if element.has_whole_scales else 1)
+    whole = codes.astype(np.int32) * (
+        ones["scales"][:, :1].astype(np.int32) if element.has_whole_scales else 1
+    )
     np.testing.assert_array_equal(out, x.astype(np.int32) @ whole.T)
     few = filled((3, 20), "float32")
     kernel(*row_arrays(matrix, rows[:3]), *pack(weight, Layout.BLOCKED), few)

@@ -29,7 +29,7 @@ def other(request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.mark.parametrize(
-    ("name", "inputs"), [("int4_g32_u4", 96), ("int8_row", 160), ("int4_g32", 64), ("int8_g32", 32)]
+    ("name", "inputs"), [("int4_g32_i5", 96), ("int8_row", 160), ("int4_g32", 64), ("int8_g32", 32)]
 )
 def test_products_are_exact(other: Machine, name: str, inputs: int) -> None:
     """By tiles for few rows, by panels for many, in whole tiles of rows and with a remainder."""
