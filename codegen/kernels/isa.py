@@ -291,26 +291,6 @@ class Avx2(Isa):
 class Avx2Vnni(_Vnni, Avx2):
     """AVX2 with AVX-VNNI."""
 
-    @property
-    def byte_of_zero(self) -> int:
-        return 128
-
-    def dot_bytes(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
-        return self.dot(sums, weights, activations, 128)
-
-    def begin_small(self, start: tirx.Expr) -> tirx.Expr:
-        return start
-
-    def dot_small(self, sums: tirx.Expr, weights: tirx.Expr, activations: tirx.Expr) -> tirx.Expr:
-        return self.dot(sums, weights, activations, 0)
-
-    def small_scales(self, scales: tirx.Expr) -> tirx.Expr:
-        return scales
-
-    def add_scaled(self, totals: tirx.Expr, sums: tirx.Expr, scales: tirx.Expr) -> tirx.Expr:
-        pairs = reinterpret("int16x16", sums), reinterpret("int16x16", scales)
-        return intrinsic("int32x8", "llvm.x86.avx512.vpdpwssd.256", totals, *pairs)
-
 
 @dataclass(frozen=True)
 class NeonDotProduct(Isa):
