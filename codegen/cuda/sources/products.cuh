@@ -3,22 +3,30 @@
 
 namespace ingot {
 
-// Few rows of floats. A block of WARPS warps takes 16 outputs and ROWS rows; each warp every WARPS-th eight inputs.
-// A lane has four outputs and one of the eight.
+// Few rows of floats. A block of WARPS warps takes 16 outputs and ROWS rows; each warp every WARPS-th sixteen inputs.
+// A lane has four outputs and two of the sixteen.
 template <int WARPS, int ROWS, int INPUTS, int OUTPUTS, class X, class Weights, bool HAS_BIAS>
 INGOT_DEVICE void multiply_few(const float* x, Weights weights, const float* bias, float* out, int num_rows) {
   INGOT_SHARED float parts[WARPS][ROWS][BLOCK];
   int block = block_x(), first_row = block_y() * ROWS;
-  int first_output = lane_index() % 4 * 4, first_input = lane_index() / 4;
+  int first_output = lane_index() % 4 * 4, first_input = lane_index() / 4 * 2;
   float sums[ROWS][4] = {};
-  for (int input = warp_index() * 8 + first_input; input < INPUTS; input += WARPS * 8) {
-    float weight[4];
-    for (int j = 0; j < 4; ++j) weight[j] = weights.at(block, input, first_output + j);
+#pragma unroll 4
+  for (int input = warp_index() * 16 + first_input; input < INPUTS; input += WARPS * 16) {
+    float weight[4], next_weight[4];
+    bool has_next = INPUTS % 2 == 0 || input + 1 < INPUTS;
+    if (has_next) {
+      weights.eight(block, input, first_output, weight, next_weight);
+    } else {
+      for (int j = 0; j < 4; ++j) weight[j] = weights.at(block, input, first_output + j), next_weight[j] = 0;
+    }
 #pragma unroll
     for (int m = 0; m < ROWS; ++m) {
       if (first_row + m >= num_rows) break;
-      float value = X::at(x, first_row + m)[input];
-      for (int j = 0; j < 4; ++j) sums[m][j] = fused_multiply_add(value, weight[j], sums[m][j]);
+      const float* own = X::at(x, first_row + m) + input;
+      float value = own[0], next = has_next ? own[1] : 0.0f;
+      for (int j = 0; j < 4; ++j)
+        sums[m][j] = fused_multiply_add(next, next_weight[j], fused_multiply_add(value, weight[j], sums[m][j]));
     }
   }
   for (int m = 0; m < ROWS; ++m)
@@ -50,9 +58,10 @@ INGOT_DEVICE void multiply_few_codes(const signed char* codes, const float* row_
   int first_output = lane_index() % 4 * 4, four = lane_index() / 4;
   float sums[ROWS][4] = {};
   int whole[ROWS][4] = {};
+#pragma unroll 4
   for (int span = warp_index(); span < INPUTS / SPAN; span += WARPS) {
     unsigned word[4];
-    for (int j = 0; j < 4; ++j) word[j] = weights.four(block, span, four, first_output + j);
+    weights.fours(block, span, four, first_output, word);
 #pragma unroll
     for (int m = 0; m < ROWS; ++m) {
       int row = first_row + m;

@@ -22,6 +22,29 @@ struct FloatWeights {
     return (row + input) * BLOCK + output;
   }
   INGOT_DEVICE float at(int block, int input, int output) const { return Type::widen(stored[place(block, input, output)]); }
+  // Four neighbouring outputs' weights of two neighbouring inputs, the first even: sixteen bytes at a time.
+  INGOT_DEVICE void eight(int block, int input, int output, float (&first)[4], float (&second)[4]) const {
+    const auto* start = stored + place(block, input, output);
+    if constexpr (PAIRED) {
+      uint4 words = *reinterpret_cast<const uint4*>(start);
+      const unsigned pairs[4] = {words.x, words.y, words.z, words.w};
+      for (int j = 0; j < 4; ++j) {
+        first[j] = Type::widen(pairs[j] & 0xffff);
+        second[j] = Type::widen(pairs[j] >> 16);
+      }
+    } else if constexpr (sizeof(typename Type::Stored) == 4) {
+      float4 low = *reinterpret_cast<const float4*>(start), high = *reinterpret_cast<const float4*>(start + BLOCK);
+      first[0] = low.x, first[1] = low.y, first[2] = low.z, first[3] = low.w;
+      second[0] = high.x, second[1] = high.y, second[2] = high.z, second[3] = high.w;
+    } else {
+      uint2 low = *reinterpret_cast<const uint2*>(start), high = *reinterpret_cast<const uint2*>(start + BLOCK);
+      const unsigned words[4] = {low.x, low.y, high.x, high.y};
+      for (int j = 0; j < 2; ++j) {
+        first[2 * j] = Type::widen(words[j] & 0xffff), first[2 * j + 1] = Type::widen(words[j] >> 16);
+        second[2 * j] = Type::widen(words[2 + j] & 0xffff), second[2 * j + 1] = Type::widen(words[2 + j] >> 16);
+      }
+    }
+  }
   // The weights of two neighbouring inputs, the first even.
   INGOT_DEVICE unsigned pair(int block, int input, int output) const {
     if constexpr (PAIRED) return reinterpret_cast<const unsigned*>(stored)[place(block, input, output) / 2];
@@ -57,7 +80,25 @@ struct CodedWeights {
     if constexpr ((BITS & 1) != 0) add_plane(1, 0x01010101u);
     return result;
   }
-  // The same as signed bytes; with TWO_LEVEL times the group's factor, which still fits.
+  // The same of four neighbouring outputs, from as few loads as planes are.
+  INGOT_DEVICE void fours(int block, int span, int four, int output, unsigned (&result)[4]) const {
+    constexpr int SPANS = (INPUTS + SPAN - 1) / SPAN;
+    const unsigned char* start = codes + ((long long)block * SPANS + span) * (SPAN * BLOCK * BITS / 8);
+    int lowest = 0;
+    for (int j = 0; j < 4; ++j) result[j] = 0;
+    auto add_plane = [&](int width, unsigned mask) {
+      int per_vector = 8 / width, vector = lowest + four / per_vector, shift = four % per_vector * width;
+      uint4 words = *reinterpret_cast<const uint4*>(start + (vector * BLOCK + output) * 4);
+      const unsigned all[4] = {words.x, words.y, words.z, words.w};
+      for (int j = 0; j < 4; ++j) result[j] |= (all[j] >> shift & mask) << lowest;
+      lowest += width;
+    };
+    if constexpr (BITS == 8) add_plane(8, 0xffffffffu);
+    if constexpr ((BITS & 4) != 0) add_plane(4, 0x0f0f0f0fu);
+    if constexpr ((BITS & 2) != 0) add_plane(2, 0x03030303u);
+    if constexpr ((BITS & 1) != 0) add_plane(1, 0x01010101u);
+  }
+  // One output's as signed bytes; with TWO_LEVEL times the group's factor, which still fits.
   INGOT_DEVICE unsigned signed_four(int block, int span, int number, int output) const {
     unsigned unsigned_codes = four(block, span, number, output);
     if constexpr (TWO_LEVEL) {

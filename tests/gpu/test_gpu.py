@@ -1,0 +1,38 @@
+"""On a machine with a GPU: tinychat compiled for it, next to the reference. See ``run`` for speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ingot.codegen import compile_model
+from ingot.runtime.verification.judging import judge
+from ingot.targets import find_gpus
+
+from .pack import KINDS, TINYCHAT, write_reference
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not find_gpus(), reason="there is no NVIDIA GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reference(tmp_path_factory.mktemp("reference"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_is_as_near_to_the_reference_as_the_kind_allows(
+    kind: str, scores: Path, tmp_path: Path
+) -> None:
+    artifact = compile_model(TINYCHAT, tmp_path / "a.ingot", targets=["cuda"], **KINDS[kind])  # type: ignore[arg-type]
+    found = judge(artifact.path, scores)
+    if kind == "float32":
+        assert found.max_abs_diff < 1e-4
+    else:
+        assert found.kl_mean < (0.03 if "int" in kind else 1e-3)
