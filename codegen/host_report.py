@@ -11,8 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..targets import Host, Target, available_memory_bytes
+from ..targets import Host, Target, available_memory_bytes, find_gpus
+from ..targets.cuda import ARCHITECTURES
 from ..targets.topology import Topology
+from .cuda.build import toolchain as cuda_toolchain
 
 __all__ = ["print_targets", "print_targets_json", "readable_size"]
 
@@ -59,6 +61,19 @@ def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Tar
             }
             for target in targets
         ],
+        "gpus": [
+            {"name": gpu.name, "architecture": gpu.architecture, "memory_bytes": gpu.memory_bytes}
+            for gpu in find_gpus()
+        ],
+        "gpu_targets": [
+            {
+                "name": f"cuda:{architecture}",
+                "gpus": gpus,
+                "runs_here": any(gpu.runs(architecture) for gpu in find_gpus()),
+                "can_be_built": bool(cuda_toolchain()),
+            }
+            for architecture, gpus in ARCHITECTURES.items()
+        ],
     }
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
 
@@ -75,8 +90,13 @@ def print_targets(host: Host, targets: Sequence[Target], fitting: tuple[Target, 
         table.add_row(
             target.name, f"{target.system} {target.machine}", target.isa, _here(target, host, fitting)
         )
+    for architecture, gpus in ARCHITECTURES.items():
+        runs = any(gpu.runs(architecture) for gpu in find_gpus())
+        table.add_row(f"cuda:{architecture}", gpus, "tensor cores", "runs" if runs else "")
     console.print(table)
     missing = {_missing_tool(target): target.system for target in targets if _missing_tool(target)}
+    if not cuda_toolchain():
+        missing["needs nvcc, or NVRTC (the extra 'cuda')"] = "CUDA"
     buildable = ", except ".join(["All can be built here", *(f"{s}: {tool}" for tool, s in missing.items())])
     console.print(f"{buildable}. 'cpu' stands for the default, without what this process cannot use.")
 
@@ -107,6 +127,8 @@ def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
         + (f", on {len(topology.nodes)} nodes" if len(topology.nodes) > 1 else "")
         + (f", huge pages: {topology.huge_pages}" if topology.huge_pages else ""),
     )
+    gpus = (f"{gpu.name} ({gpu.architecture}, {readable_size(gpu.memory_bytes)})" for gpu in find_gpus())
+    yield "GPU", ", ".join(gpus) or "no NVIDIA driver shows one"
     yield "features", ", ".join(_features_used(host, targets)) or "none that is used"
     yield "AMX", _amx(host)
     reasons = dict.fromkeys(withheld.reason for withheld in host.withheld)
