@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from ingot.codegen import compile_model
 from ingot.ir.errors import ArtifactError, CapacityError
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.execution import artifact as artifact_module
@@ -34,10 +35,12 @@ from ingot.targets import (
     supported_targets,
     write_manifest,
 )
+from ingot.targets import target as target_module
 from ingot.targets.features import Withheld
 from ingot.targets.manifest import AccuracyRecord, ArrayRecord, LibraryRecord
 
 from ...compiled import WHOLE_GROUPS, compile_tiny
+from ...tiny_models import make_tiny
 
 TOKEN_IDS = np.random.default_rng(0).integers(0, 300, 70).tolist()
 FITTING = [target.name for target in supported_targets(detect_host())]
@@ -305,6 +308,26 @@ def test_all_targets_share_one_file_of_weights(for_all: Path, parent: Path) -> N
     )
     assert [path.name for path in (for_all / "params").iterdir()] == ["weights.bin"]
     assert (for_all / "params/weights.bin").read_bytes() == (alone / "params/weights.bin").read_bytes()
+
+
+@pytest.mark.slow
+def test_what_a_host_with_amx_compiles_runs_where_amx_is_refused(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spared = CPUS["x86-64-v4-bf16"]
+    if not spared.runs_on(detect_host()):
+        pytest.skip(f"this host does not run {spared.name}")
+    checkpoint = make_tiny("llama", parent, **WHOLE_GROUPS)
+    with monkeypatch.context() as context:
+        features = CPUS["sapphirerapids"].features
+        context.setattr(target_module, "detect_host", lambda: other_host(features=features))
+        made = compile_model(checkpoint, tmp_path / "x.ingot", targets=["cpu"], quant="int4")
+    assert [record.target for record in made.manifest.libraries] == ["cpu:sapphirerapids", spared.name]
+    refused = tuple(Withheld(f, "not here") for f in features if f.startswith("amx_"))
+    host = other_host(features=spared.features, withheld=refused)
+    monkeypatch.setattr(artifact_module, "detect_host", lambda: host)
+    with Engine(made.path, kv_memory="8MiB") as engine:
+        assert np.isfinite(engine.score(TOKEN_IDS)).all()
 
 
 @pytest.mark.skipif(len(BEST_AND_LEAST) < 2, reason="this host runs one target only")
