@@ -9,12 +9,14 @@ an eighth of their time. (Counted, not measured.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tvm import tirx
 
-from .isa import NeonI8mm
+from .coded import CodedMatrix
+from .isa import Isa, NeonI8mm
 from .layout import BLOCK
 from .panels import Finish, Panel, PanelProduct
 from .row_codes import LINE_BYTES, CodeRows
@@ -54,7 +56,21 @@ class MatrixPanels(PanelProduct):
         """One fills the registers."""
         return 1
 
-    def arrange(self, panel: Panel, memory: Buffer, block: Expr) -> None:
+    def write(
+        self,
+        isa: Isa,
+        matrix: CodedMatrix,
+        weights: Sequence[Buffer],
+        stored: Expr,
+        panel: Panel,
+        memory: Buffer,
+        block: Expr,
+    ) -> None:
+        """See the base class."""
+        super().write(isa, matrix, weights, stored, panel, memory, block)
+        self._arrange(panel, memory, block)
+
+    def _arrange(self, panel: Panel, memory: Buffer, block: Expr) -> None:
         """Bring the inputs of two lines together, output by output."""
         with T.serial(panel.num_lines // 2) as pair:
             pieces = [Vector("int32", 4) for _ in range(2 * LINE_BYTES // _BYTES)]

@@ -10,14 +10,14 @@ from tvm import tirx
 from .code_products import finish_sums, load_bias
 from .coded import CodedMatrix, CodedWeights
 from .dot_panels import DotPanels
-from .isa import Avx2Vnni, Avx512Vnni, Isa, NeonDotProduct, NeonI8mm
-from .layout import num_blocks
+from .isa import Avx2, Avx2Vnni, Avx512Vnni, Isa, NeonDotProduct, NeonI8mm
+from .layout import SPAN, num_blocks
 from .matrix_panels import MatrixPanels
-from .panels import Panel, PanelProduct
+from .panels import PanelProduct
 from .row_codes import CodeRows
 from .script import Buffer, Expr, T, Vector
+from .small_panels import SmallPanels
 from .tiling import find_tiling
-from .widening import widen_block
 
 __all__ = ["PanelChoice", "find_panels"]
 
@@ -36,7 +36,7 @@ class PanelChoice:
 
     def memory(self, inputs: int) -> Buffer:
         """What a worker writes its panels to."""
-        return T.alloc_buffer((Panel(self.blocks, inputs).num_bytes,), "uint8")
+        return T.alloc_buffer((self.product.panel(self.blocks, inputs).num_bytes,), "uint8")
 
     def multiply(
         self,
@@ -56,15 +56,14 @@ class PanelChoice:
         is given a row, a block of the matrix and the 16 results, the same perhaps twice.
         """
         (number, first), last = place, num_blocks(matrix.outputs) - 1
-        panel = Panel(self.blocks, matrix.inputs)
+        panel = self.product.panel(self.blocks, matrix.inputs)
 
         def block_at(within: Expr) -> Expr:
             return tirx.min(number * panel.blocks + within, last)
 
         with T.serial(panel.blocks) as within:
-            stored, zero_point = first + block_at(within), self.product.zero_point
-            widen_block(isa, matrix, weights, stored, panel, memory, within, zero_point)
-            self.product.arrange(panel, memory, within)
+            stored = first + block_at(within)
+            self.product.write(isa, matrix, weights, stored, panel, memory, within)
 
         def finish_block(row: Expr, within: Expr, sums: list[Vector]) -> None:
             block = block_at(within)
@@ -80,7 +79,7 @@ def find_panels(isa: Isa, matrix: CodedMatrix) -> PanelChoice | None:
     if not matrix.format.is_whole_by_row:
         return None
     tiling = find_tiling(isa, matrix.inputs)
-    product, least_rows = _product(isa), tiling.panel_rows
+    product, least_rows = _product(isa, matrix), tiling.panel_rows
     if product is None:
         return None
     if isinstance(product, MatrixPanels):
@@ -89,7 +88,7 @@ def find_panels(isa: Isa, matrix: CodedMatrix) -> PanelChoice | None:
     return PanelChoice(product, blocks, least_rows)
 
 
-def _product(isa: Isa) -> PanelProduct | None:
+def _product(isa: Isa, matrix: CodedMatrix) -> PanelProduct | None:
     match isa:
         case Avx512Vnni():
             return DotPanels(isa, rows=8, num_blocks=2)
@@ -99,5 +98,7 @@ def _product(isa: Isa) -> PanelProduct | None:
             return MatrixPanels(isa)
         case NeonDotProduct():
             return DotPanels(isa, rows=4, num_blocks=1)
-        case _:  # AVX2 adds products of codes of four bits up in halves of lanes, which bytes would overflow
+        case Avx2() if matrix.format.has_whole_scales and matrix.inputs % SPAN == 0:
+            return SmallPanels(isa, rows=4)
+        case _:
             return None

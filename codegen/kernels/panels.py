@@ -12,12 +12,15 @@ are a tile of 64 inputs and 16 outputs. Lines are filled up with weights of zero
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .coded import CodedMatrix
+from .isa import Isa
 from .row_codes import LINE_BYTES, CodeRows
 from .script import Buffer, Expr, Vector
+from .widening import widen_block
 
 __all__ = ["Finish", "Panel", "PanelProduct"]
 
@@ -64,8 +67,22 @@ class PanelProduct(ABC):
     def blocks(self) -> int:
         """Blocks that are multiplied together: a panel's are a multiple of them."""
 
-    def arrange(self, panel: Panel, memory: Buffer, block: Expr) -> None:  # noqa: B027
-        """Emit what brings a block of weights, just written, into the order that :meth:`multiply` reads."""
+    def panel(self, blocks: int, inputs: int) -> Panel:
+        """A panel, as this product lays it out."""
+        return Panel(blocks, inputs)
+
+    def write(
+        self,
+        isa: Isa,
+        matrix: CodedMatrix,
+        weights: Sequence[Buffer],
+        stored: Expr,
+        panel: Panel,
+        memory: Buffer,
+        block: Expr,
+    ) -> None:
+        """Emit what writes block ``stored`` of ``weights`` as block ``block`` of a panel."""
+        widen_block(isa, matrix, weights, stored, panel, memory, block, self.zero_point)
 
     def enter(self) -> None:  # noqa: B027 - most have nothing to do
         """Emit what a worker has to do before its panels."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tvm import tirx
 
 from .coded import FOURS, CodedMatrix, CodedWeights
 from .isa import Isa
 from .layout import BLOCK, SPAN
-from .panels import Panel
 from .script import Buffer, Expr, T, Vector, broadcast, reinterpret, store
+
+if TYPE_CHECKING:
+    from .panels import Panel
 
 __all__ = ["widen_block", "widened_fours"]
 
