@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import click
 import msgspec
@@ -47,6 +49,7 @@ def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Tar
             ],
             "huge_pages": topology.huge_pages or None,
             "amx": _amx(host),
+            "onnx_runtime": _onnx_runtime(),
         },
         "default": fitting[0].name if fitting else None,
         "targets": [
@@ -131,6 +134,7 @@ def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
     yield "GPU", ", ".join(gpus) or "no NVIDIA driver shows one"
     yield "features", ", ".join(_features_used(host, targets)) or "none that is used"
     yield "AMX", _amx(host)
+    yield "ONNX Runtime", _onnx_runtime() or "not installed; pip install 'ingot[onnx]' brings it"
     reasons = dict.fromkeys(withheld.reason for withheld in host.withheld)
     for reason in reasons:
         names = (withheld.feature for withheld in host.withheld if withheld.reason == reason)
@@ -152,6 +156,14 @@ def _features_used(host: Host, targets: Iterable[Target]) -> list[str]:
     """Those of the host's features that some target asks for."""
     asked = frozenset[str]().union(*(target.features for target in targets))
     return sorted(host.features & asked)
+
+
+def _onnx_runtime() -> str | None:
+    """The version of what runs artifacts of the ONNX backend, which goes by several names."""
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def _amx(host: Host) -> str:

@@ -46,6 +46,7 @@ class Step:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[object, ...], str] = {}
         self._initializers: dict[str, onnx.TensorProto | Stored] = {}
+        self._reshaped: dict[str, str] = {}
         self.names: dict[Value, str] = {}
         self.rounded: set[Value] = set()
         self.shared: dict[tuple[object, ...], str] = {}
@@ -165,7 +166,11 @@ class Step:
 
     def reshape(self, name: str, shape: Sequence[int], result: Value | None = None) -> str:
         """``name`` in another shape: -1 is what is left, 0 is as it was."""
-        return self.emit("Reshape", name, self.constant(list(shape)), result=result)
+        if 0 not in shape:  # then it does not matter what shape there was before
+            name = self._reshaped.get(name, name)
+        reshaped = self.emit("Reshape", name, self.constant(list(shape)), result=result)
+        self._reshaped[reshaped] = name
+        return reshaped
 
     def slice(self, name: str, axis: int, start: int, stop: int | None, result: Value | None = None) -> str:
         """``name[start:stop]`` along an axis; None is the end."""
@@ -201,15 +206,28 @@ class Step:
         location: str,
     ) -> onnx.ModelProto:
         """The model of all that was emitted, its weights in the file ``location`` beside it."""
+        nodes = _needed(self._nodes, {value.name for value in outputs})
+        read = {name for node in nodes for name in node.input}
         initializers = [
             stored.proto(location) if isinstance(stored, Stored) else stored
-            for stored in self._initializers.values()
+            for name, stored in self._initializers.items()
+            if name in read
         ]
-        graph = onnx.helper.make_graph(self._nodes, name, list(inputs), list(outputs), initializers)
+        graph = onnx.helper.make_graph(nodes, name, list(inputs), list(outputs), initializers)
         domains = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(MICROSOFT, 1)]
         return onnx.helper.make_model(
             graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="ingot"
         )
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that something in ``wanted`` depends on, in their order."""
+    needed, wanted = [], set(wanted)
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            needed.append(node)
+    return needed[::-1]
 
 
 def all_whole(numbers: Sequence[object]) -> bool:
