@@ -8,9 +8,10 @@ from ...targets.manifest import StateRecord
 from ..scheduling.step import Step, StepOutput
 from .artifact import Artifact
 from .batch import describe_batch
+from .input_buffers import InputBuffers
 from .memory import empty_pages
 from .memory_plan import plan_memory
-from .tvm_library import copied, open_step, shared
+from .tvm_library import open_step, shared
 from .weights import Weights
 
 __all__ = ["TvmExecutor"]
@@ -49,6 +50,7 @@ class TvmExecutor:
         self._manifest = manifest
         self._num_pages = plan.num_pages
         self._step = open_step(library)
+        self._inputs = InputBuffers(manifest.inputs)
         self._logits = empty_pages((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
         self._weights = Weights(artifact.arrays, manifest, plan)
         self._pages = [empty_pages(self._shape_of(state), np.dtype(state.dtype)) for state in manifest.states]
@@ -86,8 +88,8 @@ class TvmExecutor:
             for pages in self._pages:
                 pages[copy.target] = pages[copy.source]
         batch = describe_batch(step, self.page_size)
-        inputs = [copied(batch[record.name]) for record in self._manifest.inputs]
         logits = self._logits[: len(batch["logit_rows"])]
+        inputs = self._inputs.fill(batch)
         self._step(*inputs, shared(logits), *self._states, *self._weights.tensors)
         self._weights.settle()  # not before the first token
         return StepOutput(logits[: step.num_logit_rows])

@@ -11,9 +11,10 @@ from ...ir.errors import ArtifactError
 from ...targets.manifest import VectorRecord
 from ..scheduling.vectors import VectorInput
 from .artifact import Artifact
+from .input_buffers import InputBuffers
 from .memory import empty_pages
 from .memory_plan import plan_memory
-from .tvm_library import copied, open_step, shared
+from .tvm_library import open_step, shared
 from .vector_batch import describe_inputs
 from .weights import Weights
 
@@ -43,6 +44,7 @@ class TvmVectorExecutor:
         self._manifest = manifest
         self._vectors: VectorRecord = manifest.model.vectors
         self._step = open_step(artifact.folder / artifact.library(device="cpu").path)
+        self._inputs = InputBuffers(manifest.inputs)
         self._weights = Weights(artifact.arrays, manifest, plan)
         artifact.check()
 
@@ -63,9 +65,8 @@ class TvmVectorExecutor:
 
     def embed(self, inputs: Sequence[VectorInput]) -> npt.NDArray[np.float32]:
         """See :meth:`VectorExecutor.embed`."""
-        batch = describe_inputs(inputs)
-        arrays = [copied(batch[record.name]) for record in self._manifest.inputs]
         vectors = empty_pages((len(inputs), self.width), np.dtype(np.float32))
+        arrays = self._inputs.fill(describe_inputs(inputs))
         self._step(*arrays, shared(vectors), *self._weights.tensors)
         self._weights.settle()
         return vectors
