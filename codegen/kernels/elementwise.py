@@ -10,7 +10,9 @@ from tvm import tirx
 
 from .functions import BINARY, CHOICES, UNARY
 from .isa import Isa
-from .rows import Rows, columns, load_rows
+from .row_codes import RowCodes
+from .row_results import RowResults
+from .rows import Rows, columns, each_row, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
 
 __all__ = ["Argument", "Expression", "elementwise", "gate"]
@@ -99,28 +101,35 @@ def elementwise(
                 ),
             )
 
-        with T.parallel(out.shape[0]) as row:
-            walk(row, (), 0)
+        each_row(out.shape[0], math.prod(shape), lambda row: walk(row, (), 0))
 
     m = symbol("m")
     types = [(f"x{index}", *argument.type_of(m)) for index, argument in enumerate(arguments)]
     return kernel(name, [*types, ("out", (m, math.prod(shape)), "float32")], body)
 
 
-def gate(isa: Isa, name: str, x: Rows, activation: str) -> tirx.PrimFunc:
-    """``activation(gate) * up`` of rows that hold both halves; the result is ``[m, width / 2]``."""
+def gate(isa: Isa, name: str, x: Rows, activation: str, codes: RowCodes | None = None) -> tirx.PrimFunc:
+    """``activation(gate) * up`` of rows that hold both halves; the result is ``[m, width / 2]``, or its
+    ``codes``.
+    """
     half = x.width // 2
+    results = RowResults(isa, half, codes)
 
-    def body(rows: Buffer, out: Buffer) -> None:
-        with T.parallel(rows.shape[0]) as row:
+    def body(rows: Buffer, *out: Buffer) -> None:
+        def open_gates(row: Expr) -> None:
+            def make(opened: Buffer, place: Expr) -> None:
+                def open_gate(column: Expr, width: int) -> None:
+                    value = Vector("float32", width)
+                    value.set(load_rows(rows, x, row, column, width))
+                    factor = UNARY[activation](isa, width, value.value)
+                    up = load_rows(rows, x, row, half + column, width)
+                    store(opened, (place, column), factor * up, width)
 
-            def open_gate(column: Expr, width: int) -> None:
-                value = Vector("float32", width)
-                value.set(load_rows(rows, x, row, column, width))
-                opened = UNARY[activation](isa, width, value.value)
-                store(out, (row, column), opened * load_rows(rows, x, row, half + column, width), width)
+                columns(isa, half, open_gate)
 
-            columns(isa, half, open_gate)
+            results.store(out, row, make)
+
+        each_row(rows.shape[0], x.width, open_gates)
 
     m = symbol("m")
-    return kernel(name, [("x", (m, x.stride), "float32"), ("out", (m, half), "float32")], body)
+    return kernel(name, [("x", (m, x.stride), "float32"), *results.arguments(m)], body)

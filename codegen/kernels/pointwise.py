@@ -10,28 +10,41 @@ from .coded import CodedMatrix, decode_row
 from .float_product import FloatMatrix, blocked_element
 from .isa import Isa, fma
 from .layout import BLOCK, num_blocks
-from .rows import Rows, columns, load_rows, reduce_add
+from .row_codes import RowCodes
+from .row_results import RowResults
+from .rows import Rows, columns, each_row, load_rows, reduce_add
 from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol
 
 __all__ = ["embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
 
 
-def rms_norm(isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: Rows | None) -> tirx.PrimFunc:
+def rms_norm(
+    isa: Isa,
+    name: str,
+    x: Rows,
+    size: int,
+    epsilon: float,
+    residual: Rows | None,
+    codes: RowCodes | None = None,
+) -> tirx.PrimFunc:
     """Root mean square norm over each ``size`` columns of a row, the whole row or a head of it.
 
     Arguments: ``x`` float32 ``[m, x.stride]``, a residual likewise if there is one, the weight float32
-    ``[size]``; results: the sum ``[m, width]`` if there is a residual, and the norm ``[m, width]``.
+    ``[size]``; results: the sum ``[m, width]`` if there is a residual, and the norm, ``[m, width]`` or its
+    ``codes``.
     """
-    lanes = isa.lanes
+    lanes, results = isa.lanes, RowResults(isa, x.width, codes)
 
     def body(rows: Buffer, *rest: Buffer) -> None:
+        others, out = rest[: -results.num_arguments], rest[-results.num_arguments :]
         if residual is None:
-            weight, out = rest
+            (weight,) = others
             source, view = rows, x
         else:
-            other, weight, total, out = rest
+            other, weight, total = others
             source, view = total, Rows.dense(x.width)
-        with T.parallel(rows.shape[0]) as row, T.serial(x.width // size) as head:
+
+        def norm_head(row: Expr, head: Expr, normed: Buffer, place: Expr) -> None:
             squares, tail = Vector("float32", lanes), Vector("float32", 1)
             squares.fill(T.float32(0))
             tail.set(T.float32(0))
@@ -51,10 +64,19 @@ def rms_norm(isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: 
 
             def scale(column: Expr, width: int) -> None:
                 value = load_rows(source, view, row, head * size + column, width)
-                normed = value * broadcast(factor.value, width) * load(weight, (column,), width)
-                store(out, (row, head * size + column), normed, width)
+                scaled = value * broadcast(factor.value, width) * load(weight, (column,), width)
+                store(normed, (place, head * size + column), scaled, width)
 
             columns(isa, size, scale)
+
+        def norm(row: Expr) -> None:
+            def make(normed: Buffer, place: Expr) -> None:
+                with T.serial(x.width // size) as head:
+                    norm_head(row, head, normed, place)
+
+            results.store(out, row, make)
+
+        each_row(rows.shape[0], x.width, norm)
 
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [("x", (m, x.stride), "float32")]
@@ -63,26 +85,34 @@ def rms_norm(isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: 
     arguments.append(("weight", (size,), "float32"))
     if residual is not None:
         arguments.append(("total", (m, x.width), "float32"))
-    return kernel(name, [*arguments, ("out", (m, x.width), "float32")], body)
+    return kernel(name, [*arguments, *results.arguments(m)], body)
 
 
 def layer_norm(
-    isa: Isa, name: str, x: Rows, size: int, epsilon: float, residual: Rows | None, has_bias: bool
+    isa: Isa,
+    name: str,
+    x: Rows,
+    size: int,
+    epsilon: float,
+    residual: Rows | None,
+    has_bias: bool,
+    codes: RowCodes | None = None,
 ) -> tirx.PrimFunc:
     """Norm of the distances from the mean, over each ``size`` columns of a row.
 
     Arguments and results are those of :func:`rms_norm`, with a bias float32 ``[size]`` after the weight if it
     ``has_bias``.
     """
-    lanes = isa.lanes
+    lanes, results = isa.lanes, RowResults(isa, x.width, codes)
 
     def body(rows: Buffer, *rest: Buffer) -> None:
-        others, out = list(rest[:-1]), rest[-1]
+        others, out = list(rest[: -results.num_arguments]), rest[-results.num_arguments :]
         other = others.pop(0) if residual is not None else None
         weight, *more = others
         bias = more.pop(0) if has_bias else None
         source, view = (more[0], Rows.dense(x.width)) if other is not None else (rows, x)
-        with T.parallel(rows.shape[0]) as row, T.serial(x.width // size) as head:
+
+        def norm_head(row: Expr, head: Expr, made: Buffer, made_row: Expr) -> None:
             mean, factor = Vector("float32", 1), Vector("float32", 1)
 
             def averaged(of: Callable[[tirx.Expr, int], tirx.Expr], first: bool) -> tirx.Expr:
@@ -117,9 +147,18 @@ def layer_norm(
                 normed = value * broadcast(factor.value, width) * load(weight, (column,), width)
                 if bias is not None:
                     normed = normed + load(bias, (column,), width)
-                store(out, (row, head * size + column), normed, width)
+                store(made, (made_row, head * size + column), normed, width)
 
             columns(isa, size, scale)
+
+        def norm(row: Expr) -> None:
+            def make(made: Buffer, made_row: Expr) -> None:
+                with T.serial(x.width // size) as head:
+                    norm_head(row, head, made, made_row)
+
+            results.store(out, row, make)
+
+        each_row(rows.shape[0], x.width, norm)
 
     m = symbol("m")
     arguments: list[tuple[str, tuple[Expr, ...], str]] = [("x", (m, x.stride), "float32")]
@@ -130,7 +169,7 @@ def layer_norm(
         arguments.append(("bias", (size,), "float32"))
     if residual is not None:
         arguments.append(("total", (m, x.width), "float32"))
-    return kernel(name, [*arguments, ("out", (m, x.width), "float32")], body)
+    return kernel(name, [*arguments, *results.arguments(m)], body)
 
 
 def mean(isa: Isa, name: str, x: Rows, size: int, inner: int = 1) -> tirx.PrimFunc:
@@ -182,7 +221,7 @@ def rope(isa: Isa, name: str, x: Rows, head_dim: int, num_pairs: int, interleave
     """
 
     def body(rows: Buffer, cosines: Buffer, sines: Buffer, out: Buffer) -> None:
-        with T.parallel(rows.shape[0]) as row, T.serial(x.width // head_dim) as head:
+        def turn_head(row: Expr, head: Expr) -> None:
             start = head * head_dim
 
             def turn(column: Expr, width: int) -> None:
@@ -209,6 +248,12 @@ def rope(isa: Isa, name: str, x: Rows, head_dim: int, num_pairs: int, interleave
                 columns(isa, num_pairs, turn)
             columns(isa, head_dim - 2 * num_pairs, keep)
 
+        def turn_heads(row: Expr) -> None:
+            with T.serial(x.width // head_dim) as head:
+                turn_head(row, head)
+
+        each_row(rows.shape[0], x.width, turn_heads)
+
     m = symbol("m")
     arguments = [
         ("x", (m, x.stride), "float32"),
@@ -226,12 +271,13 @@ def gather_rows(isa: Isa, name: str, table_rows: Expr | None, x: Rows) -> tirx.P
     """
 
     def body(table: Buffer, numbers: Buffer, out: Buffer) -> None:
-        with T.parallel(numbers.shape[0]) as row:
-
+        def copy_row(row: Expr) -> None:
             def copy(column: Expr, width: int) -> None:
                 store(out, (row, column), load_rows(table, x, load(numbers, (row,)), column, width), width)
 
             columns(isa, x.width, copy)
+
+        each_row(numbers.shape[0], x.width, copy_row)
 
     n = symbol("n") if table_rows is None else table_rows
     m = symbol("m")

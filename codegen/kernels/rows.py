@@ -14,6 +14,7 @@ __all__ = [
     "RoundedRows",
     "Rows",
     "columns",
+    "each_row",
     "exponential",
     "hyperbolic_tangent",
     "load_float",
@@ -23,6 +24,9 @@ __all__ = [
     "softplus",
     "vectors",
 ]
+
+_FEW_ELEMENTS = 4096
+"""What one thread does in the microseconds that it takes to start all others and to wait for them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,18 @@ def columns(isa: Isa, width: int, emit: Callable[[Expr, int], None]) -> None:
             emit(index * isa.lanes, isa.lanes)
     for column in range(width // isa.lanes * isa.lanes, width):
         emit(column, 1)
+
+
+def each_row(num_rows: Expr, width: int, emit: Callable[[Expr], None]) -> None:
+    """Emit ``emit(row)`` over rows of ``width`` elements, on all threads.
+
+    A few are left to the caller's alone: they are done before others would have begun.
+    """
+    with T.If(num_rows <= max(1, _FEW_ELEMENTS // width)):
+        with T.Then(), T.serial(num_rows) as row:
+            emit(row)
+        with T.Else(), T.parallel(num_rows) as row:
+            emit(row)
 
 
 def vectors(width: int, lanes: int) -> list[tuple[int, int]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
+from tvm import relax, tirx
 
 from ...ir import Operation, ScalarType, Value
 from ...ir.errors import CompileError
@@ -17,7 +18,8 @@ from ..kernels.pointwise import layer_norm, mean, rms_norm, rope
 from ..kernels.pooling import l2_normalize, pool
 from ..kernels.round_rows import round_rows
 from ..kernels.rows import RoundedRows, Rows
-from .step import Region, RoundedRegion, Rule, Step, columns_of, width_of
+from .products import row_codes
+from .step import Codes, Region, RoundedRegion, Rule, Size, Step, columns_of, width_of
 
 __all__ = ["RULES"]
 
@@ -31,7 +33,7 @@ def _rms_norm(step: Step, operation: Operation) -> None:
     residual = regions[1].view if len(regions) == 2 else None
     key = (regions[0].view, size, epsilon, residual)
     arguments = [*(region.buffer for region in regions), step.stored[weight][1][0]]
-    step.emit_rows(operation, rms_norm, key, arguments)
+    _emit_rounded(step, operation, rms_norm, key, arguments)
 
 
 def _layer_norm(step: Step, operation: Operation) -> None:
@@ -42,7 +44,42 @@ def _layer_norm(step: Step, operation: Operation) -> None:
     residual = regions[1].view if len(regions) == 2 else None
     key = (regions[0].view, size, epsilon, residual, len(weights) == 2)
     arguments = [region.buffer for region in regions] + [step.stored[weight][1][0] for weight in weights]
-    step.emit_rows(operation, layer_norm, key, arguments)
+    _emit_rounded(step, operation, layer_norm, key, arguments)
+
+
+def _emit_rounded(
+    step: Step,
+    operation: Operation,
+    make: Callable[..., tirx.PrimFunc],
+    key: tuple[object, ...],
+    arguments: list[relax.Expr],
+) -> None:
+    """Call a kernel whose last result is rows; it makes codes of them where nothing else is read."""
+    *others, last = operation.results
+    rounded = _rounded(step, last)
+    if rounded is None:
+        step.emit_rows(operation, make, key, arguments)
+        return
+    rows, layout = step.rows_of(operation), row_codes(step.graph, rounded)
+    shapes: list[tuple[Sequence[Size], str]] = [
+        ((rows, width_of(result.type, len(rows))), "float32") for result in others
+    ]
+    shapes += [((rows, columns), dtype) for _, columns, dtype in layout.columns]
+    buffers = step.call(make, (*key, layout), arguments, shapes)
+    for result in others:
+        step.regions[result] = Region(buffers.pop(0), rows, Rows.dense(width_of(result.type, len(rows))))
+    step.codes[rounded, None] = Codes(*buffers)
+
+
+def _rounded(step: Step, value: Value) -> Value | None:
+    """The codes of ``value``, where all that is ever made of it are products with these."""
+    users = step.graph.users.get(value, ())
+    is_output = value in step.graph.outputs
+    if is_output or len(users) != 1 or users[0].operator != "quantize" or value.type.rank != 2:
+        return None
+    rounded = users[0].result
+    products = step.graph.users.get(rounded, ())
+    return rounded if all(user.operator == "linear" for user in products) else None
 
 
 def _constant(step: Step, operation: Operation) -> None:
@@ -183,7 +220,7 @@ def _rope(step: Step, operation: Operation) -> None:
 def _gate(step: Step, operation: Operation) -> None:
     region = step.region(operation.operands[0])
     activation = operation.operator.removesuffix("_mul")
-    step.emit_rows(operation, gate, (region.view, activation), [region.buffer])
+    _emit_rounded(step, operation, gate, (region.view, activation), [region.buffer])
 
 
 def _pool(step: Step, operation: Operation) -> None:

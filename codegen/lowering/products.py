@@ -36,17 +36,19 @@ _ROW_FORMATS = ("dynamic_int8_row", "dynamic_int8_g32")
 
 def _quantize(step: Step, operation: Operation) -> None:
     (source,) = operation.operands
-    region = step.region(source)
     element = cast(QuantFormat, operation.result.type.element)
     if element not in map(find_format, _ROW_FORMATS):
         raise CompileError(f"activations cannot be quantized to {element.name}, but to {_ROW_FORMATS}")
-    step.rounded[operation.result] = region
+    # Where the kernel that made the rows made codes of them, there are no others.
+    is_made = (operation.result, None) in step.codes
+    step.rounded[operation.result] = None if is_made else step.region(source)
 
 
 def _codes_of(step: Step, value: Value, chosen: Value | None = None, num_experts: int = 0) -> Codes:
     """The codes of a quantized activation: of its rows, or of those of ``chosen`` experts in order."""
     if (value, chosen) not in step.codes:
         region, layout = step.rounded[value], row_codes(step.graph, value)
+        assert region is not None
         make: Callable[..., tirx.PrimFunc] = quantize_rows
         key: tuple[object, ...] = (region.view, layout)
         arguments, rows = [region.buffer], region.rows

@@ -122,7 +122,7 @@ class Step:
         self._kernels: dict[tuple[object, ...], relax.GlobalVar] = {}
         self.regions: dict[Value, Region] = {}
         self.pairs: dict[Value, RoundedRegion] = {}
-        self.rounded: dict[Value, Region] = {}
+        self.rounded: dict[Value, Region | None] = {}
         self.codes: dict[tuple[Value, Value | None], Codes] = {}
         self.groupings: dict[Value, Grouping] = {}
         self.plain: dict[Value, relax.Expr] = {}
