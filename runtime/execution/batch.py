@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -21,31 +22,35 @@ def describe_batch(step: Step, page_size: int) -> Mapping[str, npt.NDArray[np.in
     nothing.
     """
     chunks = step.chunks
-    counts = np.array([len(chunk.token_ids) for chunk in chunks], np.int32)
-    computed = np.array([chunk.num_computed_tokens for chunk in chunks], np.int32)
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    starts = [0, *accumulate(len(chunk.token_ids) for chunk in chunks)]
+    ends = [chunk.num_computed_tokens + len(chunk.token_ids) for chunk in chunks]
     page_table = np.zeros((len(chunks), max(len(chunk.pages) for chunk in chunks)), np.int32)
-    for row, chunk in enumerate(chunks):
-        page_table[row, : len(chunk.pages)] = chunk.pages
-    sequence = np.repeat(np.arange(len(chunks), dtype=np.int32), counts)
-    positions = np.arange(starts[-1], dtype=np.int32) + (computed - starts[:-1])[sequence]
-    pages, offsets = np.divmod(positions, page_size)
+    token_ids: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    for row, (chunk, end) in enumerate(zip(chunks, ends, strict=True)):
+        pages, own = chunk.pages, range(chunk.num_computed_tokens, end)
+        page_table[row, : len(pages)] = pages
+        token_ids += chunk.token_ids
+        positions += own
+        slots += [pages[position // page_size] * page_size + position % page_size for position in own]
+    # Lists, of which arrays are made once: with a token a sequence, calls of numpy would take longer.
     return {
-        "token_ids": np.concatenate([np.array(chunk.token_ids, np.int32) for chunk in chunks]),
-        "positions": positions,
-        "sequence_starts": starts,
-        "context_lengths": computed + counts,
+        "token_ids": np.array(token_ids, np.int32),
+        "positions": np.array(positions, np.int32),
+        "sequence_starts": np.array(starts, np.int32),
+        "context_lengths": np.array(ends, np.int32),
         "page_table": page_table,
-        "slots": page_table[sequence, pages] * np.int32(page_size) + offsets,
-        "logit_rows": _logit_rows(step, starts),
+        "slots": np.array(slots, np.int32),
+        "logit_rows": np.array(_logit_rows(step, starts), np.int32),
     }
 
 
-def _logit_rows(step: Step, starts: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def _logit_rows(step: Step, starts: Sequence[int]) -> list[int]:
     rows: list[int] = []
-    for chunk, start, end in zip(step.chunks, starts[:-1], starts[1:], strict=True):
+    for chunk, (start, end) in zip(step.chunks, pairwise(starts), strict=True):
         if chunk.logits is LogitRows.LAST:
             rows.append(end - 1)
         elif chunk.logits is LogitRows.ALL:
             rows.extend(range(start, end))
-    return np.array(rows or [0], np.int32)
+    return rows or [0]
