@@ -23,11 +23,9 @@ from .layout import BLOCK, num_pairs
 from .rows import RoundedRows, Rows, load_float, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast, load, prefetch, reinterpret, store, vector_type
 from .tiles import Panel, Results, RowsOf, for_heights, in_order, load_block, store_block
+from .tiling import find_float_tiling
 
-__all__ = ["FloatMatrix", "FloatProduct", "blocked_element", "blocks_of_tile", "helpers_for", "rows_argument"]
-
-_CHUNK_STEPS = 512
-"""Steps of a chunk: a tile's rows of it fit the first cache, a panel's weights the second."""
+__all__ = ["FloatMatrix", "FloatProduct", "blocked_element", "helpers_for", "rows_argument"]
 
 _WAYS = 8
 """Lines that a first cache keeps of addresses a power of two apart. Tiles of more rows of float32 are copied
@@ -35,11 +33,6 @@ to where they lie otherwise.
 """
 
 _LINE_BYTES = 64
-
-_SMALL, _LOW = 1 << 16, 4
-"""Weights of a matrix, so few that nothing is gained by tiles of more rows than a few, whose code takes
-long to compile.
-"""
 
 Sums: TypeAlias = list[list[list[Vector]]]
 """A tile's: by block, row, and part of a block."""
@@ -87,13 +80,8 @@ def blocked_element(matrix: FloatMatrix, weights: Buffer, block: Expr, column: E
     return load_float(weights, index, 1, matrix.dtype)
 
 
-def blocks_of_tile(isa: Isa) -> int:
-    """Blocks of a tile: two vectors or more."""
-    return max(1, 2 * isa.lanes // BLOCK)
-
-
 class FloatProduct:
-    """Activations ``rows``, seen as ``x`` from ``column`` on, times a matrix whose blocks are ``weights``.
+    """Activations ``rows``, seen as ``x``, times a matrix whose blocks are ``weights``.
 
     A *step* is an input, or a pair of them where weights are in pairs.
     """
@@ -105,30 +93,24 @@ class FloatProduct:
         x: Rows | RoundedRows,
         rows: Buffer,
         weights: Buffer,
-        column: Expr = 0,
     ) -> None:
-        self._isa, self._matrix, self._x, self._column = isa, matrix, x, column
+        self._isa, self._matrix, self._x = isa, matrix, x
         self._rows, self._weights = rows, weights
-        self._width, self._parts, self._blocks = 1, BLOCK // isa.lanes, blocks_of_tile(isa)
+        self._width, self._parts = 1, BLOCK // isa.lanes
         if matrix.is_paired:
             self._width = 2
             shape = (weights.shape[0] * num_pairs(matrix.inputs) * BLOCK,)
             self._weights = T.decl_buffer(shape, "int32", data=weights.data)
         if isinstance(x, RoundedRows):
             self._rows = T.decl_buffer((rows.shape[0] * (x.stride // 2),), "int32", data=rows.data)
-        vectors = self._blocks * self._parts
-        # A vector is a factor's; pairs that are taken apart want a mask, and a vector on their way.
-        others = 1 + (vectors + 2 if self._width == 2 and isinstance(x, Rows) else 0)
-        highest = (isa.num_registers - vectors - others) // vectors
-        if matrix.outputs * matrix.inputs < _SMALL:
-            highest = min(highest, _LOW)
-        lower = (1 << power for power in reversed(range(8)))
-        self._heights = (highest, *(height for height in lower if 3 * height <= 2 * highest))
+        apart = matrix.is_paired and isinstance(x, Rows)
+        self.tiling = find_float_tiling(isa, matrix.outputs * matrix.inputs, apart=apart)
+        self._blocks = self.tiling.blocks
         # Rows that were rounded are filled up with zeros; else the last of an odd number of inputs is apart.
         self._half_step = matrix.inputs % self._width == 1 and isinstance(x, Rows)
         self._num_steps = (matrix.inputs + self._width - 1 - self._half_step) // self._width
         self._steps_stored = num_pairs(matrix.inputs) if matrix.is_paired else matrix.inputs
-        self._num_chunks = max(1, -(-self._num_steps // _CHUNK_STEPS))
+        self._num_chunks = max(1, -(-self._num_steps // self.tiling.steps))
 
     def multiply(self, panel: Panel, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
         """Emit the products of ``num_rows`` rows with a panel."""
@@ -136,7 +118,7 @@ class FloatProduct:
         def over(chunk: Expr) -> None:
             for_heights(
                 num_rows,
-                self._heights,
+                self.tiling.heights,
                 lambda height, row: self._tiles(panel, chunk, height, rows_of(row, height), results),
             )
 
@@ -151,10 +133,10 @@ class FloatProduct:
     ) -> None:
         """Emit the tiles of rows as high as these."""
         isa, (sources, targets) = self._isa, rows
-        first, count = chunk * _CHUNK_STEPS, self._num_steps
+        first, count = chunk * self.tiling.steps, self._num_steps
         if self._num_chunks > 1:
-            count = tirx.min(T.int64(_CHUNK_STEPS), self._num_steps - first)
-        factor = self._factors(sources, first, count)
+            count = tirx.min(T.int64(self.tiling.steps), self._num_steps - first)
+        factor = self._factors(sources, panel.column, first, count)
         with T.serial((panel.count + self._blocks - 1) // self._blocks) as index:
             # At an odd number's end, the last block is computed twice.
             blocks = [
@@ -286,21 +268,19 @@ class FloatProduct:
             prefetch(self._weights, (block, step, 0))
 
     def _factors(
-        self, sources: list[Expr], first: Expr, count: Expr
+        self, sources: list[Expr], column: Expr, first: Expr, count: Expr
     ) -> Callable[[int, Expr, int], tirx.Expr]:
         """What gives the factor of a row, by its number within the tile, for a step and a place in it."""
         x, width = self._x, self._width
         if isinstance(x, RoundedRows):
-            words, column = x.stride // 2, self._column // 2
-            return lambda m, step, place: load(self._rows, (sources[m] * words + column + step,))
+            words, word = x.stride // 2, column // 2
+            return lambda m, step, place: load(self._rows, (sources[m] * words + word + step,))
         if len(sources) <= _WAYS:
-            return lambda m, step, place: load_rows(
-                self._rows, x, sources[m], self._column + step * width + place
-            )
+            return lambda m, step, place: load_rows(self._rows, x, sources[m], column + step * width + place)
         # An odd number of lines, so that no two rows' fall together; of one dimension, or it would be cut.
-        stride = (-(-min(self._num_steps * width + 1, _CHUNK_STEPS * width) // 16) | 1) * 16
+        stride = (-(-min(self._num_steps * width + 1, self.tiling.steps * width) // 16) | 1) * 16
         copied = T.alloc_buffer((len(sources) * stride,), "float32")
-        start = self._column + first * width
+        start = column + first * width
         length = count * width + self._half_step
         lanes = self._isa.lanes
         for m, source in enumerate(sources):

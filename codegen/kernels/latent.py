@@ -6,7 +6,7 @@ from tvm import tirx
 
 from .code_products import multiply_codes, rows_for, tile_rows
 from .coded import CodedMatrix
-from .float_product import FloatMatrix, blocks_of_tile, helpers_for, rows_argument
+from .float_product import FloatMatrix, helpers_for, rows_argument
 from .isa import Isa
 from .layout import num_blocks
 from .linear_float import product_of
@@ -29,21 +29,22 @@ def head_linear_float(
     ``[m, heads * matrix.outputs]``.
     """
     inputs, outputs = matrix.inputs, matrix.outputs
-    blocks, width = num_blocks(outputs), blocks_of_tile(isa)
-    panels = -(-blocks // width)
+    blocks = num_blocks(outputs)
 
     def body(rows: Buffer, *rest: Buffer) -> None:
         *weights, out = rest
         by_head = T.decl_buffer((rows.shape[0] * heads, outputs), "float32", data=out.data)
+        product = product_of(isa, matrix, x, rows, weights)
+        width = product.tiling.blocks
+        panels = -(-blocks // width)
         with T.parallel(heads * panels) as item:
             head, first = item // panels, tirx.floormod(item, panels) * width
-            panel = Panel(first, tirx.min(T.int64(width), blocks - first), head * blocks)
+            panel = Panel(first, tirx.min(T.int64(width), blocks - first), head * blocks, head * inputs)
 
             def rows_of(row: Expr, height: int) -> tuple[list[Expr], list[Expr]]:
                 sources, _ = in_order(row, height)
                 return sources, [source * heads + head for source in sources]
 
-            product = product_of(isa, matrix, x, rows, weights, head * inputs)
             product.multiply(panel, rows.shape[0], Results(by_head, outputs), rows_of)
 
     m = symbol("m")

@@ -13,12 +13,13 @@ from .layout import BLOCK, SPAN
 from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast
 from .tiles import Panel, Results, RowsOf, for_tiles, in_order, store_block, zeros
+from .tiling import FloatTiling
 
 __all__ = ["DecodedProduct"]
 
 
 class DecodedProduct:
-    """Activations ``rows``, seen as ``x`` from ``column`` on, times a matrix in a format."""
+    """Activations ``rows``, seen as ``x``, times a matrix in a format."""
 
     def __init__(
         self,
@@ -27,10 +28,10 @@ class DecodedProduct:
         x: Rows,
         rows: Buffer,
         weights: Sequence[Buffer],
-        column: Expr = 0,
     ) -> None:
-        self._isa, self._matrix, self._x, self._column = isa, matrix, x, column
+        self._isa, self._matrix, self._x = isa, matrix, x
         self._rows, self._weights = rows, weights
+        self.tiling = FloatTiling(isa.float_rows, blocks=1, steps=matrix.inputs, panel_blocks=1)
 
     def multiply(self, panel: Panel, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
         """Emit the products of ``num_rows`` rows with a panel, block after block."""
@@ -44,7 +45,7 @@ class DecodedProduct:
                 sources, targets = rows_of(row, height)
 
                 def activation(m: int, column: Expr) -> tirx.Expr:
-                    return load_rows(self._rows, self._x, sources[m], self._column + column)
+                    return load_rows(self._rows, self._x, sources[m], panel.column + column)
 
                 def finish(m: int, parts: list[Vector]) -> None:
                     store_block(isa, results.out, targets[m], block, results.outputs, biases, parts)

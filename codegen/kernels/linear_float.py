@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tvm import tirx
 
 from .coded import CodedMatrix
-from .float_product import FloatMatrix, FloatProduct, blocks_of_tile, helpers_for, rows_argument
+from .float_product import FloatMatrix, FloatProduct, helpers_for, rows_argument
 from .isa import Isa
 from .layout import BLOCK, num_blocks
 from .linear_decoded import DecodedProduct
@@ -20,16 +20,8 @@ from .tiles import Panel, Results
 
 __all__ = ["linear_float", "product_of"]
 
-_PANEL_BLOCKS = 8
-"""Blocks of a panel at most."""
-
 _LEAST_PANELS = 16
 """Panels that there are at least, so that no worker has much more than another."""
-
-_FEW_ROWS = 32
-"""Up to so many rows, reading weights is what takes the time: panels have one tile's blocks then, and memory
-is read in the order in which it lies.
-"""
 
 
 def product_of(
@@ -38,13 +30,12 @@ def product_of(
     x: Rows | RoundedRows,
     rows: Buffer,
     weights: Sequence[Buffer],
-    column: Expr = 0,
 ) -> FloatProduct | DecodedProduct:
-    """``rows`` of floats, seen as ``x`` from ``column`` on, times a matrix in ``weights``."""
+    """``rows`` of floats, seen as ``x``, times a matrix in ``weights``."""
     if isinstance(matrix, FloatMatrix):
-        return FloatProduct(isa, matrix, x, rows, weights[0], column)
+        return FloatProduct(isa, matrix, x, rows, weights[0])
     assert isinstance(x, Rows), "rows are rounded to bfloat16 for weights of bfloat16"
-    return DecodedProduct(isa, matrix, x, rows, weights, column)
+    return DecodedProduct(isa, matrix, x, rows, weights)
 
 
 def linear_float(
@@ -55,16 +46,17 @@ def linear_float(
     Arguments: ``x`` float32 ``[m, x.stride]``, or uint16 where rounded to bfloat16, the matrix' own, a bias
     float32 ``[blocks * 16]`` if there is one, and the result float32 ``[m, outputs]``.
     """
-    blocks, least = num_blocks(matrix.outputs), blocks_of_tile(isa)
-    most = max(least, min(_PANEL_BLOCKS, blocks // _LEAST_PANELS // least * least))
+    blocks = num_blocks(matrix.outputs)
 
     def body(rows: Buffer, *rest: Buffer) -> None:
         weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         results = Results(out, matrix.outputs, bias[0] if bias else None)
-        width: tirx.Expr = T.int64(least)
-        if most > least:
-            width = tirx.Select(rows.shape[0] <= _FEW_ROWS, width, T.int64(most))
         product = product_of(isa, matrix, x, rows, weights)
+        tiling = product.tiling
+        most = min(tiling.panel_blocks, blocks // _LEAST_PANELS // tiling.blocks * tiling.blocks)
+        width: tirx.Expr = T.int64(tiling.blocks)
+        if most > tiling.blocks:
+            width = tirx.Select(rows.shape[0] <= tiling.few_rows, width, T.int64(most))
         with T.parallel((blocks + width - 1) // width) as item:
             panel = Panel(item * width, tirx.min(width, blocks - item * width))
             product.multiply(panel, rows.shape[0], results)

@@ -27,11 +27,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Panel:
-    """Blocks from ``first`` on, ``count`` of them; they are stored ``offset`` blocks further."""
+    """Blocks from ``first`` on, ``count`` of them; they are stored ``offset`` blocks further, and the inputs they
+    meet begin at ``column`` of the rows.
+    """
 
     first: Expr
     count: Expr
     offset: Expr = 0
+    column: Expr = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How products of codes are cut: register tiles, panels, and from how many rows on these are used.
+"""How products are cut: register tiles, panels, and from how many rows on these are used.
 
 A small model of a machine says so: how many registers it has, how large its caches are, and how many
 instructions each way takes. What was measured on one kind of machine can be said instead
@@ -7,11 +7,13 @@ instructions each way takes. What was measured on one kind of machine can be sai
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .coded import FOURS
 from .isa import Isa, Tiling
 from .layout import BLOCK
 
-__all__ = ["LINE_INSTRUCTIONS", "find_tiling"]
+__all__ = ["LINE_INSTRUCTIONS", "FloatTiling", "find_float_tiling", "find_tiling"]
 
 LINE_INSTRUCTIONS = 2
 """What it takes to multiply the bytes of a register by a scale and move their zero."""
@@ -42,4 +44,62 @@ def find_tiling(isa: Isa, inputs: int) -> Tiling:
         widened_rows=1 << widened.bit_length() if widened & (widened - 1) else widened,
         panel_rows=_PANEL_TURNS * rows,
         panel_blocks=max(1, min(panel_blocks, _MOST_PANEL_BLOCKS)),
+    )
+
+
+_LINE_BYTES = 64
+
+_SMALL_MATRIX, _LOW_TILE = 1 << 16, 4
+"""Weights of a matrix, so few that nothing is gained by tiles of more rows than a few, whose code takes long to
+compile.
+"""
+
+_MOST_STEPS = 512
+"""Steps of a chunk, in which loading and storing a tile's sums is no longer felt."""
+
+_MOST_FLOAT_BLOCKS = 8
+"""Blocks of a panel for which a tile's rows, copied where that is needed, cost little."""
+
+_FEW_ROWS = 32
+"""Up to so many rows, reading weights is what takes the time."""
+
+
+@dataclass(frozen=True)
+class FloatTiling:
+    """How products of floats are cut.
+
+    ``heights`` are of register tiles of ``blocks`` blocks, largest first; ``steps`` are those of a chunk: lines
+    of a block's weights. A panel has ``panel_blocks``, where there are more rows than ``few_rows``, whose
+    panels are single tiles: so memory is read in the order in which it lies.
+    """
+
+    heights: tuple[int, ...]
+    blocks: int
+    steps: int
+    panel_blocks: int
+    few_rows: int = _FEW_ROWS
+
+
+def find_float_tiling(isa: Isa, num_weights: int, *, apart: bool) -> FloatTiling:
+    """How a matrix of so many weights is cut for a machine; where pairs are taken ``apart``, rows are float32.
+
+    Sums fill the registers, a tile's rows of a chunk the first cache, a panel's weights of it a part of the
+    second.
+    """
+    blocks = max(1, 2 * isa.lanes // BLOCK)
+    vectors = blocks * (BLOCK // isa.lanes)
+    # A vector is a factor's; pairs that are taken apart want a mask, and vectors on their way.
+    others = 1 + (vectors + 2 if apart else 0)
+    highest = (isa.num_registers - vectors - others) // vectors
+    if num_weights < _SMALL_MATRIX:
+        highest = min(highest, _LOW_TILE)
+    lower = (1 << power for power in reversed(range(8)))
+    step_bytes = 8 if apart else 4
+    steps = min(_MOST_STEPS, isa.caches.l1d_bytes * 7 // 8 // (highest * step_bytes) // 64 * 64)
+    panel_blocks = isa.caches.l2_bytes // 4 // (steps * _LINE_BYTES) // blocks * blocks
+    return FloatTiling(
+        heights=(highest, *(height for height in lower if 3 * height <= 2 * highest)),
+        blocks=blocks,
+        steps=steps,
+        panel_blocks=max(blocks, min(panel_blocks, _MOST_FLOAT_BLOCKS)),
     )

@@ -92,11 +92,12 @@ def allowed(options: dict[str, Any]) -> tuple[float, float]:
     """How large median and largest difference may be.
 
     Keys and values round to float16, and what differs in its last bit may round apart. So may activations, to
-    8 bits; latents do so more often on their way: queries and sums of heads as well.
+    8 bits, or to bfloat16; latents do so more often on their way: queries and sums of heads as well.
     """
     if "quant" in options:
         return 2e-2, 4e-1 if options["architecture"] == "deepseek_v3" else 2e-1
-    return (5e-6, 5e-5) if options["dtype"] == "float32" else (2e-4, 1e-2)
+    bounds = {"float32": (5e-6, 5e-5), "float16": (2e-4, 1e-2), "bfloat16": (1e-2, 2e-1)}
+    return bounds[options["dtype"]]
 
 
 def _params() -> Iterator[object]:
