@@ -17,20 +17,17 @@ from typing import TypeAlias
 
 from tvm import tirx
 
-from .coded import PREFETCH_BYTES
 from .isa import DotsBfloat16, Isa, fma
 from .layout import BLOCK, num_pairs
 from .rows import RoundedRows, Rows, load_float, load_rows
-from .script import Buffer, Expr, T, Vector, broadcast, load, prefetch, reinterpret, store, vector_type
+from .script import Buffer, Expr, T, Vector, broadcast, load, prefetch, reinterpret, vector_type
 from .tiles import Panel, Results, RowsOf, for_heights, in_order, load_block, store_block
 from .tiling import find_float_tiling
 
 __all__ = ["FloatMatrix", "FloatProduct", "blocked_element", "helpers_for", "rows_argument"]
 
-_WAYS = 8
-"""Lines that a first cache keeps of addresses a power of two apart. Tiles of more rows of float32 are copied
-to where they lie otherwise.
-"""
+PREFETCH_BYTES = 4096
+"""How far ahead weights are asked for."""
 
 _LINE_BYTES = 64
 
@@ -103,8 +100,8 @@ class FloatProduct:
             self._weights = T.decl_buffer(shape, "int32", data=weights.data)
         if isinstance(x, RoundedRows):
             self._rows = T.decl_buffer((rows.shape[0] * (x.stride // 2),), "int32", data=rows.data)
-        apart = matrix.is_paired and isinstance(x, Rows)
-        self.tiling = find_float_tiling(isa, matrix.outputs * matrix.inputs, apart=apart)
+        num_weights, rounded = matrix.outputs * matrix.inputs, isinstance(x, RoundedRows)
+        self.tiling = find_float_tiling(isa, num_weights, paired=matrix.is_paired, rounded=rounded)
         self._blocks = self.tiling.blocks
         # Rows that were rounded are filled up with zeros; else the last of an odd number of inputs is apart.
         self._half_step = matrix.inputs % self._width == 1 and isinstance(x, Rows)
@@ -136,7 +133,10 @@ class FloatProduct:
         first, count = chunk * self.tiling.steps, self._num_steps
         if self._num_chunks > 1:
             count = tirx.min(T.int64(self.tiling.steps), self._num_steps - first)
-        factor = self._factors(sources, panel.column, first, count)
+
+        def factor(m: int, step: Expr, place: int) -> tirx.Expr:
+            return self._factor(sources[m], panel.column, step, place)
+
         with T.serial((panel.count + self._blocks - 1) // self._blocks) as index:
             # At an odd number's end, the last block is computed twice.
             blocks = [
@@ -267,28 +267,8 @@ class FloatProduct:
         else:
             prefetch(self._weights, (block, step, 0))
 
-    def _factors(
-        self, sources: list[Expr], column: Expr, first: Expr, count: Expr
-    ) -> Callable[[int, Expr, int], tirx.Expr]:
-        """What gives the factor of a row, by its number within the tile, for a step and a place in it."""
-        x, width = self._x, self._width
-        if isinstance(x, RoundedRows):
-            words, word = x.stride // 2, column // 2
-            return lambda m, step, place: load(self._rows, (sources[m] * words + word + step,))
-        if len(sources) <= _WAYS:
-            return lambda m, step, place: load_rows(self._rows, x, sources[m], column + step * width + place)
-        # An odd number of lines, so that no two rows' fall together; of one dimension, or it would be cut.
-        stride = (-(-min(self._num_steps * width + 1, self.tiling.steps * width) // 16) | 1) * 16
-        copied = T.alloc_buffer((len(sources) * stride,), "float32")
-        start = column + first * width
-        length = count * width + self._half_step
-        lanes = self._isa.lanes
-        for m, source in enumerate(sources):
-            with T.serial(length // lanes) as index:
-                at = index * lanes
-                store(copied, (m * stride + at,), load_rows(self._rows, x, source, start + at, lanes), lanes)
-            if (self._num_steps * width + self._half_step) % lanes:
-                with T.serial(length % lanes) as index:
-                    at = length // lanes * lanes + index
-                    store(copied, (m * stride + at,), load_rows(self._rows, x, source, start + at))
-        return lambda m, step, place: load(copied, (m * stride + (step - first) * width + place,))
+    def _factor(self, source: Expr, column: Expr, step: Expr, place: int) -> tirx.Expr:
+        """What meets a step's weights, or those of a place in it, of a row whose inputs begin at ``column``."""
+        if isinstance(self._x, RoundedRows):
+            return load(self._rows, (source * (self._x.stride // 2) + column // 2 + step,))
+        return load_rows(self._rows, self._x, source, column + step * self._width + place)

@@ -27,8 +27,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Panel:
-    """Blocks from ``first`` on, ``count`` of them; they are stored ``offset`` blocks further, and the inputs they
-    meet begin at ``column`` of the rows.
+    """Blocks from ``first`` on, ``count`` of them; they are stored ``offset`` blocks further, and the inputs
+    they meet begin at ``column`` of the rows.
     """
 
     first: Expr

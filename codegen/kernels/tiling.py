@@ -49,16 +49,19 @@ def find_tiling(isa: Isa, inputs: int) -> Tiling:
 
 _LINE_BYTES = 64
 
+_WAYS = 8
+"""Lines that a first cache keeps, at least, of addresses a power of two apart."""
+
 _SMALL_MATRIX, _LOW_TILE = 1 << 16, 4
-"""Weights of a matrix, so few that nothing is gained by tiles of more rows than a few, whose code takes long to
-compile.
+"""Weights of a matrix, so few that nothing is gained by tiles of more rows than a few, whose code takes
+long to compile.
 """
 
 _MOST_STEPS = 512
 """Steps of a chunk, in which loading and storing a tile's sums is no longer felt."""
 
 _MOST_FLOAT_BLOCKS = 8
-"""Blocks of a panel for which a tile's rows, copied where that is needed, cost little."""
+"""Blocks of a panel: while these pass by, a tile's rows stay in the first cache."""
 
 _FEW_ROWS = 32
 """Up to so many rows, reading weights is what takes the time."""
@@ -68,9 +71,9 @@ _FEW_ROWS = 32
 class FloatTiling:
     """How products of floats are cut.
 
-    ``heights`` are of register tiles of ``blocks`` blocks, largest first; ``steps`` are those of a chunk: lines
-    of a block's weights. A panel has ``panel_blocks``, where there are more rows than ``few_rows``, whose
-    panels are single tiles: so memory is read in the order in which it lies.
+    ``heights`` are of register tiles of ``blocks`` blocks, largest first; ``steps`` are those of a chunk, a
+    line of a block's weights each. A panel has ``panel_blocks`` where there are more rows than ``few_rows``,
+    and else those of a tile, so that memory is read in the order in which it lies.
     """
 
     heights: tuple[int, ...]
@@ -80,22 +83,25 @@ class FloatTiling:
     few_rows: int = _FEW_ROWS
 
 
-def find_float_tiling(isa: Isa, num_weights: int, *, apart: bool) -> FloatTiling:
-    """How a matrix of so many weights is cut for a machine; where pairs are taken ``apart``, rows are float32.
+def find_float_tiling(isa: Isa, num_weights: int, *, paired: bool, rounded: bool) -> FloatTiling:
+    """How a matrix of so many weights is cut for a machine, where they are ``paired``, and where rows are
+    ``rounded`` to bfloat16.
 
     Sums fill the registers, a tile's rows of a chunk the first cache, a panel's weights of it a part of the
-    second.
+    second. Rows that were rounded lie apart; float32 ones may be a power of two apart, so that a cache keeps
+    only few at a time.
     """
     blocks = max(1, 2 * isa.lanes // BLOCK)
     vectors = blocks * (BLOCK // isa.lanes)
     # A vector is a factor's; pairs that are taken apart want a mask, and vectors on their way.
-    others = 1 + (vectors + 2 if apart else 0)
+    others = 1 + (vectors + 2 if paired and not rounded else 0)
     highest = (isa.num_registers - vectors - others) // vectors
+    if highest > _WAYS:
+        highest = highest // 4 * 4 if rounded else _WAYS
     if num_weights < _SMALL_MATRIX:
         highest = min(highest, _LOW_TILE)
     lower = (1 << power for power in reversed(range(8)))
-    step_bytes = 8 if apart else 4
-    steps = min(_MOST_STEPS, isa.caches.l1d_bytes * 7 // 8 // (highest * step_bytes) // 64 * 64)
+    steps = min(_MOST_STEPS, isa.caches.l1d_bytes * 7 // 8 // (highest * 4) // 64 * 64)
     panel_blocks = isa.caches.l2_bytes // 4 // (steps * _LINE_BYTES) // blocks * blocks
     return FloatTiling(
         heights=(highest, *(height for height in lower if 3 * height <= 2 * highest)),
