@@ -268,7 +268,7 @@ class FloatProduct:
             prefetch(self._weights, (block, step, 0))
 
     def _factor(self, source: Expr, column: Expr, step: Expr, place: int) -> tirx.Expr:
-        """What meets a step's weights, or those of a place in it, of a row whose inputs begin at ``column``."""
+        """What meets a step's weights, or those of a place in it, of a row with inputs from ``column`` on."""
         if isinstance(self._x, RoundedRows):
             return load(self._rows, (source * (self._x.stride // 2) + column // 2 + step,))
         return load_rows(self._rows, self._x, source, column + step * self._width + place)
