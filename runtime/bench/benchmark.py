@@ -17,7 +17,7 @@ from .counting import count_work
 from .first_token import measure_first_token
 from .host_limits import measure_host
 from .load_generator import random_prompts, run_round
-from .memory import peak_memory_bytes
+from .memory import forget_peak_memory, peak_memory_bytes
 from .model_work import ModelWork
 from .peers import Comparison, measure_peers
 from .records import BenchRecord, HostRecord, RunRecord, StepProfile
@@ -64,7 +64,7 @@ def run_benchmark(
         ArtifactError: the artifact cannot be used here.
         RequestError: prompt and answer are longer than the model's context, or it generates no text.
     """
-    report("loading")
+    report("opening")
     started = time.perf_counter()
     artifact = open_artifact(path)
     if options.profile and artifact.library(device="cpu").backend == "onnx":
@@ -74,7 +74,7 @@ def run_benchmark(
     if artifact.info.task != "generate":
         raise artifact.info.refuse("generate")
     prompt_tokens = _prompt_tokens(artifact.manifest, options)
-    return _Benchmark(artifact, options, prompt_tokens, report).run(started)
+    return _Benchmark(artifact, options, prompt_tokens, report).run(time.perf_counter() - started)
 
 
 class _Benchmark:
@@ -88,21 +88,22 @@ class _Benchmark:
         self._prompt_tokens = prompt_tokens
         self._report = report
 
-    def run(self, started: float) -> BenchRecord:
-        """Measure everything; ``started`` is when loading began."""
+    def run(self, open_seconds: float) -> BenchRecord:
+        """Measure everything; opening the artifact took so long."""
         manifest, options = self._artifact.manifest, self._options
-        rounds, load_seconds = self._rounds(started)
+        before = self._limits()
+        forget_peak_memory()
+        rounds, load_seconds = self._rounds()
         peak = peak_memory_bytes()
         self._report("the first token of a fresh process")
         first_token_seconds = measure_first_token(self._artifact.folder)
-        self._report("this machine's limits")
-        host, work = measure_host(self._artifact), count_work(self._artifact)
+        host, work = before.best_of(self._limits()), count_work(self._artifact)
         record = BenchRecord(
             host=host,
             model=manifest.model.name,
             quant=manifest.quant,
             weight_bytes=manifest.memory.weight_bytes,
-            load_s=load_seconds,
+            load_s=open_seconds + load_seconds,
             first_token_s=first_token_seconds,
             peak_memory_bytes=peak,
             runs=self._runs(rounds, host, work),
@@ -112,11 +113,17 @@ class _Benchmark:
             return record
         peers = measure_peers(options.comparison, self._request(host.threads), report=self._report)
         # What they are compared with is measured around them: machines grow slower and faster.
-        rounds, _ = self._rounds(time.perf_counter())
+        rounds, _ = self._rounds()
         return replace(record, peers=peers, runs_after=self._runs(rounds, host, work))
 
-    def _rounds(self, started: float) -> tuple[list[list[Round]], float]:
+    def _limits(self) -> HostRecord:
+        self._report("this machine's limits")
+        return measure_host(self._artifact)
+
+    def _rounds(self) -> tuple[list[list[Round]], float]:
         """The rounds of each concurrency, and the seconds that loading took."""
+        self._report("loading")
+        started = time.perf_counter()
         manifest, options, most = self._artifact.manifest, self._options, max(self._options.concurrency)
         max_num_tokens = max(most, _MAX_BATCHED_TOKENS)
         loaded = load(

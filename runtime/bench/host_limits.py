@@ -26,7 +26,7 @@ __all__ = ["measure_host"]
 READ_BYTES = 1 << 29
 """Memory to read: many times what caches hold."""
 
-_SECONDS = 1.5
+_SECONDS = 0.8
 """How long each probe is repeated."""
 
 _WEIGHT_BYTES, _ROWS, _ROW_BYTES, _SUMS = 1 << 14, 12, 64, 16

@@ -22,6 +22,9 @@ __all__ = [
 class HostRecord:
     """This machine and its limits as they were measured with all threads; None where they were not.
 
+    Machines that are shared grow slower and faster, so that both sides of a benchmark are measured and the
+    higher counts.
+
     Attributes:
         cpu: its name.
         threads: how many threads kernels run on.
@@ -39,6 +42,17 @@ class HostRecord:
     bf16_tflops: float | None
     float32_tflops: float | None
 
+    def best_of(self, other: HostRecord) -> HostRecord:
+        """Each limit as it was measured highest."""
+        return HostRecord(
+            cpu=self.cpu,
+            threads=self.threads,
+            read_gb_s=_higher(self.read_gb_s, other.read_gb_s),
+            int8_tops=_higher(self.int8_tops, other.int8_tops),
+            bf16_tflops=_higher(self.bf16_tflops, other.bf16_tflops),
+            float32_tflops=_higher(self.float32_tflops, other.float32_tflops),
+        )
+
     def operations_per_second(self, arithmetic: str) -> float | None:
         """The limit of products of ``int8``, ``bfloat16`` or ``float32``.
 
@@ -48,6 +62,10 @@ class HostRecord:
         limits = {"int8": self.int8_tops, "bfloat16": bfloat16, "float32": self.float32_tflops}
         limit = limits[arithmetic]
         return None if limit is None else limit * 1e12
+
+
+def _higher(one: float | None, other: float | None) -> float | None:
+    return max((rate for rate in (one, other) if rate is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

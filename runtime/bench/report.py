@@ -67,14 +67,14 @@ def _profile(profile: StepProfile) -> Table:
     prompt = f"prefill of {profile.tokens} tokens"
     answers = f"decode, {profile.sequences} at once, behind {profile.context_tokens - 1} tokens"
     title = f"{prompt if profile.phase == 'prefill' else answers}: {profile.step_ms:.2f} ms a step"
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in ("ms", "share", "calls", "MB", "GOP", "of limit"):
         table.add_column(name, justify="right", no_wrap=True)
     for group in profile.groups:
         table.add_row(
             group.name,
-            f"{group.ms:.3f}",
+            f"{group.ms:.3f}" if group.ms < 100 else f"{group.ms:.0f}",
             f"{group.share:.1%}",
             str(group.calls) if group.calls else "",
             f"{group.bytes / 1e6:.1f}" if group.bytes else "",
