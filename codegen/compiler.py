@@ -110,8 +110,8 @@ def compile_model(
             gives vectors computes each sequence in one step, so this is also what its steps can hold.
         page_size: tokens a page of the KV cache holds, a power of two from 16 to 1024; 16 unless given, or
             more where layers keep a state that is large beside their keys and values.
-        kv_cache: ``float32``, ``float16``, ``int8`` or ``int4``, the last two in groups with scales;
-            ``auto`` is float32 where weights are float32, otherwise float16.
+        kv_cache: ``float32``, ``float16``, ``bfloat16``, ``int8`` or ``int4``, the last two in groups with
+            scales; ``auto`` is float32 where weights are float32, otherwise float16.
         verify: run the reference interpreter around each pass and record the largest difference.
         dump_ir: a folder to write the module after each pass to.
         force: replace ``output`` if it is an artifact.

@@ -23,20 +23,21 @@ class CacheType(Enum):
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
     INT8 = "int8"
     INT4 = "int4"
 
     @property
     def bits(self) -> int:
         """Bits of an element, scales aside."""
-        return {"float32": 32, "float16": 16, "int8": 8, "int4": 4}[self.value]
+        return {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}[self.value]
 
     def element(self, dims: Sequence[int]) -> Element:
         """What caches of heads of ``dims`` elements, of keys and of values, are made of.
 
         Raises :class:`CompileError` where heads cannot be halved and have to be.
         """
-        if self in (CacheType.FLOAT32, CacheType.FLOAT16):
+        if self.bits >= 16:
             return ScalarType(self.value)
         parts = 8 // self.bits
         odd = [dim for dim in dims if dim % parts]

@@ -11,6 +11,7 @@ start at multiples of their lengths, and pieces are merged in ascending order, w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -18,7 +19,7 @@ from tvm import tirx
 from .attention_plan import Plan, Task
 from .attention_tiles import Emit, Walk
 from .cache import CachedHeads, CodedElement, FloatElement
-from .isa import Isa
+from .isa import DotsBfloat16, Isa
 from .online_softmax import KEYS, PIECE, OnlineSoftmax, Sums
 from .rows import Rows, vectors
 from .script import Buffer, Expr, T, Vector, broadcast, cast, kernel, load, store, symbol
@@ -86,6 +87,17 @@ class AttentionShape:
         """The most rows of a run."""
         return max(1, QUERIES // self.heads_at_once)
 
+    def goes_in_pairs(self, isa: Isa) -> bool:
+        """Whether queries and weights are rounded to bfloat16, as keys and values are, to multiply pairs."""
+        return (
+            isinstance(isa, DotsBfloat16)
+            and isinstance(self.element, FloatElement)
+            and self.element.is_paired
+            and not self.values_of_keys
+            and self.value_dim % isa.lanes == 0
+            and self.page_size % isa.lanes == 0
+        )
+
 
 def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx.PrimFunc:
     """Attention of each sequence's newest tokens over its pages.
@@ -116,6 +128,10 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
             worker = _Worker(isa, shape, keys, values, batch[2], task, first_head)
             state = worker.state
             num_queries = task.count * heads
+            following = tirx.min(item + 1, plan.num_tasks * num_parts - 1)
+            worker.prefetch_task(
+                plan.task(tirx.floormod(following, plan.num_tasks)), following // plan.num_tasks * heads
+            )
             state.load_queries(rows, q, task.first, task.count, first_head)
             with T.If(tirx.Not(plan.is_split)), T.Then(), T.serial(num_queries) as query:
                 sink = load(sinks[0], first_head + tirx.floormod(query, heads)) if sinks else None
@@ -159,7 +175,7 @@ def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx
     if shape.has_sinks:
         arguments.append(("sinks", (shape.heads,), "float32"))
     arguments.append(("out", (m, shape.heads * value_dim), "float32"))
-    return kernel(name, arguments, body)
+    return kernel(name, arguments, body, helpers=isa.helpers if shape.goes_in_pairs(isa) else "")
 
 
 class _Worker:
@@ -187,9 +203,19 @@ class _Worker:
             value_dim=shape.value_dim,
             scale=shape.scale,
             soft_cap=shape.soft_cap,
+            in_pairs=shape.goes_in_pairs(isa),
         )
+        if shape.goes_in_pairs(isa):
+            return
         self._block_keys = T.alloc_buffer((shape.head_dim, KEYS), "float32")
         self._block_values = T.alloc_buffer((KEYS, shape.value_dim), "float32")
+
+    def prefetch_task(self, task: Task, first_head: Expr) -> None:
+        """Ask for the first keys of the task that comes next, whose head is that of ``first_head``."""
+        other = copy(self)
+        other._task, other._kv_head = task, first_head // self._shape.group
+        begin = tirx.max(task.piece * PIECE, task.position - (self._shape.window - 1))
+        other._prefetch_keys(begin // KEYS * KEYS if self._shape.window else task.piece * PIECE)
 
     def add_piece(self, piece: Expr) -> None:
         """Make the state's sums those of a piece."""
@@ -205,19 +231,27 @@ class _Worker:
             row = tirx.min((top + (height - 1)) // self._heads, self._task.count - 1)
             return tirx.max(tirx.min(self._task.position + row + 1 - start.value, PIECE), 0)
 
+        self._prefetch_values(start.value + begin.value * KEYS)
         self._choose(
+            lambda: self._score_pairs(start.value, begin.value, seen_to, num_queries.value),
             lambda: self._score_row(start.value, begin.value, seen_to(0)),
             lambda: self._score_run(start.value, begin.value, seen_to, num_queries.value),
         )
         with T.serial(num_queries.value) as query:
             self._weigh(query, start.value, begin.value, seen_to(query // height * height))
         self._choose(
+            lambda: self._add_pairs(start.value, begin.value, seen_to, num_queries.value),
             lambda: self._add_values_to_row(start.value, begin.value, seen_to(0)),
             lambda: self._add_values_to_run(start.value, begin.value, seen_to, num_queries.value),
         )
 
-    def _choose(self, of_row: Callable[[], None], of_run: Callable[[], None]) -> None:
-        """Do one or the other, by whether the task has a single row."""
+    def _choose(
+        self, of_pairs: Callable[[], None], of_row: Callable[[], None], of_run: Callable[[], None]
+    ) -> None:
+        """Do one or the other, by whether it goes in pairs, or the task has a single row."""
+        if self._shape.goes_in_pairs(self._isa):
+            of_pairs()
+            return
         if self._shape.values_of_keys or self._shape.page_size % self._isa.lanes:
             of_run()
             return
@@ -255,6 +289,22 @@ class _Worker:
         offset.set(tirx.floormod(key, self._shape.page_size))
         return page.value, offset.value
 
+    def _prefetch_keys(self, first_key: Expr) -> None:
+        """Ask for a block of keys."""
+        stretch = min(KEYS, self._shape.page_size)
+        with T.serial(KEYS // stretch) as part:
+            place = self._place(first_key + part * stretch)
+            self._shape.keys.prefetch(self._keys, self._kv_head, place, stretch)
+
+    def _prefetch_values(self, first_key: Expr) -> None:
+        """Ask for a block of values that have a cache."""
+        if self._shape.values_of_keys:
+            return
+        stretch = min(KEYS, self._shape.page_size)
+        with T.serial(KEYS // stretch) as part:
+            place = self._place(first_key + part * stretch)
+            self._shape.values.prefetch(self._values, self._kv_head, place, stretch)
+
     @property
     def _tiles_of_row(self) -> list[tuple[int, int]]:
         """The first head and the height of each tile of one row."""
@@ -266,14 +316,14 @@ class _Worker:
         lanes = self._isa.lanes
         with T.serial((num_keys + (KEYS - 1)) // KEYS - begin) as index:
             first_key = start + (begin + index) * KEYS
+            self._prefetch_keys(first_key + KEYS)
 
             def keys_from(first: int, count: int) -> Walk:
                 own = [first_key + (first + vector) * lanes for vector in range(count)]
 
                 def walk(emit: Emit) -> None:
                     places = [self._place(key) for key in own]
-                    ahead = [self._place(key + KEYS) for key in own]
-                    self._shape.keys.read_keys(self._keys, self._kv_head, places, lanes, ahead, emit)
+                    self._shape.keys.read_keys(self._keys, self._kv_head, places, lanes, emit)
 
                 return walk
 
@@ -289,17 +339,79 @@ class _Worker:
                 with T.serial((num_keys - first + (stretch - 1)) // stretch) as index:
                     key = first + index * stretch
                     page, inside = self._place(start + key)
-                    ahead, later = self._place(start + key + KEYS)
+                    ahead = self._place(start + key + KEYS)
+                    self._shape.values.prefetch(self._values, self._kv_head, ahead, stretch)
                     with T.serial(tirx.min(num_keys - key, stretch)) as offset:
-                        place, upcoming = (page, inside + offset), (ahead, later + offset)
-                        read = self._shape.values.read_value
-                        emit(key + offset, read(self._values, self._kv_head, place, columns, upcoming))
+                        place, read = (page, inside + offset), self._shape.values.read_value
+                        emit(key + offset, read(self._values, self._kv_head, place, columns))
 
             return walk
 
         for top, rows in self._tiles_of_row:
             columns = self._shape.values.columns(self._isa.lanes)
             self.state.add_values(top, rows, columns, values_of, anew=True)
+
+    def _score_pairs(
+        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
+    ) -> None:
+        """Scores of any number of rows, in tiles, with keys from their pages in pairs of columns."""
+        lanes, height = self._isa.lanes, self.state.height
+        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
+            block = begin + index
+            self._prefetch_keys(start + (block + 1) * KEYS)
+            with T.serial((num_queries + (height - 1)) // height) as tile:
+
+                def keys_from(first: int, num_vectors: int) -> Walk:
+                    def walk(emit: Emit) -> None:
+                        first_key = start + block * KEYS + first * lanes
+                        places = [self._place(first_key + vector * lanes) for vector in range(num_vectors)]
+                        with T.serial(-(-self._shape.head_dim // 2)) as pair:
+                            read = self._shape.keys.read_pairs
+                            emit(pair, read(self._keys, self._kv_head, pair, places, lanes))
+
+                    return walk
+
+                with T.If(seen_to(tile * height) > block * KEYS), T.Then():
+                    self.state.score(tile * height, height, block, keys_from)
+
+    def _add_pairs(
+        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
+    ) -> None:
+        """Values for any number of rows, in tiles, which come from their pages in pairs of positions.
+
+        The second of a pair that no row of a tile sees may be anything, infinite even: zeros take its place.
+        """
+        lanes, height = self._isa.lanes, self.state.height
+        columns, stretch = vectors(self._shape.value_dim, lanes), min(KEYS, self._shape.page_size)
+        with T.serial(num_queries) as query:
+            self.state.sums.clear((query,))
+        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
+            first_key = (begin + index) * KEYS
+            self._prefetch_values(start + first_key + KEYS)
+            with T.serial((num_queries + (height - 1)) // height) as tile:
+                num_keys = tirx.min(seen_to(tile * height) - first_key, KEYS)
+
+                def values_of(columns: list[tuple[int, int]]) -> Walk:
+                    def read(page: Expr, pair: Expr) -> list[tirx.Expr]:
+                        places = [(page, column) for column, _ in columns]
+                        return self._shape.values.read_pairs(self._values, self._kv_head, pair, places, lanes)
+
+                    def walk(emit: Emit) -> None:
+                        with T.serial((num_keys + (stretch - 1)) // stretch) as part:
+                            page, inside = self._place(start + first_key + part * stretch)
+                            first_pair = (first_key + part * stretch) // 2
+                            with T.serial(tirx.min(num_keys - part * stretch, stretch) // 2) as pair:
+                                emit(first_pair + pair, read(page, inside // 2 + pair))
+                        with T.If(tirx.EQ(tirx.floormod(num_keys, 2), 1)), T.Then():
+                            page, inside = self._place(start + first_key + num_keys - 1)
+                            low = broadcast(T.int32(0xFFFF), lanes)
+                            words = [T.bitwise_and(word, low) for word in read(page, inside // 2)]
+                            emit((first_key + num_keys) // 2, words)
+
+                    return walk
+
+                with T.If(num_keys > 0), T.Then():
+                    self.state.add_values(tile * height, height, columns, values_of, anew=False)
 
     def _score_run(
         self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
@@ -308,6 +420,7 @@ class _Worker:
         lanes, height = self._isa.lanes, self.state.height
         with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
             block = begin + index
+            self._prefetch_keys(start + (block + 1) * KEYS)
             self._load_keys(start + block * KEYS)
             with T.serial((num_queries + (height - 1)) // height) as tile:
 
@@ -331,6 +444,7 @@ class _Worker:
             self.state.sums.clear((query,))
         with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
             first_key = (begin + index) * KEYS
+            self._prefetch_values(start + first_key + KEYS)
             self._load_values(start + first_key)
             with T.serial((num_queries + (height - 1)) // height) as tile:
                 num_keys = tirx.min(seen_to(tile * height) - first_key, KEYS)
@@ -352,15 +466,14 @@ class _Worker:
         lanes = min(self._isa.lanes, stretch)
         with T.serial(KEYS // stretch) as index:
             page, inside = self._place(first_key + index * stretch)
-            following, later = self._place(first_key + KEYS + index * stretch)
             parts = range(0, stretch, lanes)
 
             def take(column: Expr, vectors: Sequence[tirx.Expr]) -> None:
                 for part, value in zip(parts, vectors, strict=True):
                     store(self._block_keys, (column, index * stretch + part), value, lanes)
 
-            places, ahead = [(page, inside + part) for part in parts], [(following, later)]
-            self._shape.keys.read_keys(self._keys, self._kv_head, places, lanes, ahead, take)
+            places = [(page, inside + part) for part in parts]
+            self._shape.keys.read_keys(self._keys, self._kv_head, places, lanes, take)
 
     def _load_values(self, first_key: Expr) -> None:
         """Convert a block's values, or turn those that are keys."""
@@ -373,10 +486,9 @@ class _Worker:
         columns = self._shape.values.columns(self._isa.lanes)
         with T.serial(KEYS // stretch) as index:
             page, inside = self._place(first_key + index * stretch)
-            following, later = self._place(first_key + KEYS + index * stretch)
             with T.serial(stretch) as offset:
-                place, ahead = (page, inside + offset), (following, later + offset)
-                read = self._shape.values.read_value(self._values, self._kv_head, place, columns, ahead)
+                place = page, inside + offset
+                read = self._shape.values.read_value(self._values, self._kv_head, place, columns)
                 for (column, width), value in zip(columns, read, strict=True):
                     store(self._block_values, (index * stretch + offset, column), value, width)
 

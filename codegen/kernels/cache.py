@@ -4,6 +4,10 @@ Keys lie by column, ``[pages, kv_heads, head_dim, page_size]``, so that neighbou
 values by position, ``[pages, kv_heads, page_size, head_dim]``. Codes of four bits share a byte with those of
 the other half of the head, the low ones first, so that no two positions share one. Their scales lie alike:
 ``[pages, kv_heads, groups, page_size]`` for keys and ``[pages, kv_heads, page_size, groups]`` for values.
+
+bfloat16 lies in pairs, whose bits are uint16, as machines multiply it: keys as ``[pages, kv_heads,
+head_dim / 2, page_size, 2]``, a zero filling up the last pair of a head of an odd number, and values as
+``[pages, kv_heads, page_size / 2, head_dim, 2]``, two positions side by side.
 """
 
 from __future__ import annotations
@@ -14,8 +18,20 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from .isa import Isa, intrinsic
-from .rows import Rows, load_float, load_rows, vectors
-from .script import Buffer, Expr, T, Vector, broadcast, cast, load, prefetch, store
+from .rows import Rows, load_float, load_rows, to_bfloat16, vectors
+from .script import (
+    Buffer,
+    Expr,
+    T,
+    Vector,
+    broadcast,
+    cast,
+    load,
+    prefetch,
+    reinterpret,
+    store,
+    vector_type,
+)
 
 __all__ = ["CachedHeads", "CodedElement", "FloatElement", "Part"]
 
@@ -25,9 +41,14 @@ CACHE_LINE_BYTES = 64
 
 @dataclass(frozen=True)
 class FloatElement:
-    """Floats of a numpy dtype."""
+    """Floats of a numpy dtype, or bfloat16."""
 
     dtype: str
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether two of them lie side by side."""
+        return self.dtype == "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,13 @@ class CachedHeads:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The arrays that hold them: floats, or codes and scales."""
+        if self._is_paired:
+            pairs = (
+                (-(-self.dim // 2), 2 * self.page_size)
+                if self.by_column
+                else (self.page_size // 2, 2 * self.dim)
+            )
+            return (Part("", (self.kv_heads, *pairs), "uint16"),)
         if isinstance(self.element, FloatElement):
             return (Part("", self._shape(self.dim), self.element.dtype),)
         dtype = "int8" if self.element.bits == 8 else "uint8"
@@ -68,6 +96,10 @@ class CachedHeads:
             Part(".codes", self._shape(self._stored_dim), dtype),
             Part(".scales", self._shape(self.dim // self.element.group_size), self.element.scale_type),
         )
+
+    @property
+    def _is_paired(self) -> bool:
+        return isinstance(self.element, FloatElement) and self.element.is_paired
 
     @property
     def _halves(self) -> int:
@@ -90,7 +122,47 @@ class CachedHeads:
         return (self.kv_heads, *inner)
 
     def _place(self, page: Expr, head: Expr, column: Expr, offset: Expr) -> tuple[Expr, ...]:
-        return (page, head, column, offset) if self.by_column else (page, head, offset, column)
+        outer, inner = (column, offset) if self.by_column else (offset, column)
+        if self._is_paired:
+            return (page, head, outer // 2, inner * 2 + tirx.floormod(outer, 2))
+        return (page, head, outer, inner)
+
+    def read_pairs(
+        self,
+        arrays: Sequence[Buffer],
+        head: Expr,
+        pair: Expr,
+        places: Sequence[tuple[Expr, Expr]],
+        lanes: int,
+    ) -> list[tirx.Expr]:
+        """Vectors of int32, each two bfloat16: a pair of columns of the keys from each of some places on, or
+        a pair of positions of one page in the columns from some on.
+
+        Places are a page and an offset, or a page and a column.
+        """
+        found = []
+        for page, inner in places:
+            words = load(arrays[0], (page, head, pair, inner * 2), 2 * lanes)
+            found.append(reinterpret(vector_type("int32", lanes), words))
+        return found
+
+    def prefetch(self, arrays: Sequence[Buffer], head: Expr, place: tuple[Expr, Expr], count: int) -> None:
+        """Ask for the keys or values of ``count`` positions of one page, from a place on."""
+        page, offset = place
+        for array, part in zip(arrays, self.parts, strict=True):
+            rows, width = part.shape[1:]
+            line = CACHE_LINE_BYTES // _ITEM_BYTES[part.dtype]
+            if self.by_column:
+                num_rows, num_columns = rows, width * count // self.page_size
+                first_row, first_column = T.int32(0), offset * (width // self.page_size)
+            else:
+                num_rows, num_columns = rows * count // self.page_size, width
+                first_row, first_column = offset * rows // self.page_size, T.int32(0)
+            step = max(1, line // width)  # rows that share a line
+            with T.serial(-(-num_rows // step)) as row:
+                for column in range(0, num_columns, line):
+                    place_of_line = (page, head, first_row + row * step, first_column + column)
+                    prefetch(array, place_of_line, past_first=True)
 
     def read_keys(
         self,
@@ -98,34 +170,49 @@ class CachedHeads:
         head: Expr,
         places: Sequence[tuple[Expr, Expr]],
         lanes: int,
-        ahead: Sequence[tuple[Expr, Expr]],
         emit: Callable[[Expr, Sequence[tirx.Expr]], None],
     ) -> None:
         """Emit ``emit(column, vectors)`` for all columns, ascending, of ``lanes`` keys from each of
         ``places``.
 
-        A place is a page and an offset in it. Those ``ahead`` are asked for meanwhile.
+        A place is a page and an offset in it.
         """
+        if self._is_paired:
+            self._read_paired_keys(arrays, head, places, lanes, emit)
+            return
         size = self._group_size
         for half in range(self._halves):
             first = half * self._stored_dim
             with T.serial(self._stored_dim // size) as group:
                 start = first + group * size
                 scales = [self._scale(arrays, page, head, start, offset, lanes) for page, offset in places]
-                if isinstance(self.element, CodedElement):
-                    for page, offset in ahead:
-                        place = self._place(page, head, start // self.element.group_size, offset)
-                        prefetch(arrays[1], place, past_first=True)
                 with T.serial(size) as within:
                     column = group * size + within
-                    if half == 0:
-                        for page, offset in ahead:
-                            prefetch(arrays[0], self._place(page, head, column, offset), past_first=True)
                     values = []
                     for scale, (page, offset) in zip(scales, places, strict=True):
                         stored = load(arrays[0], self._place(page, head, column, offset), lanes)
                         values.append(self._value(stored, half, scale, lanes))
                     emit(first + column, values)
+
+    def _read_paired_keys(
+        self,
+        arrays: Sequence[Buffer],
+        head: Expr,
+        places: Sequence[tuple[Expr, Expr]],
+        lanes: int,
+        emit: Callable[[Expr, Sequence[tirx.Expr]], None],
+    ) -> None:
+        def read(pair: Expr, parts: Sequence[int]) -> None:
+            words = [Vector("int32", lanes) for _ in places]
+            for vector, value in zip(words, self.read_pairs(arrays, head, pair, places, lanes), strict=True):
+                vector.set(value)
+            for part in parts:
+                emit(pair * 2 + part, [_half(lanes, vector.value, T.int32(part)) for vector in words])
+
+        with T.serial(self.dim // 2) as pair:
+            read(pair, (0, 1))
+        if self.dim % 2:
+            read(self.dim // 2, (0,))
 
     def read_value(
         self,
@@ -133,19 +220,15 @@ class CachedHeads:
         head: Expr,
         place: tuple[Expr, Expr],
         columns: Sequence[tuple[int, int]],
-        ahead: tuple[Expr, Expr],
     ) -> list[tirx.Expr]:
-        """The vectors at ``columns``, each with its width, of the value at a place.
-
-        Those at the place ``ahead`` are asked for.
-        """
-        first, last = columns[0][0], sum(columns[-1])
-        for array, part in zip(arrays, self.parts, strict=True):
-            step, stored = CACHE_LINE_BYTES // _ITEM_BYTES[part.dtype], part.shape[2]
-            wanted = {column * stored // self.dim // step * step for column in range(first, last)}
-            for column in sorted(wanted):
-                prefetch(array, self._place(ahead[0], head, column, ahead[1]), past_first=True)
+        """The vectors at ``columns``, each with its width, of the value at a place."""
         page, offset = place
+        if self._is_paired:
+            part = tirx.floormod(offset, 2)
+            return [
+                _half(width, self.read_pairs(arrays, head, offset // 2, [(page, column)], width)[0], part)
+                for column, width in columns
+            ]
         scales: dict[int, Vector | None] = {}
         values = []
         for column, width in columns:
@@ -211,6 +294,13 @@ class CachedHeads:
         offset: Expr,
     ) -> None:
         dtype = self.parts[0].dtype
+        if self._is_paired:
+            with T.serial(self.dim) as column:
+                value = load_rows(rows, x, row, head * self.dim + column)
+                store(array, self._place(page, head, column, offset), to_bfloat16(1, value))
+            if self.by_column and self.dim % 2:
+                store(array, self._place(page, head, self.dim, offset), cast("uint16", 1, T.int32(0)))
+            return
         if self.by_column:
             with T.serial(self.dim) as column:
                 value = load_rows(rows, x, row, head * self.dim + column)
@@ -267,6 +357,13 @@ class CachedHeads:
                 code = T.bitwise_or(code + T.int32(8), T.shift_left(other + T.int32(8), T.int32(4)))
             place = self._place(page, head, column, offset)
             store(arrays[0], place, cast(self.parts[0].dtype, 1, code))
+
+
+def _half(lanes: int, pairs: tirx.Expr, part: tirx.Expr) -> tirx.Expr:
+    """The first or the second of pairs of bfloat16, in float32: that number ``part``."""
+    shifted = T.shift_left(pairs, broadcast(T.int32(16) - part * 16, lanes))
+    bits = T.bitwise_and(shifted, broadcast(T.int32(-(1 << 16)), lanes))
+    return reinterpret(vector_type("float32", lanes), bits)
 
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "int8": 1, "uint8": 1}

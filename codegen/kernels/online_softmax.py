@@ -23,8 +23,9 @@ from .rows import (
     load_rows,
     reduce_add,
     reduce_max,
+    to_bfloat16,
 )
-from .script import Buffer, Expr, T, Vector, broadcast, load, store
+from .script import Buffer, Expr, T, Vector, broadcast, load, reinterpret, store
 
 __all__ = ["KEYS", "PIECE", "OnlineSoftmax", "Sums"]
 
@@ -181,16 +182,24 @@ class OnlineSoftmax:
         value_dim: int,
         scale: float,
         soft_cap: float = 0.0,
+        in_pairs: bool = False,
     ) -> None:
-        """``soft_cap`` bounds the scores, 0.0 does not."""
+        """``soft_cap`` bounds the scores, 0.0 does not.
+
+        Where it goes ``in_pairs``, queries and weights are rounded to bfloat16, and keys and values are
+        walked in pairs of columns, and of keys.
+        """
         self._isa, self._group, self._dim, self._soft_cap = isa, group, dim, soft_cap
         self._value_dim = value_dim
         self._scale = scale / soft_cap if soft_cap else scale
         self.height = isa.attention_rows
         self._size = -(-num_rows * group // self.height) * self.height
         self._strip = min(4, KEYS // isa.lanes)  # vectors of one register tile
-        self._queries = T.alloc_buffer((self._size, dim), "float32")
+        self._in_pairs, self._width = in_pairs, dim + dim % 2 if in_pairs else dim
+        element = "uint16" if in_pairs else "float32"
+        self._queries = T.alloc_buffer((self._size, self._width), element)
         self._scores = T.alloc_buffer((self._size, PIECE), "float32")
+        self._weights = T.alloc_buffer((self._size, PIECE), element) if in_pairs else self._scores
         self.sums = Sums.scratch(isa, value_dim, self._size)
         self.merged = Sums.scratch(isa, value_dim, self._size)
 
@@ -198,22 +207,26 @@ class OnlineSoftmax:
         """The heads from ``head`` on of ``count`` rows from ``first`` on, and zeros that fill a tile."""
         group, dim, height = self._group, self._dim, self.height
         scale = T.float32(self._scale)
+
+        def put(query: Expr, column: Expr, width: int, value: tirx.Expr) -> None:
+            stored = to_bfloat16(width, value) if self._in_pairs else value
+            store(self._queries, (query, column), stored, width)
+
         with T.serial(count) as row, T.serial(group) as member:
 
             def take(column: Expr, width: int) -> None:
                 value = load_rows(rows, view, first + row, (head + member) * dim + column, width)
-                place = (row * group + member, column)
-                store(self._queries, place, value * broadcast(scale, width), width)
+                put(row * group + member, column, width, value * broadcast(scale, width))
 
             columns(self._isa, dim, take)
+            if self._width > dim:
+                put(row * group + member, dim, 1, T.float32(0))
         num_queries = count * group
         with T.serial(-(-num_queries // height) * height - num_queries) as index:
             columns(
                 self._isa,
-                dim,
-                lambda column, width: store(
-                    self._queries, (num_queries + index, column), broadcast(T.float32(0), width), width
-                ),
+                self._width,
+                lambda column, width: put(num_queries + index, column, width, broadcast(T.float32(0), width)),
             )
 
     def score(self, top: Expr, height: int, block: Expr, walk: Callable[[int, int], Walk]) -> None:
@@ -228,10 +241,11 @@ class OnlineSoftmax:
                 height,
                 self._strip,
                 walk(first, self._strip),
-                lambda row, column: load(self._queries, (top + row, column)),
+                lambda row, column: self._factor(self._queries, top + row, column),
                 lambda row, vector, scores, first=first: store(  # type: ignore[misc]
                     self._scores, (top + row, block * KEYS + (first + vector) * lanes), scores, lanes
                 ),
+                in_pairs=self._in_pairs,
             )
 
     def weigh(
@@ -269,7 +283,8 @@ class OnlineSoftmax:
             below = load(self._scores, (query, key), lanes) - broadcast(maximum.value, lanes)
             weight = Vector("float32", lanes)
             weight.set(exponential(self._isa, lanes, below))
-            store(self._scores, (query, key), weight.value, lanes)
+            stored = to_bfloat16(lanes, weight.value) if self._in_pairs else weight.value
+            store(self._weights, (query, key), stored, lanes)
             total.set(total.value + weight.value)
 
         largest.fill(T.float32(NEVER))
@@ -297,10 +312,11 @@ class OnlineSoftmax:
         for start in range(0, len(columns), self._strip):
             strip = columns[start : start + self._strip]
             add_values(
+                self._isa,
                 [width for _, width in strip],
                 height,
                 walk(strip),
-                lambda row, key: load(self._scores, (top + row, key)),
+                lambda row, key: self._factor(self._weights, top + row, key),
                 lambda row, index, strip=strip: (  # type: ignore[misc]
                     broadcast(T.float32(0), strip[index][1])
                     if anew
@@ -309,7 +325,14 @@ class OnlineSoftmax:
                 lambda row, index, total, strip=strip: self.sums.set_total(  # type: ignore[misc]
                     (top + row,), strip[index][0], strip[index][1], total
                 ),
+                in_pairs=self._in_pairs,
             )
+
+    def _factor(self, buffer: Buffer, query: Expr, place: Expr) -> tirx.Expr:
+        """What a vector of keys or values is multiplied by: an element, or a pair of them."""
+        if self._in_pairs:
+            return reinterpret("int32", load(buffer, (query, place * 2), 2))
+        return load(buffer, (query, place))
 
     def _capped(self, score: tirx.Expr) -> tirx.Expr:
         """A vector of scores within the soft cap, by which they were divided beforehand."""

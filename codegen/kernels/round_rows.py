@@ -5,14 +5,11 @@ from __future__ import annotations
 from tvm import tirx
 
 from .isa import Isa
-from .rows import RoundedRows, Rows, columns, load_rows
+from .rows import RoundedRows, Rows, bfloat16_bits, columns, load_rows, to_bfloat16
 from .script import (
     Buffer,
     Expr,
     T,
-    Vector,
-    broadcast,
-    cast,
     kernel,
     reinterpret,
     store,
@@ -35,11 +32,11 @@ def round_rows(isa: Isa, name: str, x: Rows, as_pairs: bool) -> tirx.PrimFunc:
         with T.parallel(rows.shape[0]) as row:
 
             def emit(column: Expr, lanes: int) -> None:
-                bits = _rounded(load_rows(rows, x, row, column, lanes), lanes)
+                value = load_rows(rows, x, row, column, lanes)
                 if as_pairs:
-                    high = T.shift_right(bits, broadcast(T.uint32(16), lanes))
-                    store(out, (row, column), cast("uint16", lanes, high), lanes)
+                    store(out, (row, column), to_bfloat16(lanes, value), lanes)
                 else:
+                    bits = bfloat16_bits(lanes, value)
                     store(out, (row, column), reinterpret(vector_type("float32", lanes), bits), lanes)
 
             columns(isa, x.width, emit)
@@ -52,18 +49,3 @@ def round_rows(isa: Isa, name: str, x: Rows, as_pairs: bool) -> tirx.PrimFunc:
     if not as_pairs:
         result = ((m, x.width), "float32")
     return kernel(name, [("x", (m, x.stride), "float32"), ("out", *result)], body)
-
-
-def _rounded(value: tirx.Expr, lanes: int) -> tirx.Expr:
-    """The bits, uint32, of float32 rounded so that the low half is zero; what is no number stays none."""
-
-    def constant(number: int) -> tirx.Expr:
-        return broadcast(T.uint32(number), lanes)
-
-    bits = Vector("uint32", lanes)
-    bits.set(reinterpret(vector_type("uint32", lanes), value))
-    odd = T.bitwise_and(T.shift_right(bits.value, constant(16)), constant(1))
-    nearest = bits.value + constant(0x7FFF) + odd
-    is_number = T.bitwise_and(bits.value, constant(0x7FFFFFFF)) <= constant(0x7F800000)
-    quiet = T.bitwise_or(bits.value, constant(0x00400000))
-    return T.bitwise_and(tirx.Select(is_number, nearest, quiet), constant(0xFFFF0000))

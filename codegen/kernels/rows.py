@@ -13,6 +13,7 @@ from .script import Buffer, Expr, T, Vector, broadcast, cast, load, reinterpret,
 __all__ = [
     "RoundedRows",
     "Rows",
+    "bfloat16_bits",
     "columns",
     "each_row",
     "exponential",
@@ -22,6 +23,7 @@ __all__ = [
     "reduce_add",
     "reduce_max",
     "softplus",
+    "to_bfloat16",
     "vectors",
 ]
 
@@ -101,6 +103,27 @@ def load_float(buffer: Buffer, index: Expr | tuple[Expr, ...], lanes: int, dtype
         wide = T.shift_left(cast("uint32", lanes, value), broadcast(T.uint32(16), lanes))
         return reinterpret(vector_type("float32", lanes), wide)
     return cast("float32", lanes, value)
+
+
+def bfloat16_bits(lanes: int, value: tirx.Expr) -> tirx.Expr:
+    """The bits, uint32, of float32 rounded to bfloat16, the low half zero; what is no number stays none."""
+
+    def constant(number: int) -> tirx.Expr:
+        return broadcast(T.uint32(number), lanes)
+
+    bits = Vector("uint32", lanes)
+    bits.set(reinterpret(vector_type("uint32", lanes), value))
+    odd = T.bitwise_and(T.shift_right(bits.value, constant(16)), constant(1))
+    nearest = bits.value + constant(0x7FFF) + odd
+    is_number = T.bitwise_and(bits.value, constant(0x7FFFFFFF)) <= constant(0x7F800000)
+    quiet = T.bitwise_or(bits.value, constant(0x00400000))
+    return T.bitwise_and(tirx.Select(is_number, nearest, quiet), constant(0xFFFF0000))
+
+
+def to_bfloat16(lanes: int, value: tirx.Expr) -> tirx.Expr:
+    """Float32 rounded to bfloat16, in uint16."""
+    high = T.shift_right(bfloat16_bits(lanes, value), broadcast(T.uint32(16), lanes))
+    return cast("uint16", lanes, high)
 
 
 def reduce_max(lanes: int, value: tirx.Expr) -> tirx.Expr:

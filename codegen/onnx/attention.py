@@ -35,10 +35,10 @@ def _append_latents(step: Step, operation: Operation) -> None:
 
 def _append(step: Step, cache: Value, rows: str, slots: Value, result: Value) -> None:
     """Write rows ``[tokens, kv_heads, dim]`` to their slots."""
-    if isinstance(cache.type.element, QuantFormat):
-        raise CompileError(
-            f"a cache of {cache.type.element.name} cannot be said in ONNX: kv_cache is float32 or float16"
-        )
+    element = cache.type.element
+    if isinstance(element, QuantFormat) or element is ScalarType.BFLOAT16:
+        name = element.name if isinstance(element, QuantFormat) else element.value
+        raise CompileError(f"a cache of {name} cannot be said in ONNX: kv_cache is float32 or float16")
     if cache.type.element is not ScalarType.FLOAT32:
         rows = step.cast(rows, cache.type.scalar)
     step.emit("ScatterND", step.name(cache), _places(step, cache.type, slots), rows, result=result)

@@ -57,6 +57,7 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 64,
         "shared_expert_intermediate_size": 192,
     },
+    "pages of bfloat16": {"architecture": "llama", "kv_cache": "bfloat16", "head_dim": 32},
     "pages of int8": {"architecture": "mistral", "sliding_window": 21, "kv_cache": "int8"},
     "pages of int4": {"architecture": "qwen3", "kv_cache": "int4", "head_dim": 64},
     "int4, float16 pages": {

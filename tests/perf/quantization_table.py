@@ -1,10 +1,11 @@
 """What every weight format costs tinychat, as the markdown table of ``docs/quantization.md``.
 
-    python tests/perf/quantization_table.py [--work DIR] [--only REGEX] [--json FILE]
+    python tests/perf/quantization_table.py [--work DIR] [--only REGEX] [--json FILE] [--caches]
 
 Every format and every way to quantize is compiled and run, and compared over stories that tinychat was not
 trained on with the model as it is, which the interpreter computes in float32. Weights are calibrated on other
-stories and conversations. Takes about half a minute a row on two idle cores.
+stories and conversations. Takes about half a minute a row on two idle cores. With ``--caches`` the rows are
+of what keys and values can be kept as.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ CALIBRATED = (
     "nvfp4",
     "nf4_g64",
 )
+CACHES = ("float16", "bfloat16", "int8", "int4")
 SIZED = ("3.2MiB", "2.7MiB", "2.6MiB", "2.3MiB", "2.1MiB", "1.9MiB")
 
 
@@ -68,9 +70,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keeps texts and artifacts")
     parser.add_argument("--only", default="", help="rows whose 'FORMAT METHOD' this finds")
     parser.add_argument("--json", type=Path, help="write the rows as JSON, too")
+    parser.add_argument("--caches", action="store_true", help="make the table of keys and values")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))  # the example is no part of the package
     with tempfile.TemporaryDirectory() as temporary:
+        if options.caches:
+            print_caches(options.work or Path(temporary), options.only)
+            return
         rows = list(measure(options.work or Path(temporary), options.only))
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
@@ -134,6 +140,29 @@ def measure(work: Path, only: str) -> Iterator[Row]:
         )
         print(line(row), file=sys.stderr, flush=True)
         yield row
+
+
+def print_caches(work: Path, only: str) -> None:
+    """The table of what keys and values are kept as, beside weights as they are and in 4 bits."""
+    from ingot.codegen import compile_model
+    from ingot.runtime.verification.judging import judge_apart
+
+    work.mkdir(parents=True, exist_ok=True)
+    _, scores = prepare(work)
+    print("| weights | keys and values | bytes a token | KL, nats | largest KL | same likeliest |")
+    print("|---|---|---:|---:|---:|---:|")
+    for quant in ("none", "int4"):
+        for cache in CACHES:
+            if not re.search(only, f"{quant} {cache}"):
+                continue
+            path = work / "candidate.ingot"
+            artifact = compile_model(MODEL, path, quant=quant, kv_cache=cache, force=True)
+            found = judge_apart(artifact.path, scores)
+            print(
+                f"| {quant} | {cache} | {artifact.manifest.memory.kv_bytes_per_token} | {found.kl_mean:.5f} "
+                f"| {found.kl_max:.3f} | {found.top1_agreement:.2%} |",
+                flush=True,
+            )
 
 
 def prepare(work: Path) -> tuple[Path, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,7 +18,7 @@ from ingot.ir import Array, QuantizedArray, find_format, find_operator, quantize
 
 from .machines import Kernel, Machine, filled
 
-FLOAT32, FLOAT16 = FloatElement("float32"), FloatElement("float16")
+FLOAT32, FLOAT16, BFLOAT16 = FloatElement("float32"), FloatElement("float16"), FloatElement("bfloat16")
 INT8, INT4 = CodedElement(8, 32, "float16"), CodedElement(4, 32, "float16")
 
 PLAIN = AttentionShape(
@@ -47,6 +48,10 @@ SHAPES = {
     "many query heads a KV head": replace(PLAIN, heads=40, kv_heads=2, element=FLOAT16),
     "latents": replace(LATENTS, element=FLOAT16),
     "latents of many heads": replace(LATENTS, heads=33, page_size=128),
+    "bfloat16": replace(PLAIN, element=BFLOAT16, has_sinks=True, window=70),
+    "bfloat16, whole vectors": replace(PLAIN, head_dim=35, value_dim=64, element=BFLOAT16),
+    "bfloat16, a window": replace(PLAIN, kv_heads=6, head_dim=64, value_dim=32, window=71, element=BFLOAT16),
+    "latents in bfloat16": replace(LATENTS, element=BFLOAT16),
     "int8": replace(PLAIN, head_dim=64, value_dim=64, element=INT8),
     "int8, a scale a head": replace(PLAIN, element=CodedElement(8, 10, "float16"), window=70),
     "int4": replace(PLAIN, head_dim=64, value_dim=128, element=INT4, page_size=32),
@@ -54,8 +59,20 @@ SHAPES = {
     "latents in int4": replace(LATENTS, head_dim=64, value_dim=32, element=INT4),
     "window of itself": replace(PLAIN, heads=2, kv_heads=1, head_dim=4, value_dim=4, window=1),
 }
-MIXED = [(1, 1), (5, 5), (1, 200), (23, 87), (1, 64), (9, 137), (1, 65), (2, 2), (64, 64), (3, 300)]
+MIXED = [(1, 1), (5, 5), (1, 200), (23, 87), (1, 64), (9, 137), (1, 65), (2, 2), (64, 64), (3, 300), (2, 771)]
 """New tokens and context of each sequence."""
+SLOW = (
+    "four query heads a KV head",
+    "window of blocks",
+    "pages of several blocks",
+    "soft cap",
+    "sinks",
+    "wide keys",
+    "latents of many heads",
+    "bfloat16, a window",
+    "int8, a scale a head",
+)
+"""Left out by default: others have what they have, and more."""
 
 Floats = npt.NDArray[np.float32]
 STRIDE_MORE, OFFSET = 11, 3
@@ -115,7 +132,7 @@ def make_batch(shape: AttentionShape, sequences: list[tuple[int, int]]) -> Batch
 def made_of(element: FloatElement | CodedElement, cache: Floats) -> Array:
     """A cache of floats as one of ``element``, as the interpreter has it."""
     if isinstance(element, FloatElement):
-        return cache.astype(element.dtype)
+        return cache.astype(element.dtype if element.dtype != "bfloat16" else ml_dtypes.bfloat16)
     group = "row" if element.group_size == cache.shape[3] else f"g{element.group_size}"
     known = np.nan_to_num(cache)
     kept = quantize(known, find_format(f"dynamic_int{element.bits}_{group}_f16"))
@@ -125,6 +142,8 @@ def made_of(element: FloatElement | CodedElement, cache: Floats) -> Array:
 
 def as_stored(cache: Array, heads: CachedHeads) -> list[np.ndarray]:
     """The arrays of a cache, as kernels have them."""
+    if heads.element == BFLOAT16:
+        return [in_pairs(np.asarray(cache).view(np.uint16), by_column=heads.by_column)]
     if not isinstance(cache, QuantizedArray):
         arrays = [cache]
     elif heads.element.bits == 8:
@@ -133,6 +152,17 @@ def as_stored(cache: Array, heads: CachedHeads) -> list[np.ndarray]:
         low, high = np.split((cache.codes + 8).astype(np.uint8), 2, axis=-1)
         arrays = [low | high << 4, cache.scales]
     return [np.ascontiguousarray(a.transpose(0, 1, 3, 2)) if heads.by_column else a.copy() for a in arrays]
+
+
+def in_pairs(bits: np.ndarray, *, by_column: bool) -> np.ndarray:
+    """Bits of bfloat16 ``[pages, heads, positions, dim]``, two columns or two positions side by side."""
+    pages, heads, positions, dim = bits.shape
+    if not by_column:
+        pairs = bits.reshape(pages, heads, positions // 2, 2, dim).transpose(0, 1, 2, 4, 3)
+        return pairs.reshape(pages, heads, positions // 2, 2 * dim).copy()
+    bits = np.concatenate([bits, np.zeros_like(bits[..., : dim % 2])], axis=-1)
+    pairs = bits.reshape(pages, heads, positions, -1, 2).transpose(0, 1, 3, 2, 4)
+    return pairs.reshape(pages, heads, -1, 2 * positions).copy()
 
 
 def meaning(shape: AttentionShape, batch: Batch) -> Floats:
@@ -163,7 +193,10 @@ def run(kernel: Kernel, shape: AttentionShape, batch: Batch) -> Floats:
     return out.reshape(len(q), shape.heads, shape.value_dim)
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SHAPES],
+)
 def shape(request: pytest.FixtureRequest) -> AttentionShape:
     return SHAPES[request.param]
 
@@ -225,7 +258,7 @@ def test_any_batch(kernel: Kernel, shape: AttentionShape, sequences: list[tuple[
     np.testing.assert_array_equal(alone, together[batch.starts[last] :])
 
 
-@pytest.mark.parametrize("element", [FLOAT32, FLOAT16, INT8, INT4, None], ids=str)
+@pytest.mark.parametrize("element", [FLOAT32, FLOAT16, BFLOAT16, INT8, INT4, None], ids=str)
 @pytest.mark.parametrize(
     ("kv_heads", "head_dim", "value_dim", "page_size"),
     [(2, 10, 10, 16), (3, 64, 64, 32), (1, 19, 19, 64), (2, 10, 128, 16)],
