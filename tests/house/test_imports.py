@@ -44,6 +44,11 @@ def test_starting_the_runtime_imports_nothing_of_the_compiler_and_nothing_heavy(
     assert _imported(code, (*_COMPILER, *_HEAVY)) == []
 
 
+def test_running_kernels_imports_neither_tvm_nor_torch() -> None:
+    code = "import numpy as np; from ingot.runtime.execution.tvm_library import copied; copied(np.zeros(3))"
+    assert _imported(code, (*_COMPILER, *_HEAVY)) == []
+
+
 def test_asking_for_help_imports_no_command() -> None:
     code = "from ingot.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert _imported(code, ("ingot.codegen", "ingot.runtime", "numpy", "rich")) == []

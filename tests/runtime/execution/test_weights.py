@@ -13,10 +13,12 @@ pytest.importorskip("transformers")
 
 from ingot.runtime.execution import weights as weights_module
 from ingot.runtime.execution.artifact import open_artifact
+from ingot.runtime.execution.input_buffers import InputBuffers
 from ingot.runtime.execution.mapped_arrays import MappedArrays
 from ingot.runtime.execution.memory import are_huge, empty_pages, give_back, populate
 from ingot.runtime.execution.memory_plan import plan_memory
 from ingot.runtime.execution.weights import Weights
+from ingot.targets.manifest import InputRecord
 
 from ...compiled import compile_tiny
 
@@ -78,3 +80,12 @@ def test_memory_begins_as_zeros_at_the_start_of_a_page() -> None:
         assert memory.shape == shape
         assert memory.ctypes.data % 4096 == 0
         assert not memory[:, :1].any() if len(shape) > 1 else not memory.any()
+
+
+def test_inputs_have_room_for_every_step() -> None:
+    record = InputRecord("token_ids", ("tokens",), "int32")
+    buffers = InputBuffers([record])
+    for count in (0, 3, 5000, 1, 1_000_000):
+        array = np.arange(count, dtype=np.int32).reshape(-1, 1)
+        (given,) = buffers.fill({"token_ids": array})
+        np.testing.assert_array_equal(np.from_dlpack(given), array)
