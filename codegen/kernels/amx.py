@@ -57,18 +57,19 @@ those of odd ones likewise, and then the sum of both to the result; denormals co
 
 @dataclass(frozen=True)
 class TileOperands:
-    """Where rows and weights lie.
+    """Where rows and weights lie: ``steps`` of 64 bytes of rows, and ``blocks`` of them and 16 outputs.
 
     ``row(number, step)`` is the address of 64 bytes of a row, and rows are ``row_stride`` bytes apart;
-    ``weights(block, step)`` that of a tile of weights. ``steps`` of 64 bytes are the inputs.
-    Weights are asked for ``ahead`` steps before they are used.
+    ``weights(block, step)`` that of a tile of weights. There are at most ``most_blocks``. Weights are asked
+    for ``ahead`` steps before they are used.
     """
 
     row: Callable[[Expr, Expr], tirx.Expr]
     row_stride: int
     weights: Callable[[Expr, Expr], tirx.Expr]
     steps: int
-    blocks: int
+    blocks: Expr
+    most_blocks: int
     ahead: int = 2
 
 
@@ -78,6 +79,12 @@ def _emit(name: str, *operands: tirx.Expr) -> None:
 
 def _load_tile(register: int, address: tirx.Expr, stride: int) -> None:
     _emit("llvm.x86.tileloadd64", T.int8(register), address, T.int64(stride))
+
+
+def _ask_for(address: tirx.Expr, line: int, caches: int) -> None:
+    """Prefetch one line behind an address, to the first cache (3) or the second (2)."""
+    place = T.handle_add_byte_offset(address, line * LINE_BYTES)
+    _emit("llvm.prefetch", place, T.int32(0), T.int32(caches), T.int32(1))
 
 
 def release_tiles() -> None:
@@ -117,7 +124,7 @@ def multiply_tiles(
     rows = Vector("int64", 1)
     rows.set(num_rows)
     _configure(tirx.min(rows.value, T.int64(TILE_ROWS)))
-    memory = T.alloc_buffer((operands.blocks * GROUP_TILES * TILE_ROWS, TILE_ROWS), product.sums)
+    memory = T.alloc_buffer((operands.most_blocks * GROUP_TILES * TILE_ROWS, TILE_ROWS), product.sums)
     tiles, left = Vector("int64", 1), Vector("int64", 1)
     tiles.set((rows.value + (TILE_ROWS - 1)) // TILE_ROWS)
     left.set(tirx.floormod(tiles.value, GROUP_TILES))
@@ -190,16 +197,24 @@ class _Group:
                     _emit("llvm.x86.tilezero", T.int8(tile))
                 else:
                     _load_tile(tile, self._sums_of(tile, block), LINE_BYTES)
+
+            def step(number: Expr, parity: int) -> None:
+                weights = self._weights_ahead(block, first, number, steps)
+                self._step(block, first + number, parity, weights)
+                if ends:
+                    self._ask_for_rows(block, number, self._height * TILE_ROWS)
+                else:
+                    self._ask_for_rows(block, first + steps + number, 0)
+
             # Two steps at a time take weights to registers of their own.
             if steps > 1:
                 with T.serial(steps // 2) as pair:
-                    for parity in range(2):
-                        step = pair * 2 + parity
-                        self._step(block, first + step, parity, self._later(block, first, step, steps))
+                    step(pair * 2, 0)
+                    step(pair * 2 + 1, 1)
                     if ends:
                         self._finish_part(block, pair, steps // 2)
             if steps % 2:
-                self._step(block, first + (steps - 1), 0)
+                step(steps - 1, 0)
                 if steps == 1 and ends:
                     self._finish_part(block, 0, 1)
             for tile in range(self._height):
@@ -208,7 +223,7 @@ class _Group:
         if ends:
             self._finish_rows(self._operands.blocks - 1, 0, self._height * TILE_ROWS)
 
-    def _step(self, block: Expr, step: Expr, parity: int, later: tirx.Expr | None = None) -> None:
+    def _step(self, block: Expr, step: Expr, parity: int, later: tirx.Expr) -> None:
         """One step's products, and between them prefetches of the tile of weights at ``later``."""
         weights = _FIRST_WEIGHTS + parity
         _load_tile(weights, self._operands.weights(block, step), LINE_BYTES)
@@ -216,15 +231,23 @@ class _Group:
             rows = _FIRST_ROWS + tile % 2
             _load_tile(rows, self._operands.row(start.value, step), self._operands.row_stride)
             _emit(self._product.instruction, T.int8(tile), T.int8(rows), T.int8(weights))
-            for line in range(tile, TILE_ROWS, self._height) if later is not None else ():
-                address = T.handle_add_byte_offset(later, line * LINE_BYTES)
-                _emit("llvm.prefetch", address, T.int32(0), T.int32(3), T.int32(1))
+            for line in range(tile, TILE_ROWS, self._height):
+                _ask_for(later, line, 3)
 
-    def _later(self, block: Expr, first: Expr, step: Expr, steps: int) -> tirx.Expr:
+    def _weights_ahead(self, block: Expr, first: Expr, step: Expr, steps: int) -> tirx.Expr:
         """The tile of weights some steps after one of a chunk of ``steps``, or then of the next block."""
         later = step + self._operands.ahead
         wraps = tirx.Cast("int64", later >= steps)
         return self._operands.weights(block + wraps, first + later - wraps * steps)
+
+    def _ask_for_rows(self, block: Expr, step: Expr, further: int) -> None:
+        """Prefetch the next chunk's rows, for each block its share: a line of some rows of a group
+        ``further`` rows behind the first.
+        """
+        share = -(-self._height * TILE_ROWS // self._operands.most_blocks)
+        first, last = self._first_row + further + block * share, self._num_rows - 1
+        for row in range(share):
+            _ask_for(self._operands.row(tirx.min(first + row, last), step), 0, 2)
 
     def _place(self, block: Expr, row: Expr) -> Expr:
         """Where the sums of a row lie; all of a group's are next to each other."""

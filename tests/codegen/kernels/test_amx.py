@@ -46,6 +46,7 @@ def build(machine: Machine, product: TileProduct, steps: int, blocks: int, strid
             weights=lambda block, step: T.address_of(load(weights, (block, step * 16, 0))),
             steps=steps,
             blocks=blocks,
+            most_blocks=blocks,
         )
         with T.parallel(1):
             multiply_tiles(product, operands, m, finish)
