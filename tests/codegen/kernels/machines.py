@@ -10,7 +10,6 @@ import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -73,19 +72,11 @@ def find_machine(name: str) -> Machine | str:
     return f"needs {' and '.join(missing)}" if missing else _emulated(target)
 
 
-_COMPILERS_CAN_DO_WITHOUT = {"avx512_fp16": "-avx512fp16"}
-"""Features whose instructions are LLVM's choice alone, and its attributes that leave them out."""
-
-
 def _partly_emulated(target: Target) -> _Native | str:
-    lacking = target.features - detect_host().features
-    without = {feature: _COMPILERS_CAN_DO_WITHOUT.get(feature) for feature in lacking - EMULATED_FEATURES}
-    if not all(without.values()):
+    if not target.features - detect_host().features <= EMULATED_FEATURES:
         return f"this host does not run {target.name}"
     emulator = find_emulator()
-    if isinstance(emulator, str):
-        return emulator
-    return _Native(replace(target, attributes=(*target.attributes, *without.values())), emulator)
+    return emulator if isinstance(emulator, str) else _Native(target, emulator)
 
 
 def _compile(function: tirx.PrimFunc, target: Target) -> tvm.runtime.Executable:
