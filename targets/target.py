@@ -167,7 +167,7 @@ CPUS: dict[str, Target] = {
             "sapphirerapids",
             "sapphirerapids",
             _SAPPHIRERAPIDS,
-            "avx512-bf16",
+            "avx512-amx",
             7,
             Caches(48 * _KIB, 2 * _MIB),
             ("-avx512fp16", "-avxvnni", _WIDE),  # of no use beside the others, and not everywhere shown

@@ -23,9 +23,19 @@ from tvm import tirx
 
 from .script import Buffer, Expr, T, Vector, load, store
 
-__all__ = ["OF_BFLOAT16", "OF_BYTES", "TileOperands", "TileProduct", "multiply_tiles", "release_tiles"]
+__all__ = [
+    "OF_BFLOAT16",
+    "OF_BYTES",
+    "TILE_ROWS",
+    "TileOperands",
+    "TileProduct",
+    "multiply_tiles",
+    "release_tiles",
+]
 
 TILE_ROWS = 16
+"""Rows of a tile, and outputs of one of weights, and lines of these."""
+
 LINE_BYTES = 64
 TILE_BYTES = TILE_ROWS * LINE_BYTES
 

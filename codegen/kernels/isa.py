@@ -226,6 +226,13 @@ class Avx512Bf16(DotsBfloat16, Avx512Vnni):
 
 
 @dataclass(frozen=True)
+class Avx512Amx(Avx512Bf16):
+    """AVX-512 with VNNI and products of bfloat16, and beside it AMX, whose tiles multiply many rows (see
+    :mod:`.amx`).
+    """
+
+
+@dataclass(frozen=True)
 class Avx2(Isa):
     """AVX2: pairs of bytes to saturating int16, pairs of these to int32.
 
@@ -364,6 +371,7 @@ ISAS: dict[str, Isa] = {
     for isa in (
         _avx512(Avx512Vnni, "avx512-vnni"),
         _avx512(Avx512Bf16, "avx512-bf16"),
+        _avx512(Avx512Amx, "avx512-amx"),
         _avx2(Avx2, "avx2", (4, 2, 1)),
         _avx2(Avx2Vnni, "avx2-vnni", (8, 4, 2, 1)),
         _neon(NeonDotProduct, "neon-dotprod"),

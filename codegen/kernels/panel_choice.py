@@ -10,13 +10,14 @@ from tvm import tirx
 from .code_products import finish_sums, load_bias
 from .coded import CodedMatrix, CodedWeights
 from .dot_panels import DotPanels
-from .isa import Avx2, Avx2Vnni, Avx512Vnni, Isa, NeonDotProduct, NeonI8mm
+from .isa import Avx2, Avx2Vnni, Avx512Amx, Avx512Vnni, Isa, NeonDotProduct, NeonI8mm
 from .layout import SPAN, num_blocks
 from .matrix_panels import MatrixPanels
 from .panels import PanelProduct
 from .row_codes import CodeRows
 from .script import Buffer, Expr, T, Vector
 from .small_panels import SmallPanels
+from .tile_panels import TilePanels
 from .tiling import find_tiling
 
 __all__ = ["PanelChoice", "find_panels"]
@@ -82,6 +83,8 @@ def find_panels(isa: Isa, matrix: CodedMatrix) -> PanelChoice | None:
     product, least_rows = _product(isa, matrix), tiling.panel_rows
     if product is None:
         return None
+    if isinstance(product, TilePanels):
+        return PanelChoice(product, product.panel_blocks(isa, matrix.inputs), product.least_rows)
     if isinstance(product, MatrixPanels):
         least_rows = product.least_rows
     blocks = max(1, tiling.panel_blocks // product.blocks) * product.blocks
@@ -90,6 +93,8 @@ def find_panels(isa: Isa, matrix: CodedMatrix) -> PanelChoice | None:
 
 def _product(isa: Isa, matrix: CodedMatrix) -> PanelProduct | None:
     match isa:
+        case Avx512Amx():
+            return TilePanels()
         case Avx512Vnni():
             return DotPanels(isa, rows=8, num_blocks=2)
         case Avx2Vnni():

@@ -14,10 +14,15 @@ from ingot.codegen.kernels.amx import (
     multiply_tiles,
     release_tiles,
 )
+from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.layout import Layout, pack
+from ingot.codegen.kernels.linear import linear_quantized
 from ingot.codegen.kernels.script import Buffer, T, kernel, load, store, symbol
+from ingot.ir import find_format, quantize
 from tvm import tirx
 
 from .machines import Kernel, Machine, filled, find_machine
+from .row_arrays import row_arrays, row_format
 
 NUM_ROWS = [1, 7, 16, 17, 33, 49, 66, 115]
 """One to four tiles together, of five tiles three and two, of eight all; with and without rows left over."""
@@ -106,3 +111,22 @@ def multiplied(x: npt.NDArray[np.generic], matrix: npt.NDArray[np.generic]) -> n
             chains[column % 2] = (chains[column % 2] + product).astype(np.float32)
         total += chains[0] + chains[1]
     return total
+
+
+@pytest.mark.parametrize("name", ["int4_g32_u4", "int8_row"])
+@pytest.mark.parametrize(("outputs", "inputs"), [(50, 96), (150, 320)])
+def test_panels_give_the_bits_of_dot_products(machine: Machine, name: str, outputs: int, inputs: int) -> None:
+    matrix = CodedMatrix(outputs, inputs, find_format(name))
+    random = np.random.default_rng(outputs)
+    weight = quantize(random.standard_normal((outputs, inputs), np.float32), matrix.format)
+    bias = random.standard_normal(outputs, np.float32)
+    arrays = [*pack(weight, Layout.BLOCKED), *pack(bias, Layout.PADDED)]
+    x = quantize(random.standard_normal((90, inputs), np.float32), row_format(matrix))
+    other = find_machine("x86-64-v4-vnni")
+    assert not isinstance(other, str)
+    kernels = [m.build(linear_quantized(m.isa, "kernel", matrix, True)) for m in (machine, other)]
+    for num_rows in (1, 15, 16, 37, 90):
+        results = [filled((num_rows, outputs), "float32") for _ in kernels]
+        for kernel_, out in zip(kernels, results, strict=True):
+            kernel_(*row_arrays(matrix, x[:num_rows]), *arrays, out)
+        np.testing.assert_array_equal(*results)
