@@ -208,13 +208,15 @@ class _Group:
                 else:
                     _load_tile(tile, self._sums_of(tile, block), LINE_BYTES)
 
+            share = -(-self._height * TILE_ROWS // self._operands.most_blocks)
+            next_rows = Vector("int64", 1)
+            next_rows.set(self._share_of_next_rows(block, share, self._height * TILE_ROWS if ends else 0))
+
             def step(number: Expr, parity: int) -> None:
-                weights = self._weights_ahead(block, first, number, steps)
-                self._step(block, first + number, parity, weights)
-                if ends:
-                    self._ask_for_rows(block, number, self._height * TILE_ROWS)
-                else:
-                    self._ask_for_rows(block, first + steps + number, 0)
+                self._step(block, first + number, parity, self._weights_ahead(block, first, number, steps))
+                for row in range(share):
+                    next_step = number if ends else first + steps + number
+                    _ask_for(self._operands.row(next_rows.value + row, next_step), 0, 2)
 
             # Two steps at a time take weights to registers of their own.
             if steps > 1:
@@ -250,14 +252,12 @@ class _Group:
         wraps = tirx.Cast("int64", later >= steps)
         return self._operands.weights(block + wraps, first + later - wraps * steps)
 
-    def _ask_for_rows(self, block: Expr, step: Expr, further: int) -> None:
-        """Prefetch the next chunk's rows, for each block its share: a line of some rows of a group
-        ``further`` rows behind the first.
+    def _share_of_next_rows(self, block: Expr, share: int, further: int) -> tirx.Expr:
+        """The first of the rows that are asked for with a block: those of the next chunk are shared out among
+        the blocks, and are the group's own or those of the next group, ``further`` rows behind.
         """
-        share = -(-self._height * TILE_ROWS // self._operands.most_blocks)
-        first, last = self._first_row + further + block * share, self._num_rows - 1
-        for row in range(share):
-            _ask_for(self._operands.row(tirx.min(first + row, last), step), 0, 2)
+        first = self._first_row + further + block * share
+        return tirx.max(tirx.min(first, self._num_rows - share), T.int64(0))
 
     def _place(self, block: Expr, row: Expr) -> Expr:
         """Where the sums of a row lie; all of a group's are next to each other."""

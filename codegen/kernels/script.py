@@ -65,6 +65,9 @@ def kernel(
             T.func_attr({"tirx.noalias": True, "global_symbol": name})
             buffers = [T.arg(label, T.buffer(tuple(shape), dtype)) for label, shape, dtype in arguments]
             with T.sblock("root"), T.attr(0, "pragma_import_llvm", helpers) if helpers else nullcontext():
+                # Nothing asks which elements a kernel touches, and finding out can take minutes.
+                T.reads()
+                T.writes()
                 body(*buffers)
         return builder.get()
 
