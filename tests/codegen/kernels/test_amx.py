@@ -113,7 +113,7 @@ def multiplied(x: npt.NDArray[np.generic], matrix: npt.NDArray[np.generic]) -> n
     return total
 
 
-@pytest.mark.parametrize("name", ["int4_g32_u4", "int8_row"])
+@pytest.mark.parametrize("name", ["int4_g32_i5", "int8_row"])
 @pytest.mark.parametrize(("outputs", "inputs"), [(50, 96), (150, 320)])
 def test_panels_give_the_bits_of_dot_products(machine: Machine, name: str, outputs: int, inputs: int) -> None:
     matrix = CodedMatrix(outputs, inputs, find_format(name))
