@@ -17,6 +17,7 @@ pytest.importorskip("onnxruntime")
 
 from ingot import SamplingParams
 from ingot.runtime.engine.engine import Engine
+from ingot.targets import read_manifest
 
 from ..compiled import WHOLE_GROUPS, compile_tiny
 from ..tiny_models import ARCHITECTURES, make_tiny, reference_log_probs
@@ -111,3 +112,27 @@ def test_vectors_are_those_of_the_reference(
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     record(f"vectors: {label} (onnx)", difference)
     assert difference <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["gpt_oss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lfm2", "qwen3_next", "llama"))],
+)
+def test_answers_are_the_same_whatever_happens_to_their_pages(parent: Path, architecture: str) -> None:
+    artifact = compile_tiny(architecture, parent, backend="onnx")
+    rng = np.random.default_rng(0)
+    common = rng.integers(3, 290, 40).tolist()
+    prompts = [common[: rng.integers(5, 40)] + rng.integers(3, 290, 20).tolist() for _ in range(16)]
+    params = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+    with Engine(artifact, max_num_seqs=1) as engine:
+        alone = [engine.generate(prompt, params).token_ids for prompt in prompts]
+    memory = read_manifest(artifact).memory
+    num_pages = 12 if memory.page_size == 16 else 8
+    pages = memory.kv_bytes_per_token * memory.page_size * num_pages
+    with Engine(artifact, max_num_seqs=8, max_num_batched_tokens=64, kv_memory=pages) as engine:
+        together = [output.token_ids for output in engine.generate(prompts, params)]
+        stats = engine.stats
+        copied = engine.generate(prompts[0], SamplingParams(max_tokens=4, n=3, seed=1))
+    assert together == alone
+    assert len(copied.choices) == 3
+    assert stats.num_prefix_tokens_hit > 0 or memory.page_size > 16
