@@ -13,7 +13,7 @@ import os
 import sys
 from threading import Thread, get_native_id
 
-from ...targets import Manifest
+from ...targets import Manifest, detect_host
 from ...targets.manifest import ArrayRecord
 from .mapped_arrays import MappedArrays
 from .memory import Bytes, are_huge, empty_pages, give_back, populate
@@ -62,6 +62,9 @@ class Weights:
     def _settle(self) -> None:
         if sys.platform == "linux":  # elsewhere that would be the priority of all threads
             os.setpriority(os.PRIO_PROCESS, get_native_id(), _IDLE)
+        if detect_host().topology.huge_pages not in ("always", "madvise"):
+            _LOG.info("weights are read in small pages: this system gives out no huge ones")
+            return
         tensors = self.tensors
         files = {record.file: self._arrays.file(record.file) for record in self._records}
         for mapped in files.values():

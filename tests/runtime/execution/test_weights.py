@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ingot.runtime.execution.mapped_arrays import MappedArrays
 from ingot.runtime.execution.memory import are_huge, empty_pages, give_back, populate
 from ingot.runtime.execution.memory_plan import plan_memory
 from ingot.runtime.execution.weights import Weights
+from ingot.targets import detect_host
 from ingot.targets.manifest import InputRecord
 
 from ...compiled import compile_tiny
@@ -47,6 +49,7 @@ def test_what_lies_in_small_pages_is_copied_where_there_is_room(
     if not is_room:
         monkeypatch.setattr(type(plan), "total_bytes", plan.available_bytes)
     monkeypatch.setattr(weights_module, "are_huge", lambda mapped: False)
+    _give_out_huge_pages(monkeypatch, "madvise")
     weights = Weights(artifact.arrays, manifest, plan)
     before = list(weights.tensors)
     weights.settle()
@@ -60,6 +63,30 @@ def test_what_lies_in_small_pages_is_copied_where_there_is_room(
         assert np.from_dlpack(old).tobytes() == kept[record].tobytes()
     weights.close()
     assert weights.tensors == []
+
+
+def _give_out_huge_pages(monkeypatch: pytest.MonkeyPatch, to_whom: str) -> None:
+    host = detect_host()
+    host = replace(host, topology=replace(host.topology, huge_pages=to_whom))
+    monkeypatch.setattr(weights_module, "detect_host", lambda: host)
+
+
+@pytest.mark.parametrize("to_whom", ["never", ""])
+def test_without_huge_pages_weights_stay_in_their_file(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, to_whom: str
+) -> None:
+    artifact = open_artifact(compile_tiny("llama", tmp_path_factory.getbasetemp()))
+    manifest = artifact.manifest
+    plan = plan_memory(
+        manifest, kv_memory=None, max_num_seqs=1, max_num_batched_tokens=8, available_bytes=2**40
+    )
+    monkeypatch.setattr(weights_module, "are_huge", lambda mapped: False)
+    _give_out_huge_pages(monkeypatch, to_whom)
+    weights = Weights(artifact.arrays, manifest, plan)
+    before = list(weights.tensors)
+    weights.settle()
+    _wait(weights)
+    assert all(old is new for old, new in zip(before, weights.tensors, strict=True))
 
 
 def test_a_mapped_file_can_be_given_back_and_read_again(tmp_path: Path) -> None:
