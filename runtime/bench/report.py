@@ -42,7 +42,7 @@ def print_report(record: BenchRecord, *, to_stderr: bool) -> None:
 def _peers(record: BenchRecord) -> Table:
     """Each peer's rates, and how many times as fast this model was, before and after on average."""
     table = Table(title="other systems", title_justify="left", title_style="", box=SIMPLE_HEAD)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.add_column("at once", justify="right")
     for name in ("prefill tok/s", "decode tok/s", "output tok/s", "load s"):
         table.add_column(name, justify="right", no_wrap=True)

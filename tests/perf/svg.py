@@ -8,7 +8,7 @@ from html import escape
 
 __all__ = ["bars", "lines"]
 
-_COLOURS = ("#2f6fde", "#e08a1e", "#3a9d5d", "#b4508f", "#7a6ad8", "#8a8f98")
+_COLOURS = ("#2f6fde", "#e08a1e", "#3a9d5d", "#b4508f", "#7a6ad8", "#c2533f", "#8a8f98")
 _INK = "#808080"
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 340, 64, 16, 56, 48
 
