@@ -64,11 +64,12 @@ def kernel(
             T.func_name(name)
             T.func_attr({"tirx.noalias": True, "global_symbol": name})
             buffers = [T.arg(label, T.buffer(tuple(shape), dtype)) for label, shape, dtype in arguments]
-            with T.sblock("root"), T.attr(0, "pragma_import_llvm", helpers) if helpers else nullcontext():
+            with T.sblock("root"):
                 # Nothing asks which elements a kernel touches, and finding out can take minutes.
                 T.reads()
                 T.writes()
-                body(*buffers)
+                with T.attr(0, "pragma_import_llvm", helpers) if helpers else nullcontext():
+                    body(*buffers)
         return builder.get()
 
 
