@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from .amx import OF_BFLOAT16, OF_BYTES, TileOperands, TileProduct, multiply_tiles, release_tiles
 from .coded import PREFETCH_BYTES
-from .isa import DotsBfloat16, Isa, fma
-from .script import Buffer, T, Vector, kernel, load, prefetch, store, symbol
+from .isa import Avx512Amx, DotsBfloat16, Isa, fma
+from .script import Buffer, Expr, T, Vector, kernel, load, prefetch, store, symbol
 
 __all__ = ["probe_kernels"]
 
@@ -33,6 +34,9 @@ of activations still within 32 registers."""
 
 _ROW_BYTES = 64
 
+_TILES, _TILE_ROWS, _TURNS = 16, 64, 64
+"""Tiles of weights, rows that fill all tiles of sums, and how often a round goes over the weights."""
+
 
 def probe_kernels(isa: Isa) -> dict[str, tirx.PrimFunc]:
     """Every probe by the name it has in a library."""
@@ -40,6 +44,9 @@ def probe_kernels(isa: Isa) -> dict[str, tirx.PrimFunc]:
     found = {name: make(isa, name) for name, make in probes.items()}
     if isinstance(isa, DotsBfloat16):
         found["probe_bfloat16"] = _bfloat16(isa, "probe_bfloat16")
+    if isinstance(isa, Avx512Amx):
+        found["probe_int8_tiles"] = _tiles("probe_int8_tiles", OF_BYTES)
+        found["probe_bfloat16_tiles"] = _tiles("probe_bfloat16_tiles", OF_BFLOAT16)
     return found
 
 
@@ -91,6 +98,43 @@ def _float32(isa: Isa, name: str) -> tirx.PrimFunc:
 def _bfloat16(isa: DotsBfloat16, name: str) -> tirx.PrimFunc:
     """Products of pairs of bfloat16; arguments are as those of :func:`_float32`, pairs being int32."""
     return _multiply(isa, name, ("int32", "int32", "float32"), isa.dot_bfloat16, isa.helpers)
+
+
+def _tiles(name: str, product: TileProduct) -> tirx.PrimFunc:
+    """Products of tiles; all lines of rows and weights are in the first cache.
+
+    Arguments: weights int8 ``[16384]``, rows int8 ``[64, 64]``, how many rounds int32 ``[1]``; results int32
+    ``[threads, 16]``, or float32 ones. In each round each thread multiplies the rows 64 times with all
+    weights, 16 tiles of 16 lines.
+    """
+
+    def body(weights: Buffer, activations: Buffer, rounds: Buffer, sums: Buffer) -> None:
+        with T.parallel(sums.shape[0]) as part:
+
+            def finish(row: Expr, block: Expr, totals: tirx.Expr) -> None:
+                store(sums, (part, 0), totals, _SUMS)
+
+            operands = TileOperands(
+                row=lambda row, step: T.address_of(load(activations, (row, 0))),
+                row_stride=_ROW_BYTES,
+                weights=lambda block, step: T.address_of(
+                    load(weights, tirx.floormod(step, _TILES) * (_WEIGHT_BYTES // _TILES))
+                ),
+                steps=_TILES * _TURNS,
+                blocks=1,
+                most_blocks=1,
+            )
+            with T.serial(load(rounds, 0)):
+                multiply_tiles(product, operands, T.int64(_TILE_ROWS), finish)
+            release_tiles()
+
+    arguments = [
+        ("weights", (_WEIGHT_BYTES,), "int8"),
+        ("activations", (_TILE_ROWS, _ROW_BYTES), "int8"),
+        ("rounds", (1,), "int32"),
+        ("sums", (symbol("threads"), _SUMS), product.sums),
+    ]
+    return kernel(name, arguments, body)
 
 
 def _multiply(

@@ -8,7 +8,7 @@ makes it longer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +29,8 @@ READ_BYTES = 1 << 29
 _SECONDS = 0.8
 """How long each probe is repeated."""
 
-_WEIGHT_BYTES, _ROWS, _ROW_BYTES, _SUMS = 1 << 14, 12, 64, 16
+_WEIGHT_BYTES, _ROW_BYTES, _SUMS = 1 << 14, 64, 16
 """The shapes of the probes' arguments."""
-
-_ROUNDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,9 @@ class _Products:
         weight: numpy's type of its weights.
         activation: that of its activations.
         total: that of its sums.
-        num_products: of a weight and an element of a row.
+        num_products: of a weight and an element of a row, in a round.
+        num_rows: of activations.
+        num_rounds: in a call.
     """
 
     name: str
@@ -52,11 +52,22 @@ class _Products:
     activation: type
     total: type
     num_products: int = 1
+    num_rows: int = 12
+    num_rounds: int = 500
 
 
-_INT8 = _Products("probe_int8", np.uint8, np.int8, np.int32)
-_BFLOAT16 = _Products("probe_bfloat16", np.int32, np.int32, np.float32, num_products=2)
-_FLOAT32 = _Products("probe_float32", np.float32, np.float32, np.float32)
+_INT8 = (
+    _Products("probe_int8_tiles", np.int8, np.int8, np.int32, num_products=64, num_rows=64, num_rounds=2),
+    _Products("probe_int8", np.uint8, np.int8, np.int32),
+)
+_BFLOAT16 = (
+    # Rows and weights of single bytes are pairs of halves of a number: half as many products.
+    _Products(
+        "probe_bfloat16_tiles", np.int8, np.int8, np.float32, num_products=32, num_rows=64, num_rounds=2
+    ),
+    _Products("probe_bfloat16", np.int32, np.int32, np.float32, num_products=2),
+)
+_FLOAT32 = (_Products("probe_float32", np.float32, np.float32, np.float32),)
 
 
 def measure_host(
@@ -102,19 +113,20 @@ class _Probes:
         memory = shared(words.reshape(self._threads, -1))
         return num_bytes / self._best_time("probe_read", memory, self._sums(np.int32)) / 1e9
 
-    def product_rate(self, probe: _Products) -> float | None:
-        """10**12 operations a second, two a product; None where the library does not have the probe."""
-        if not self._has(probe.name):
+    def product_rate(self, probes: Sequence[_Products]) -> float | None:
+        """10**12 operations a second, two a product, by the first probe there is; None: there is none."""
+        probe = next((probe for probe in probes if self._has(probe.name)), None)
+        if probe is None:
             return None
         num_weights = _WEIGHT_BYTES // np.dtype(probe.weight).itemsize
         width = _ROW_BYTES // np.dtype(probe.activation).itemsize
         arguments = (
             self._tensor(np.ones(num_weights, probe.weight)),
-            self._tensor(np.ones((_ROWS, width), probe.activation)),
-            self._tensor(np.array([_ROUNDS], np.int32)),
+            self._tensor(np.ones((probe.num_rows, width), probe.activation)),
+            self._tensor(np.array([probe.num_rounds], np.int32)),
             self._sums(probe.total),
         )
-        operations = 2 * probe.num_products * num_weights * _ROWS * _ROUNDS * self._threads
+        operations = 2 * probe.num_products * num_weights * probe.num_rows * probe.num_rounds * self._threads
         return operations / self._best_time(probe.name, *arguments) / 1e12
 
     def _has(self, name: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from ingot.codegen.kernels.isa import DotsBfloat16
 from ingot.codegen.kernels.probe import probe_kernels
 
-from .machines import Kernel, Machine
+from .machines import Kernel, Machine, find_machine
 
 _ROUNDS = 3
 
@@ -65,3 +65,24 @@ def test_pairs_of_bfloat16_likewise(machine: Machine) -> None:
     vectors = weights.astype(np.float32).reshape(-1, lanes)
     once = (vectors @ activations[:, :lanes].T.astype(np.float32)).sum()
     np.testing.assert_array_equal(sums.sum(axis=1), np.full(2, _ROUNDS * once))
+
+
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
+def test_tiles_likewise(kind: str) -> None:
+    machine = find_machine("sapphirerapids")
+    if isinstance(machine, str):
+        pytest.skip(machine)
+    kernel = _build(machine, f"probe_{kind}_tiles")
+    random = np.random.default_rng(4)
+    if kind == "int8":
+        weights, rows = (random.integers(-8, 8, size, np.int8) for size in (1 << 14, 64 * 64))
+        sums, pair = np.zeros((1, 16), np.int32), 4
+    else:
+        values = (random.integers(-2, 3, size).astype(ml_dtypes.bfloat16) for size in (1 << 13, 64 * 32))
+        weights, rows = values
+        sums, pair = np.zeros((1, 16), np.float32), 2
+    kernel(weights.view(np.int8), rows.view(np.int8).reshape(64, 64), np.array([1], np.int32), sums)
+    # The last row's: each tile has lines of 16 outputs and the inputs that are multiplied at once.
+    last = rows.reshape(64, -1)[-1].astype(np.float64).reshape(16, 1, pair)
+    tiles = weights.astype(np.float64).reshape(16, 16, 16, pair)
+    np.testing.assert_array_equal(sums[0], 64 * (tiles * last).sum(axis=(0, 1, 3)))
