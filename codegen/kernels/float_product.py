@@ -24,7 +24,14 @@ from .script import Buffer, Expr, T, Vector, broadcast, load, prefetch, reinterp
 from .tiles import Panel, Results, RowsOf, for_heights, in_order, load_block, store_block
 from .tiling import find_float_tiling
 
-__all__ = ["FloatMatrix", "FloatProduct", "blocked_element", "helpers_for", "rows_argument"]
+__all__ = [
+    "PREFETCH_BYTES",
+    "FloatMatrix",
+    "FloatProduct",
+    "blocked_element",
+    "helpers_for",
+    "rows_argument",
+]
 
 PREFETCH_BYTES = 4096
 """How far ahead weights are asked for."""

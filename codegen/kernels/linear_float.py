@@ -11,11 +11,12 @@ from tvm import tirx
 
 from .coded import CodedMatrix
 from .float_product import FloatMatrix, FloatProduct, helpers_for, rows_argument
-from .isa import Isa
+from .isa import Avx512Amx, Isa
 from .layout import BLOCK, num_blocks
 from .linear_decoded import DecodedProduct
 from .rows import RoundedRows, Rows
 from .script import Buffer, Expr, T, kernel, symbol
+from .tile_product import TileProduct
 from .tiles import Panel, Results
 
 __all__ = ["linear_float", "product_of"]
@@ -52,6 +53,8 @@ def linear_float(
         weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         results = Results(out, matrix.outputs, bias[0] if bias else None)
         product = product_of(isa, matrix, x, rows, weights)
+        if isinstance(matrix, FloatMatrix) and isinstance(isa, Avx512Amx) and isinstance(x, RoundedRows):
+            product = TileProduct(isa, matrix, x, rows, weights[0])
         tiling = product.tiling
         most = min(tiling.panel_blocks, blocks // _LEAST_PANELS // tiling.blocks * tiling.blocks)
         width: tirx.Expr = T.int64(tiling.blocks)

@@ -15,8 +15,11 @@ from ingot.codegen.kernels.amx import (
     release_tiles,
 )
 from ingot.codegen.kernels.coded import CodedMatrix
+from ingot.codegen.kernels.float_product import FloatMatrix
 from ingot.codegen.kernels.layout import Layout, pack
 from ingot.codegen.kernels.linear import linear_quantized
+from ingot.codegen.kernels.linear_float import linear_float
+from ingot.codegen.kernels.rows import RoundedRows
 from ingot.codegen.kernels.script import Buffer, T, kernel, load, store, symbol
 from ingot.ir import find_format, quantize
 from tvm import tirx
@@ -99,13 +102,30 @@ def test_bfloat16_has_one_order_of_sums_at_every_number_of_rows(
         np.testing.assert_array_equal(out, expected[:num_rows])
 
 
+@pytest.mark.parametrize(("outputs", "inputs"), [(50, 43), (137, 160)])
+def test_rows_of_bfloat16(machine: Machine, outputs: int, inputs: int) -> None:
+    view, element = RoundedRows(inputs), FloatMatrix(outputs, inputs, "uint16")
+    run = machine.build(linear_float(machine.isa, "kernel", element, view, True))
+    random = np.random.default_rng(outputs)
+    weight = random.standard_normal((outputs, inputs)).astype(ml_dtypes.bfloat16)
+    bias = random.standard_normal(outputs, np.float32)
+    x = np.zeros((70, view.stride), ml_dtypes.bfloat16)
+    x[:, :inputs] = random.standard_normal((70, inputs))
+    expected = multiplied(x[:, :inputs], weight) + bias
+    arrays = [*pack(weight, Layout.BLOCKED), *pack(bias, Layout.PADDED)]
+    for num_rows in (1, 16, 23, 70):
+        out = filled((num_rows, outputs), "float32")
+        run(x[:num_rows].view(np.uint16), *arrays, out)
+        np.testing.assert_array_equal(out, expected[:num_rows])
+
+
 def multiplied(x: npt.NDArray[np.generic], matrix: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     """Of every 32 inputs, the products of even ones by fused steps from zero, of odd ones, then both."""
     left, right = x.astype(np.float64), matrix.astype(np.float64)
     total = np.zeros((len(x), len(matrix)), np.float32)
     for first in range(0, x.shape[1], 32):
         chains = np.zeros((2, *total.shape), np.float32)
-        for column in range(first, first + 32):
+        for column in range(first, min(first + 32, x.shape[1])):
             # Such a product is exact in float64, and a float32 added to it nearly always is.
             product = left[:, column, None] * right[:, column]
             chains[column % 2] = (chains[column % 2] + product).astype(np.float32)
