@@ -22,7 +22,7 @@ from .quantize_options import Budget
 
 __all__ = ["CANDIDATES", "choose_formats"]
 
-CANDIDATES = ("int2_g32", "int3_g32", "int4_g32", "int5_g32", "int6_g32", "int8_g32")
+CANDIDATES = ("int2_g32_i5", "int3_g32_i5", "int4_g32_i5", "int5_g32", "int6_g32", "int8_g32")
 """What there is to choose from, besides leaving a weight as it is."""
 
 _TOKENS, _WINDOW_TOKENS = 256, 128

@@ -183,8 +183,8 @@ class Factor:
 
     @property
     def bits(self) -> int:
-        """Bits of a number."""
-        return self.integer_bits or 8 * self.dtype.itemsize
+        """Bits of a number, which takes a byte where it is up to 15 either way."""
+        return 8 if self.type == "int5" else self.integer_bits or 8 * self.dtype.itemsize
 
     @property
     def dtype(self) -> np.dtype[np.generic]:

@@ -119,8 +119,8 @@ def test_a_tied_head_shares_the_quantized_embedding() -> None:
         for value in module.forward.parameters
         if isinstance(value.type.element, QuantFormat)
     }
-    assert quantized.pop("model.embed_tokens.weight.int8_g32") == "int8_g32"
-    assert set(quantized.values()) == {"int4_g32"}
+    assert quantized.pop("model.embed_tokens.weight.int8_row") == "int8_row"
+    assert set(quantized.values()) == {"int4_g32_i5"}
     embedding, head = module.forward.operations[0], module.forward.operations[-1]
     assert embedding.operands[0] is head.operands[1]
 
@@ -299,9 +299,10 @@ def test_a_check_needs_a_few_tokens() -> None:
 def test_schemes_are_found_by_name() -> None:
     assert find_assignment("none") is None
     assert find_assignment("int8_g32").head == "int8_g32"
+    assert find_assignment("int4").head == "int8_row"
     assert find_assignment("q4_k").linear == "q4_k"
     assert find_assignment("q4_k").head == "q6_k"
-    assert find_assignment("int3").head == find_assignment("mxfp4").embedding == "int8_g32"
+    assert find_assignment("int6").head == find_assignment("mxfp4").embedding == "int8_g32"
     with pytest.raises(
         CompileError, match="no quantization scheme or format 'int9'; there are none, int8, int2, int3"
     ):

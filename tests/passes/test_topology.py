@@ -26,7 +26,7 @@ def formats_of(text: str, **options: str) -> Mapping[str, str]:
     found = {}
     for value in module.forward.parameters:
         name, _, suffix = value.name.rpartition(".")
-        if suffix in ("int4_g32", "int8_g32"):
+        if suffix in ("int4_g32_i5", "int8_g32", "int8_row"):
             found[name] = suffix
     return found
 
@@ -41,21 +41,21 @@ weights:
     format: int8
   - {layers: 0-0, match: "*.up_proj.weight", format: none}
 """)
-    assert found["model.layers.0.self_attn.q_proj+k_proj.weight"] == "int4_g32"
+    assert found["model.layers.0.self_attn.q_proj+k_proj.weight"] == "int4_g32_i5"
     assert found["model.layers.0.self_attn.v_proj.weight"] == "int8_g32"
     assert found["model.layers.1.self_attn.q_proj+k_proj+v_proj.weight"] == "int8_g32"
-    assert found["model.layers.0.mlp.gate_proj.weight"] == "int4_g32"
+    assert found["model.layers.0.mlp.gate_proj.weight"] == "int4_g32_i5"
     assert "model.layers.0.mlp.up_proj.weight" not in found
     assert found["model.layers.1.mlp.gate_proj+up_proj.weight"] == "int8_g32"
-    assert found["lm_head.weight"] == found["model.embed_tokens.weight"] == "int8_g32"
+    assert found["lm_head.weight"] == found["model.embed_tokens.weight"] == "int8_row"
 
 
 def test_what_the_file_does_not_say_the_option_says() -> None:
     topology = parse_topology("weights: [{layers: [0, 2-3], format: none}]", "t", default="int4")
     assert [topology.format_for(use(f"h.{layer}.w")) for layer in range(5)] == [
-        *(None, "int4_g32", None, None, "int4_g32")
+        *(None, "int4_g32_i5", None, None, "int4_g32_i5")
     ]
-    assert topology.format_for(use("lm_head.weight", "head")) == "int8_g32"
+    assert topology.format_for(use("lm_head.weight", "head")) == "int8_row"
 
 
 def test_a_topology_that_is_printed_reads_back() -> None:

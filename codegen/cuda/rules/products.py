@@ -63,7 +63,7 @@ def weights_of(planning: Planning, weight: Value) -> Weights:
 def _coded(weight: Value, element: QuantFormat, inputs: int, arrays: Mapping[str, Argument]) -> Weights:
     codes, scale = element.codes, element.scale
     top = scale if scale.of is None else scale.of
-    is_two_level = scale.of is not None and scale.of.size is None and scale.type in ("uint4", "uint8")
+    is_two_level = element.has_whole_scales
     fits = scale.of is None or is_two_level
     if (
         not isinstance(codes, Integers)
@@ -86,7 +86,7 @@ def _coded(weight: Value, element: QuantFormat, inputs: int, arrays: Mapping[str
     if is_two_level:
         arguments += [
             (f"const {stored}* scales", arrays[".super_scales"]),
-            ("const unsigned char* factors", arrays[".scales"]),
+            ("const signed char* factors", arrays[".scales"]),
         ]
     else:
         arguments += [(f"const {stored}* scales", arrays[".scales"])]

@@ -60,7 +60,7 @@ struct CodedWeights {
   static constexpr bool TWO_LEVEL = TWO_LEVEL_;
   const unsigned char* codes;
   const typename Scale::Stored* scales;  // of groups, or with TWO_LEVEL of rows
-  const unsigned char* factors;          // of groups with TWO_LEVEL
+  const signed char* factors;            // of groups with TWO_LEVEL
 
   // The codes of four neighbouring inputs (number four of a span) of an output, a byte each.
   INGOT_DEVICE unsigned four(int block, int span, int four, int output) const {
@@ -102,8 +102,11 @@ struct CodedWeights {
   INGOT_DEVICE unsigned signed_four(int block, int span, int number, int output) const {
     unsigned unsigned_codes = four(block, span, number, output);
     if constexpr (TWO_LEVEL) {
-      unsigned factor = factor_of(block, span * SPAN / GROUP, output);
-      return subtract_bytes(unsigned_codes * factor, ZERO * factor * 0x01010101u);
+      // A factor below zero is one above for codes counted from the other end, which is all bits turned.
+      int factor = factor_of(block, span * SPAN / GROUP, output);
+      unsigned size = factor < 0 ? -factor : factor, turned = factor < 0 ? (1u << BITS) - 1 : 0;
+      unsigned zero = factor < 0 ? ZERO - 1 : ZERO;
+      return subtract_bytes((unsigned_codes ^ turned * 0x01010101u) * size, zero * size * 0x01010101u);
     }
     return subtract_bytes(unsigned_codes, ZERO * 0x01010101u);
   }
@@ -111,12 +114,12 @@ struct CodedWeights {
     constexpr int GROUPS = TWO_LEVEL ? 1 : INPUTS / GROUP;
     return Scale::widen(scales[((long long)block * GROUPS + (TWO_LEVEL ? 0 : group)) * BLOCK + output]);
   }
-  INGOT_DEVICE unsigned factor_of(int block, int group, int output) const {
+  INGOT_DEVICE int factor_of(int block, int group, int output) const {
     return factors[((long long)block * (INPUTS / GROUP) + group) * BLOCK + output];
   }
   INGOT_DEVICE float at(int block, int input, int output) const {
     int code = int(four(block, input / SPAN, input % SPAN / 4, output) >> input % 4 * 8 & 255) - ZERO;
-    if constexpr (TWO_LEVEL) code *= int(factor_of(block, input / GROUP, output));
+    if constexpr (TWO_LEVEL) code *= factor_of(block, input / GROUP, output);
     return float(code) * scale_of(block, input / GROUP, output);
   }
 };

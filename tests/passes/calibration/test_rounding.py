@@ -15,7 +15,18 @@ from ingot.passes.calibration.grid import Grid
 from ingot.passes.calibration.hqq import hqq
 
 Array = npt.NDArray[Any]
-FORMATS = ["int4_g32", "int3_g32", "int4_row", "int4_g32_z", "q4_0", "q4_k", "nf4_g64", "mxfp4", "nvfp4"]
+FORMATS = [
+    "int4_g32",
+    "int4_g32_i5",
+    "int3_g32",
+    "int4_row",
+    "int4_g32_z",
+    "q4_0",
+    "q4_k",
+    "nf4_g64",
+    "mxfp4",
+    "nvfp4",
+]
 
 
 def layer(outputs: int = 24, inputs: int = 256, rows: int = 400) -> tuple[Array, Array]:
