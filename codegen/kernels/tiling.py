@@ -15,11 +15,11 @@ from .layout import BLOCK
 
 __all__ = ["LINE_INSTRUCTIONS", "FloatTiling", "find_float_tiling", "find_tiling"]
 
-LINE_INSTRUCTIONS = 2
-"""What it takes to multiply the bytes of a register by a scale and move their zero."""
+LINE_INSTRUCTIONS = 3
+"""What it takes to turn the bytes of a register, to multiply them by a scale and to move their zero."""
 
-_SUM_INSTRUCTIONS = 3
-"""What it takes to begin a row's sums of a span, and to add them scaled."""
+_SUM_INSTRUCTIONS = 1
+"""What it takes to add a row's sums of a span, scaled: what they begin with is loaded beside products."""
 
 _PANEL_TURNS = 6
 """How many register tiles of rows unpack a block's weights in the time it takes to write a panel of them."""
