@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from ..frontend import Model
@@ -44,6 +45,8 @@ def build_for_targets(
     max_step_tokens: int,
     origins: Origins,
     progress: CompileProgress,
+    tune_seconds: float | None = None,
+    tunings: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> Built:
     """Machine code for each target, and weights as its kernels take them."""
     from .lowering import state_layouts
@@ -54,7 +57,14 @@ def build_for_targets(
     libraries = []
     for target in targets:
         with origins.naming():
-            libraries.append(write_library(folder, module, target, max_step_tokens=max_step_tokens))
+            tuning = tunings.get(target.name, {})
+            if tune_seconds is not None and not tuning and isinstance(target, Target):
+                from .tuning import tiling_record, tune
+
+                tuning = tiling_record(tune(module, target, seconds=tune_seconds))
+            libraries.append(
+                write_library(folder, module, target, max_step_tokens=max_step_tokens, tuning=tuning)
+            )
         progress.advance()
     progress.stage("Packing weights", len(module.forward.parameters))
     packed = _watched(pack_parameters(module, tensors), progress.advance)
@@ -76,13 +86,25 @@ def tools_of(targets: Iterable[AnyTarget]) -> dict[str, str]:
     return toolchain() | (cuda_toolchain() if are_gpus else {})
 
 
-def write_library(folder: Path, module: Module, target: AnyTarget, *, max_step_tokens: int) -> LibraryRecord:
-    """Machine code of a module's step for one target, in the artifact's folder ``lib``; its record."""
+def write_library(
+    folder: Path,
+    module: Module,
+    target: AnyTarget,
+    *,
+    max_step_tokens: int,
+    tuning: Mapping[str, int] = MappingProxyType({}),
+) -> LibraryRecord:
+    """Machine code of a module's step for one target, in the artifact's folder ``lib``; its record.
+
+    ``tuning`` is how products are cut, as :func:`.tuning.tiling_record` has it, and empty where nobody
+    measured.
+    """
     path = folder / "lib" / target.library_name
     if isinstance(target, Target):
         from .library import build_library
+        from .tuning import read_tiling
 
-        build_library(module, target, path, max_step_tokens=max_step_tokens)
+        build_library(module, target, path, max_step_tokens=max_step_tokens, tiling=read_tiling(tuning))
         return LibraryRecord(
             target=target.name,
             path=f"lib/{target.library_name}",
@@ -90,6 +112,7 @@ def write_library(folder: Path, module: Module, target: AnyTarget, *, max_step_t
             machine=target.machine,
             features=tuple(sorted(target.features)),
             rank=target.rank,
+            tiling=dict(tuning),
         )
     from .cuda.library import build_cuda_library
 

@@ -47,6 +47,7 @@ class _Options(QuantizeArguments, total=False):
     kv_cache: str
     verify: bool
     dump_ir: Path | None
+    tune: float | None
     force: bool
 
 
@@ -121,6 +122,12 @@ class _Options(QuantizeArguments, total=False):
     metavar="FILE",
     help="Compare the artifact with the unquantized model over this text, and time it.",
 )
+@click.option(
+    "--tune",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Time how products are best cut, here, for so long; what an artifact that is replaced kept stays.",
+)
 @click.option("--force", is_flag=True, help="Replace the artifact that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 def compile_command(
@@ -137,6 +144,7 @@ def compile_command(
     verify: bool,
     dump_ir: Path | None,
     eval_text: Path | None,
+    tune: float | None,
     force: bool,
     as_json: bool,
     judge: Judge | None = None,
@@ -164,6 +172,7 @@ def compile_command(
         kv_cache=kv_cache,
         verify=verify,
         dump_ir=dump_ir,
+        tune=tune,
         force=force,
         **quantizing,
     )

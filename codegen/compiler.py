@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -75,6 +75,7 @@ def compile_model(
     kv_cache: str = "auto",
     verify: bool = False,
     dump_ir: Path | None = None,
+    tune: float | None = None,
     force: bool = False,
     progress: CompileProgress | None = None,
 ) -> CompiledArtifact:
@@ -114,6 +115,8 @@ def compile_model(
             scales; ``auto`` is float32 where weights are float32, otherwise float16.
         verify: run the reference interpreter around each pass and record the largest difference.
         dump_ir: a folder to write the module after each pass to.
+        tune: seconds for finding out, on this machine, how products of whole rows are best cut; the artifact
+            keeps what was found, and one that is replaced hands on what it kept, so that the same bytes come.
         force: replace ``output`` if it is an artifact.
         progress: told of each stage.
 
@@ -142,6 +145,7 @@ def compile_model(
         kv_cache=kv_cache,
         verify=verify,
         dump_ir=dump_ir,
+        tune=tune,
     )
     watcher = progress or SilentProgress()
     watcher.stage("Reading the model", None)
@@ -169,6 +173,7 @@ def compile_model(
             "kv_cache": kv_cache,
             "verify": verify,
             "dump_ir": None if dump_ir is None else str(dump_ir),
+            "tune": tune,
             "force": force,
         }
         report = compile_apart(str(source), path.absolute(), again)
@@ -177,7 +182,8 @@ def compile_model(
         )
     with staged_folder(path, force=force) as folder:
         work_dir = options.quantizing.work_dir or path.with_name(f"{path.name}.calibration")
-        manifest = _write_artifact(folder, model, options, work_dir, watcher)
+        tunings = {} if options.tune_seconds is None else _kept_tunings(path)
+        manifest = _write_artifact(folder, model, options, work_dir, watcher, tunings)
         write_manifest(folder, manifest)
     return CompiledArtifact(
         path=path,
@@ -198,7 +204,12 @@ def _text(given: str | Path | None) -> str | None:
 
 
 def _write_artifact(
-    folder: Path, model: Model, options: CompileOptions, work_dir: Path, progress: CompileProgress
+    folder: Path,
+    model: Model,
+    options: CompileOptions,
+    work_dir: Path,
+    progress: CompileProgress,
+    tunings: Mapping[str, Mapping[str, int]],
 ) -> Manifest:
     """Everything but the manifest, which is returned."""
     write_tokenizer(model, folder)
@@ -258,6 +269,8 @@ def _write_artifact(
             max_step_tokens=step_tokens,
             origins=origins,
             progress=progress,
+            tune_seconds=options.tune_seconds,
+            tunings=tunings,
         )
     if work is not None and quantizing.work_dir is None:
         work.remove()
@@ -294,6 +307,13 @@ def _write_artifact(
         files=hash_tree(folder, built.weights),
         notes=(*quantizing.notes, *(note for run in runs for note in run.notes), *built.notes),
     )
+
+
+def _kept_tunings(path: Path) -> dict[str, dict[str, int]]:
+    """How the artifact that is to be replaced cut its products, by target."""
+    if not (path / "manifest.json").is_file():
+        return {}
+    return {library.target: library.tiling for library in read_manifest(path).libraries if library.tiling}
 
 
 def _sequence_length(model: Model, options: CompileOptions) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
@@ -9,7 +10,7 @@ import tvm
 from ..ir import Module
 from ..ir.errors import CompileError
 from ..targets import Target
-from .kernels.isa import isa_of
+from .kernels.isa import Tiling, isa_of
 from .kernels.probe import probe_kernels
 from .link import export_executable
 from .lowering import MAX_STEP_TOKENS, lower
@@ -31,13 +32,20 @@ def toolchain() -> dict[str, str]:
 
 
 def build_library(
-    module: Module, target: Target, path: Path, *, max_step_tokens: int = MAX_STEP_TOKENS
+    module: Module,
+    target: Target,
+    path: Path,
+    *,
+    max_step_tokens: int = MAX_STEP_TOKENS,
+    tiling: Tiling | None = None,
 ) -> None:
     """Write the shared library of ``module``'s step for ``target``, and of the probes of its machine.
 
+    Products are cut as ``tiling`` says, or else as the target's caches say.
+
     Raises :class:`CompileError` where the module has an operator without a kernel, or TVM refuses.
     """
-    isa = isa_of(target)
+    isa = replace(isa_of(target), tiling=tiling)
     lowered = lower(module, isa, max_step_tokens)
     for name, probe in probe_kernels(isa).items():
         lowered[name] = probe

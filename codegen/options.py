@@ -38,6 +38,7 @@ class CompileOptions:
     verify: bool
     dump_ir: Path | None
     backend: str = "tvm"
+    tune_seconds: float | None = None
 
     @classmethod
     def parse(
@@ -52,6 +53,7 @@ class CompileOptions:
         kv_cache: str,
         verify: bool,
         dump_ir: Path | None,
+        tune: float | None = None,
     ) -> CompileOptions:
         """Raises :class:`CompileError` naming the option that is wrong and what it can be."""
         built_for = parse_built_for(targets)
@@ -62,6 +64,8 @@ class CompileOptions:
         if page_size is not None and page_size not in _PAGE_SIZES:
             sizes = ", ".join(map(str, _PAGE_SIZES))
             raise CompileError(f"a page holds one of {sizes} tokens, not {page_size}")
+        if tune is not None and (backend != "tvm" or not tune > 0):
+            raise CompileError("tuning takes a number of seconds above 0, and the TVM backend")
         if max_seq_len is not None and max_seq_len < 1:
             raise CompileError(f"max_seq_len must be at least 1, not {max_seq_len}")
         return cls(
@@ -75,6 +79,7 @@ class CompileOptions:
             verify=verify,
             dump_ir=dump_ir,
             backend=backend,
+            tune_seconds=tune,
         )
 
 

@@ -132,7 +132,8 @@ class LibraryRecord(_Record, frozen=True, omit_defaults=True):
 
     ``backend`` says what runs it: ``tvm``; ``cuda`` for a launch plan, whose GPU must be of the one
     architecture among ``features``, or later; or ``onnx`` for a graph that runs wherever ONNX Runtime is
-    installed. For the last two the host does not matter.
+    installed. For the last two the host does not matter. ``tiling`` is how products are cut, by name, where
+    that was measured when it was compiled.
     """
 
     target: str
@@ -142,6 +143,7 @@ class LibraryRecord(_Record, frozen=True, omit_defaults=True):
     features: tuple[str, ...]
     rank: int
     backend: Literal["tvm", "cuda", "onnx"] = "tvm"
+    tiling: dict[str, int] = {}
 
 
 class MemoryPlan(_Record, frozen=True):
