@@ -116,10 +116,23 @@ class Group:
 
 
 class CodedWeights:
-    """Emits what reads block number ``block`` of a matrix; ``buffers`` are those of its arguments."""
+    """Emits what reads block number ``block`` of a matrix; ``buffers`` are those of its arguments.
 
-    def __init__(self, isa: Isa, matrix: CodedMatrix, buffers: Sequence[Buffer], block: Expr) -> None:
+    Where codes meet codes, scales of whole rows wait for a sum's end; where they ``meet_floats``, all scales
+    are floats and there from the beginning.
+    """
+
+    def __init__(
+        self,
+        isa: Isa,
+        matrix: CodedMatrix,
+        buffers: Sequence[Buffer],
+        block: Expr,
+        *,
+        meet_floats: bool = False,
+    ) -> None:
         self._isa, self._matrix, self._block = isa, matrix, block
+        self._meet_floats = meet_floats
         self._buffers = _by_name(matrix, buffers)
         self._parts = BLOCK // isa.lanes
         self._known: dict[str, list[Vector]] = {}
@@ -154,7 +167,7 @@ class CodedWeights:
 
     def _enter(self, size: int | None, number: Expr) -> None:
         """Load the scales and offsets of group ``number`` of ``size``; a row's wait for its end."""
-        if size is None and self._matrix.format.is_whole_by_row:
+        if size is None and self._matrix.format.is_whole_by_row and not self._meet_floats:
             return
         for component in self._matrix.format.components[1:]:
             if component.size == size:
@@ -162,7 +175,7 @@ class CodedWeights:
 
     def _load(self, name: str, number: Expr) -> list[Vector]:
         lanes, matrix, factor = self._isa.lanes, self._matrix, self._factor(name)
-        if matrix.format.has_whole_scales and name == "scales":
+        if matrix.format.has_whole_scales and name == "scales" and not self._meet_floats:
             return self._load_whole(number)
         vectors = [Vector("float32", lanes) for _ in range(self._parts)]
         for part, vector in enumerate(vectors):

@@ -69,7 +69,7 @@ def _multiply(
     ``activation`` gives a row's (by its number within the tile) element of a column, and ``finish`` is given
     its 16 results.
     """
-    reader = CodedWeights(isa, matrix, weights, block)
+    reader = CodedWeights(isa, matrix, weights, block, meet_floats=True)
     parts, group_size = BLOCK // isa.lanes, min(matrix.format.group_size or SPAN, SPAN)
     totals = zeros(isa, height)
 

@@ -33,10 +33,10 @@ SELDOM = (
         "int3_g64_fz_bf16",
     ),
 )
-FLOATS_OFTEN = ("fp8_e4m3_g128", "int4_g32_fz")
+FLOATS_OFTEN = ("fp8_e4m3_g128", "int4_g32_fz", "int8_row")
 FLOATS_SELDOM = (
     *("fp8_e5m2_row", "fp8_e4m3_g32_e8m0", "nf4_g64", "nf4_g16_f16", "int3_g8"),
-    *("q5_1", "q4_k", "q6_k", "mxfp4", "nvfp4"),
+    *("q5_1", "q4_k", "q6_k", "mxfp4", "nvfp4", "int4_g32_i5"),
 )
 EVERY = (*OFTEN, *SELDOM, *FLOATS_OFTEN, *FLOATS_SELDOM)
 COUNTS = (1, 3, 8, 13, 21)
