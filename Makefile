@@ -22,8 +22,16 @@ help: ## Show this list
 demo: $(DEMO) ## Compile the example model and ask it three questions
 	@.demo/venv/bin/python examples/demo.py
 
+# Two files of tests at a time: most of a test is one thread's work. Workers tell tests by their names, which
+# schemathesis' share, so that these run by themselves.
+SHARED_NAMES := tests/runtime/server/test_schemathesis.py
 test: $(DEV) ## Run all tests; PYTEST_ARGS="tests/ir -x" for some
+ifeq ($(strip $(PYTEST_ARGS)),)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --ignore=$(SHARED_NAMES)
+	.venv/bin/python -m pytest $(SHARED_NAMES)
+else
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
+endif
 
 check: $(DEV) ## Formatting, lint, types, import rules
 	.venv/bin/ruff format --check .
