@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -11,29 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 from ..frontend import Model
 from ..ir import Array, Module
 from ..targets import AnyTarget, Target
-from ..targets.manifest import FileRecord, LibraryRecord, ParameterRecord, StateRecord
+from ..targets.manifest import LibraryRecord, StateRecord
 from .artifact_writer import write_parameters
+from .built import Built
 from .origins import Origins
 from .progress import CompileProgress
 
 if TYPE_CHECKING:  # TVM is behind it
     from .preparing import Tensors
 
-__all__ = ["Built", "build_for_targets", "build_with_onnx", "tools_of", "write_library"]
+__all__ = ["build_for_targets", "build_with_onnx", "tools_of", "write_library"]
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What the manifest says of libraries and weights; ``weights`` is the file of these, hashed already."""
-
-    parameters: tuple[ParameterRecord, ...]
-    states: tuple[StateRecord, ...]
-    libraries: tuple[LibraryRecord, ...]
-    weights: FileRecord
-    toolchain: Mapping[str, str]
-    notes: tuple[str, ...] = ()
 
 
 def build_for_targets(
@@ -150,7 +138,7 @@ def build_with_onnx(
         return values(name)
 
     with origins.naming():
-        parts = build_onnx(
+        return build_onnx(
             folder,
             module,
             compute,
@@ -158,9 +146,6 @@ def build_with_onnx(
             max_seq_len=max_seq_len,
             eos=model.config.eos_token_ids,
         )
-    return Built(
-        parts.parameters, parts.states, (parts.library,), parts.weights, parts.toolchain, parts.notes
-    )
 
 
 def _watched(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from ..targets import Host, Target, available_memory_bytes, find_gpus
 from ..targets.cuda import ARCHITECTURES
+from ..targets.sizes import format_size
 from ..targets.topology import Topology
 from .cuda.build import toolchain as cuda_toolchain
 
-__all__ = ["print_targets", "print_targets_json", "readable_size"]
+__all__ = ["print_targets", "print_targets_json"]
 
 
 def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Target, ...]) -> None:
@@ -104,33 +105,23 @@ def print_targets(host: Host, targets: Sequence[Target], fitting: tuple[Target, 
     console.print(f"{buildable}. 'cpu' stands for the default, without what this process cannot use.")
 
 
-def readable_size(count: int) -> str:
-    """``count`` bytes, as people read them."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
-
-
 def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
     """The host, line by line."""
     topology = host.topology
     yield "this host", f"{host.cpu}, {host.system} {host.machine}"
     yield "cores", _cores(host.num_cores, topology)
     caches = (
-        f"L{cache.level} {readable_size(cache.num_bytes)}{'' if cache.num_cores == 1 else ' shared'}"
+        f"L{cache.level} {format_size(cache.num_bytes)}{'' if cache.num_cores == 1 else ' shared'}"
         for cache in topology.caches
     )
     yield "caches", ", ".join(caches) or "not told"
     yield (
         "memory",
-        f"{readable_size(host.memory_bytes)}, {readable_size(available_memory_bytes())} available"
+        f"{format_size(host.memory_bytes)}, {format_size(available_memory_bytes())} available"
         + (f", on {len(topology.nodes)} nodes" if len(topology.nodes) > 1 else "")
         + (f", huge pages: {topology.huge_pages}" if topology.huge_pages else ""),
     )
-    gpus = (f"{gpu.name} ({gpu.architecture}, {readable_size(gpu.memory_bytes)})" for gpu in find_gpus())
+    gpus = (f"{gpu.name} ({gpu.architecture}, {format_size(gpu.memory_bytes)})" for gpu in find_gpus())
     yield "GPU", ", ".join(gpus) or "no NVIDIA driver shows one"
     yield "features", ", ".join(_features_used(host, targets)) or "none that is used"
     yield "AMX", _amx(host)

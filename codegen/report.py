@@ -12,8 +12,8 @@ from rich.table import Table
 
 from ..targets import Manifest
 from ..targets.manifest import AccuracyRecord, MemoryPlan
+from ..targets.sizes import format_size
 from .compiler import CompiledArtifact
-from .host_report import readable_size
 
 __all__ = ["print_json", "print_report"]
 
@@ -43,18 +43,18 @@ def print_report(artifact: CompiledArtifact) -> None:
     """Print size, time, passes and the memory plan."""
     console = Console(highlight=False)
     manifest, memory = artifact.manifest, artifact.manifest.memory
-    weights = readable_size(memory.weight_bytes)
+    weights = format_size(memory.weight_bytes)
     console.print(f"[bold]{artifact.path}[/bold]", soft_wrap=True)
     console.print(
         _facts(
             {
-                "size": readable_size(artifact.num_bytes),
+                "size": format_size(artifact.num_bytes),
                 "time": f"{artifact.seconds:.1f} s",
-                "peak memory": readable_size(artifact.peak_memory_bytes),
+                "peak memory": format_size(artifact.peak_memory_bytes),
                 "targets": ", ".join(library.target for library in manifest.libraries),
                 "weights": f"{weights}, quant {manifest.quant}, dtype {manifest.dtype}",
                 "KV cache": _cache(memory),
-                "activations": f"{readable_size(memory.activation_bytes_per_token)} a token of a step",
+                "activations": f"{format_size(memory.activation_bytes_per_token)} a token of a step",
             }
         )
     )
@@ -68,7 +68,7 @@ def print_report(artifact: CompiledArtifact) -> None:
 def _cache(memory: MemoryPlan) -> str:
     if not memory.kv_bytes_per_token:
         return "none: sequences are computed whole"
-    return f"{readable_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size}"
+    return f"{format_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size}"
 
 
 def _facts(facts: Mapping[str, str]) -> Table:
@@ -90,7 +90,7 @@ def _quality(manifest: Manifest, accuracy: AccuracyRecord) -> Table:
     table.add_row("KL divergence, largest", f"{accuracy.kl_max:.4g} nats")
     table.add_row("perplexity", f"{accuracy.perplexity:.4f}, unquantized {accuracy.reference_perplexity:.4f}")
     table.add_row("same likeliest token", f"{accuracy.top1_agreement:.2%}")
-    table.add_row("weights", readable_size(manifest.memory.weight_bytes))
+    table.add_row("weights", format_size(manifest.memory.weight_bytes))
     table.add_row("bits per weight", f"{_bits_per_weight(manifest):.2f}")
     if accuracy.decode_tok_s is not None:
         table.add_row("decoding here", f"{accuracy.decode_tok_s:.1f} tokens/s")

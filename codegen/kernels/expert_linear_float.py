@@ -12,7 +12,7 @@ from .layout import BLOCK, num_blocks
 from .linear_float import product_of
 from .rows import RoundedRows, Rows
 from .script import Buffer, Expr, Vector, cast, kernel, load, symbol
-from .tiles import Panel, Results
+from .tiles import Blocks, Results
 
 __all__ = ["expert_linear_float"]
 
@@ -39,7 +39,7 @@ def expert_linear_float(
         weights, (*bias, out) = rest[: matrix.num_arguments], rest[matrix.num_arguments :]
         results = Results(out, outputs, bias[0] if bias else None)
 
-        def emit(panel: Panel, first: Expr, num_rows: Expr) -> None:
+        def emit(panel: Blocks, first: Expr, num_rows: Expr) -> None:
             def rows_of(row: Expr, height: int) -> tuple[list[Expr], list[Expr]]:
                 sources: list[Expr] = []
                 targets: list[Expr] = []

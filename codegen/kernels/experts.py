@@ -25,7 +25,7 @@ from .quantize import quantize_row
 from .row_codes import CodeRows, RowCodes
 from .rows import Rows, columns, exponential, load_rows
 from .script import Buffer, Expr, T, Vector, cast, kernel, load, store, symbol
-from .tiles import Panel, for_tiles, store_block
+from .tiles import Blocks, for_tiles, store_block
 
 __all__ = [
     "Items",
@@ -264,14 +264,14 @@ class Items:
     def each(self, emit: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
         """Emit ``emit(block, the block's number among those of all experts, first position, rows)``."""
 
-        def emit_blocks(panel: Panel, first: Expr, num_rows: Expr) -> None:
+        def emit_blocks(panel: Blocks, first: Expr, num_rows: Expr) -> None:
             with T.serial(panel.count) as index:
                 block = panel.first + index
                 emit(block, panel.offset + block, first, num_rows)
 
         self.each_panel(emit_blocks)
 
-    def each_panel(self, emit: Callable[[Panel, Expr, Expr], None]) -> None:
+    def each_panel(self, emit: Callable[[Blocks, Expr, Expr], None]) -> None:
         """Emit ``emit(blocks of an expert, first position, rows)``."""
         with T.parallel(self.num_spans) as item:
             self.of_span(item, emit)
@@ -281,14 +281,14 @@ class Items:
         """How many spans there are."""
         return -(-self._blocks // self._span)
 
-    def of_span(self, item: Expr, emit: Callable[[Panel, Expr, Expr], None]) -> None:
+    def of_span(self, item: Expr, emit: Callable[[Blocks, Expr, Expr], None]) -> None:
         """Emit what :meth:`each_panel` does for one span."""
         with T.serial(load(self._active, 0)) as index:
             expert = _number(cast("int64", 1, load(self._active, index + 1)), "int64")
             first = _number(cast("int64", 1, load(self._starts, expert.value)), "int64")
             end = _number(cast("int64", 1, load(self._starts, expert.value + 1)), "int64")
             count = tirx.min(self._span, self._blocks - item * self._span)
-            panel = Panel(item * self._span, count, expert.value * self._blocks)
+            panel = Blocks(item * self._span, count, expert.value * self._blocks)
             emit(panel, first.value, end.value - first.value)
 
 
@@ -326,7 +326,7 @@ def expert_linear_quantized(
             pair = cast("int64", 1, load(order, (first + row,)))
             store_block(isa, out, pair, block, outputs, None, results)
 
-        def by_tiles(panel: Panel, first: Expr, num_rows: Expr) -> None:
+        def by_tiles(panel: Blocks, first: Expr, num_rows: Expr) -> None:
             with T.serial(panel.count) as index:
                 block = panel.first + index
 
@@ -346,7 +346,7 @@ def expert_linear_quantized(
             memory = choice.memory(matrix.inputs)
             choice.product.enter()
 
-            def multiply(panel: Panel, first: Expr, num_rows: Expr) -> None:
+            def multiply(panel: Blocks, first: Expr, num_rows: Expr) -> None:
                 with T.If(num_rows < choice.least_rows):
                     with T.Then():
                         by_tiles(panel, first, num_rows)

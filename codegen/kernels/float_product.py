@@ -21,7 +21,7 @@ from .isa import DotsBfloat16, Isa, fma
 from .layout import BLOCK, num_pairs
 from .rows import RoundedRows, Rows, load_float, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast, load, prefetch, reinterpret, vector_type
-from .tiles import Panel, Results, RowsOf, for_heights, in_order, load_block, store_block
+from .tiles import Blocks, Results, RowsOf, for_heights, in_order, load_block, store_block
 from .tiling import find_float_tiling
 
 __all__ = [
@@ -116,7 +116,7 @@ class FloatProduct:
         self._steps_stored = num_pairs(matrix.inputs) if matrix.is_paired else matrix.inputs
         self._num_chunks = max(1, -(-self._num_steps // self.tiling.steps))
 
-    def multiply(self, panel: Panel, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
+    def multiply(self, panel: Blocks, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
         """Emit the products of ``num_rows`` rows with a panel."""
 
         def over(chunk: Expr) -> None:
@@ -133,7 +133,7 @@ class FloatProduct:
             over(chunk)
 
     def _tiles(
-        self, panel: Panel, chunk: Expr, height: int, rows: tuple[list[Expr], list[Expr]], results: Results
+        self, panel: Blocks, chunk: Expr, height: int, rows: tuple[list[Expr], list[Expr]], results: Results
     ) -> None:
         """Emit the tiles of rows as high as these."""
         isa, (sources, targets) = self._isa, rows

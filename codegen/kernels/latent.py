@@ -14,7 +14,7 @@ from .panel_choice import find_panels
 from .row_codes import CodeRows
 from .rows import RoundedRows, Rows
 from .script import Buffer, Expr, T, Vector, kernel, symbol
-from .tiles import Panel, Results, for_tiles, in_order, store_block
+from .tiles import Blocks, Results, for_tiles, in_order, store_block
 
 __all__ = ["head_linear_float", "head_linear_quantized"]
 
@@ -39,7 +39,7 @@ def head_linear_float(
         panels = -(-blocks // width)
         with T.parallel(heads * panels) as item:
             head, first = item // panels, tirx.floormod(item, panels) * width
-            panel = Panel(first, tirx.min(T.int64(width), blocks - first), head * blocks, head * inputs)
+            panel = Blocks(first, tirx.min(T.int64(width), blocks - first), head * blocks, head * inputs)
 
             def rows_of(row: Expr, height: int) -> tuple[list[Expr], list[Expr]]:
                 sources, _ = in_order(row, height)

@@ -12,7 +12,7 @@ from .isa import Isa, fma
 from .layout import BLOCK, SPAN
 from .rows import Rows, load_rows
 from .script import Buffer, Expr, T, Vector, broadcast
-from .tiles import Panel, Results, RowsOf, for_tiles, in_order, store_block, zeros
+from .tiles import Blocks, Results, RowsOf, for_tiles, in_order, store_block, zeros
 from .tiling import FloatTiling
 
 __all__ = ["DecodedProduct"]
@@ -33,7 +33,7 @@ class DecodedProduct:
         self._rows, self._weights = rows, weights
         self.tiling = FloatTiling(isa.float_rows, blocks=1, steps=matrix.inputs, panel_blocks=1)
 
-    def multiply(self, panel: Panel, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
+    def multiply(self, panel: Blocks, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
         """Emit the products of ``num_rows`` rows with a panel, block after block."""
         isa = self._isa
         with T.serial(panel.count) as index:

@@ -17,7 +17,7 @@ from .linear_decoded import DecodedProduct
 from .rows import RoundedRows, Rows
 from .script import Buffer, Expr, T, kernel, symbol
 from .tile_product import TileProduct
-from .tiles import Panel, Results
+from .tiles import Blocks, Results
 
 __all__ = ["linear_float", "product_of"]
 
@@ -61,7 +61,7 @@ def linear_float(
         if most > tiling.blocks:
             width = tirx.Select(rows.shape[0] <= tiling.few_rows, width, T.int64(most))
         with T.parallel((blocks + width - 1) // width) as item:
-            panel = Panel(item * width, tirx.min(width, blocks - item * width))
+            panel = Blocks(item * width, tirx.min(width, blocks - item * width))
             product.multiply(panel, rows.shape[0], results)
 
     m = symbol("m")

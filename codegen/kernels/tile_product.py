@@ -9,7 +9,7 @@ from .float_product import PREFETCH_BYTES, FloatProduct
 from .layout import num_pairs
 from .rows import RoundedRows
 from .script import Expr, T, Vector, load
-from .tiles import Panel, Results, RowsOf, in_order, store_block
+from .tiles import Blocks, Results, RowsOf, in_order, store_block
 
 __all__ = ["TileProduct"]
 
@@ -21,7 +21,7 @@ class TileProduct(FloatProduct):
     AMX it multiplies faster than memory gives weights.
     """
 
-    def multiply(self, panel: Panel, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
+    def multiply(self, panel: Blocks, num_rows: Expr, results: Results, rows_of: RowsOf = in_order) -> None:
         """See the base class; ``rows_of`` must be :func:`in_order`, for tiles are of neighbouring rows."""
         assert rows_of is in_order, "tiles are of neighbouring rows"
         assert isinstance(self._x, RoundedRows), "tiles multiply rows that were rounded to bfloat16"

@@ -13,7 +13,7 @@ from .layout import BLOCK, num_blocks
 from .script import Buffer, Expr, T, Vector, load, store
 
 __all__ = [
-    "Panel",
+    "Blocks",
     "Results",
     "RowsOf",
     "for_heights",
@@ -26,7 +26,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Panel:
+class Blocks:
     """Blocks from ``first`` on, ``count`` of them; they are stored ``offset`` blocks further, and the inputs
     they meet begin at ``column`` of the rows.
     """

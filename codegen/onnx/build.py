@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,13 +13,14 @@ import onnx
 from ...ir import Array, Module, Value
 from ...ir.errors import CompileError
 from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord, ParameterRecord, StateRecord
+from ..built import Built
 from . import attention, experts, pointwise, pooling, products, rearranging, recurrent
 from .genai import build_genai, genai_config
 from .mixtures import instead_of_mixtures
 from .step import OPSET, Rule, Step, tensor_info
 from .weight_file import WeightFile
 
-__all__ = ["FOLDER", "MODEL", "RULES", "OnnxParts", "build_onnx"]
+__all__ = ["FOLDER", "MODEL", "RULES", "build_onnx"]
 
 FOLDER = "onnx"
 """The folder inside an artifact, which ONNX' tools can be pointed at."""
@@ -42,18 +42,6 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OnnxParts:
-    """What the manifest has to say of a graph."""
-
-    parameters: tuple[ParameterRecord, ...]
-    states: tuple[StateRecord, ...]
-    library: LibraryRecord
-    weights: FileRecord
-    toolchain: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-
-
 def build_onnx(
     folder: Path,
     module: Module,
@@ -62,7 +50,7 @@ def build_onnx(
     model_type: str,
     max_seq_len: int,
     eos: Sequence[int],
-) -> OnnxParts:
+) -> Built:
     """Write the step of ``module`` into an artifact's ``folder``, and where it can be the form for GenAI.
 
     Args:
@@ -107,10 +95,10 @@ def build_onnx(
         )
         for name, type_, kind, parts in weights
     )
-    return OnnxParts(
+    return Built(
         parameters,
         tuple(StateRecord(s.name, s.type.shape, s.type.scalar.value) for s in module.forward.states),
-        LibraryRecord("onnx", f"{FOLDER}/{MODEL}", "", "", (), 0, backend="onnx"),
+        (LibraryRecord("onnx", f"{FOLDER}/{MODEL}", "", "", (), 0, backend="onnx"),),
         FileRecord(path, weights.num_bytes, weights.hash.hexdigest()),
         {"onnx": onnx.__version__, "opset": str(OPSET)},
         notes,

@@ -63,7 +63,7 @@ class RecordingExecutor(TvmExecutor):
             *(record.name for record in manifest.states),
             *(parameter.name for parameter in manifest.parameters for _ in parameter.arrays),
         ]
-        for pages in self._pages:
+        for pages in self._pages.arrays:
             pages.fill(0)  # memory that was never written is one page of zeros, which lies in a cache
         self._recording_machine = open_machine(artifact.folder / artifact.library(device="cpu").path)
 

@@ -5,11 +5,9 @@ import logging
 import click
 
 from ...ir.errors import IngotError
+from ...targets.devices import DEVICES
 
-__all__ = ["DEVICE_NAMES", "IngotCommand", "configure_logging", "device_option", "verbose_option"]
-
-DEVICE_NAMES = ["auto", "cpu", "cuda", "coreml", "webgpu"]
-"""As :data:`ingot.runtime.engine.loading.DEVICES` has them, which is not imported for ``--help``."""
+__all__ = ["IngotCommand", "configure_logging", "device_option", "verbose_option"]
 
 
 class IngotCommand(click.Command):
@@ -24,7 +22,7 @@ class IngotCommand(click.Command):
 
 device_option = click.option(
     "--device",
-    type=click.Choice(DEVICE_NAMES),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
     help="Where it runs; auto: on a GPU where the artifact has a library for it, else on the CPU.",

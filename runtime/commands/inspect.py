@@ -9,6 +9,7 @@ import msgspec
 
 from ...ir.errors import ArtifactError
 from ...targets import Manifest, read_manifest
+from ...targets.sizes import format_size
 
 __all__ = ["inspect"]
 
@@ -61,7 +62,7 @@ def _print_report(artifact: Path, manifest: Manifest) -> None:
 
     files = Table("file", "size", "BLAKE3", box=SIMPLE_HEAD)
     for file in manifest.files:
-        files.add_row(file.path, _size(file.num_bytes), file.blake3[:16])
+        files.add_row(file.path, format_size(file.num_bytes), file.blake3[:16])
     console.print(files)
     for note in manifest.notes:
         console.print(f"note: {note}", soft_wrap=True)
@@ -89,10 +90,13 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
             "wherever ONNX Runtime is" if library.backend == "onnx" else f"{library.system} {library.machine}"
         )
         yield "target", f"{library.target} ({where})"
-    yield "weights", _size(memory.weight_bytes)
+    yield "weights", format_size(memory.weight_bytes)
     if memory.kv_bytes_per_token:
-        yield "KV cache", f"{_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size} tokens"
-    yield "activations", f"{_size(memory.activation_bytes_per_token)} a token of a step"
+        yield (
+            "KV cache",
+            f"{format_size(memory.kv_bytes_per_token)} a token, in pages of {memory.page_size} tokens",
+        )
+    yield "activations", f"{format_size(memory.activation_bytes_per_token)} a token of a step"
     accuracy = manifest.accuracy
     if accuracy is not None:
         yield (
@@ -104,13 +108,4 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     toolchain = ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items()))
     yield "made by", f"ingot {manifest.ingot}, {toolchain}"
     for source in manifest.sources:
-        yield "from", f"{source.name}, {_size(source.num_bytes)}, SHA-256 {source.sha256[:16]}"
-
-
-def _size(num_bytes: int) -> str:
-    size = float(num_bytes)
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
+        yield "from", f"{source.name}, {format_size(source.num_bytes)}, SHA-256 {source.sha256[:16]}"

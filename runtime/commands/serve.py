@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...targets.devices import DEVICES
 from ...targets.sizes import parse_size
 from ._groups import GroupedCommand, group
-from ._options import DEVICE_NAMES, configure_logging, verbose_option
+from ._options import configure_logging, verbose_option
 
 if TYPE_CHECKING:
     from ..server import KeySource, ModelLoader, ServedModels, ServerOptions
@@ -79,7 +80,7 @@ _operation = group("Running it")
 )
 @_models(
     "--device",
-    type=click.Choice(DEVICE_NAMES),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
     help="Where they run; auto: on a GPU where an artifact has a library for it, else on the CPU.",

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import ArtifactError, CapacityError, RequestError
+from ...targets.devices import DEVICES
 from ...targets.sizes import parse_size
 from ..execution.model_info import ModelInfo
 from ..grammar.compiler import CompiledGrammar, GrammarCompiler
@@ -21,7 +22,7 @@ from ..scheduling.vectors import VectorExecutor, VectorInput
 from ..text.tokenizer import Tokenizer, TypedTokens
 from .engine_stats import EngineStats
 from .engine_thread import EngineThread
-from .loading import DEVICES, load
+from .loading import load
 from .request import GenerateRequest, ScoreRequest, VectorRequest
 
 __all__ = ["BaseEngine", "Message", "Prompt", "artifact_path"]

@@ -8,10 +8,7 @@ from ..scheduling.step import Executor
 from ..scheduling.vectors import VectorExecutor
 from ..text.tokenizer import Tokenizer
 
-__all__ = ["DEVICES", "Loaded", "load"]
-
-DEVICES = ("auto", "cpu", "cuda", "coreml", "webgpu")
-"""Where a model can run; ``auto`` is the best that artifact and machine have."""
+__all__ = ["Loaded", "load"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ...targets.manifest import LibraryRecord, StateRecord
+from ...targets.manifest import LibraryRecord
 from ..scheduling.step import Step, StepOutput
 from .artifact import Artifact
 from .batch import describe_batch
 from .memory import empty_pages
 from .memory_plan import plan_memory
+from .model_executor import HostPages, ModelExecutor
 from .onnx_runs import split_step
 from .onnx_session import OnnxSession
 
@@ -19,7 +20,7 @@ __all__ = ["OnnxExecutor"]
 _LOGITS = "logits"
 
 
-class OnnxExecutor:
+class OnnxExecutor(ModelExecutor):
     """An :class:`~ingot.runtime.scheduling.step.Executor` over an artifact's graph.
 
     Pages are written in place: the same memory is bound to a cache's input and output. It is the machine's
@@ -59,41 +60,18 @@ class OnnxExecutor:
             max_num_batched_tokens=max_num_batched_tokens,
         )
         artifact.check()  # the runtime reads weights as soon as it loads a graph
-        self._manifest = manifest
-        self._num_pages = plan.num_pages
+        super().__init__(manifest, plan.num_pages)
         self._session = OnnxSession(artifact.folder / library.path, device)
         self._logits = empty_pages((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
-        self._pages = [empty_pages(self._shape_of(state), np.dtype(state.dtype)) for state in manifest.states]
+        self._pages = HostPages(manifest, plan.num_pages)
         written = (name for name in self._session.outputs if name != _LOGITS)
-        for state, output, pages in zip(manifest.states, written, self._pages, strict=True):
+        for state, output, pages in zip(manifest.states, written, self._pages.arrays, strict=True):
             self._session.keep(state.name, output, pages)
         self._has_slots = any(".slots" in state.name for state in manifest.states)
 
-    @property
-    def vocab_size(self) -> int:
-        """The width of the logits."""
-        return self._manifest.model.vocab_size
-
-    @property
-    def page_size(self) -> int:
-        """Positions a page holds."""
-        return self._manifest.memory.page_size
-
-    @property
-    def num_pages(self) -> int:
-        """Pages there are."""
-        return self._num_pages
-
-    @property
-    def max_seq_len(self) -> int:
-        """The longest sequence the model was compiled for."""
-        return self._manifest.model.max_seq_len
-
     def run(self, step: Step) -> StepOutput:
         """See :meth:`Executor.run`."""
-        for copy in step.page_copies:
-            for pages in self._pages:
-                pages[copy.target] = pages[copy.source]
+        self._pages.copy(step.page_copies)
         runs = split_step(step, self.page_size, within_pages=self._has_slots)
         done = 0
         places: list[int] = []
@@ -116,7 +94,4 @@ class OnnxExecutor:
     def close(self) -> None:
         """Let go of weights and pages."""
         del self._session
-        self._pages = []
-
-    def _shape_of(self, state: StateRecord) -> tuple[int, ...]:
-        return tuple(self._num_pages if dim == "pages" else int(dim) for dim in state.shape)
+        self._pages.close()

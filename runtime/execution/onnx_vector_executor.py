@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...ir.errors import ArtifactError
-from ...targets.manifest import LibraryRecord, VectorRecord
+from ...targets.manifest import LibraryRecord
 from ..scheduling.vectors import VectorInput
 from .artifact import Artifact
 from .memory_plan import plan_memory
+from .model_executor import ModelVectorExecutor
 from .onnx_session import OnnxSession
 from .vector_batch import describe_inputs
 
 __all__ = ["OnnxVectorExecutor"]
 
 
-class OnnxVectorExecutor:
+class OnnxVectorExecutor(ModelVectorExecutor):
     """A :class:`~ingot.runtime.scheduling.vectors.VectorExecutor` over an artifact's graph.
 
     Sequences run in the order of their lengths, those together of which none is twice as long as another,
@@ -42,27 +42,9 @@ class OnnxVectorExecutor:
         """
         manifest = artifact.manifest
         plan_memory(manifest, kv_memory=None, max_num_seqs=1, max_num_batched_tokens=max_num_batched_tokens)
-        if manifest.model.vectors is None:
-            raise ArtifactError(f"{artifact.folder} does not say what its vectors are")
+        super().__init__(artifact)
         artifact.check()
-        self._manifest = manifest
-        self._vectors: VectorRecord = manifest.model.vectors
         self._session = OnnxSession(artifact.folder / library.path, device)
-
-    @property
-    def vocab_size(self) -> int:
-        """Valid token ids are below it."""
-        return self._manifest.model.vocab_size
-
-    @property
-    def max_seq_len(self) -> int:
-        """The longest sequence the model was compiled for."""
-        return self._manifest.model.max_seq_len
-
-    @property
-    def width(self) -> int:
-        """Numbers in a vector."""
-        return self._vectors.width
 
     def embed(self, inputs: Sequence[VectorInput]) -> npt.NDArray[np.float32]:
         """See :meth:`VectorExecutor.embed`."""

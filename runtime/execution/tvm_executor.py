@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...targets.manifest import StateRecord
 from ..scheduling.step import Step, StepOutput
 from .artifact import Artifact
 from .batch import describe_batch
 from .input_buffers import InputBuffers
 from .memory import empty_pages
 from .memory_plan import plan_memory
+from .model_executor import HostPages, ModelExecutor
 from .tvm_library import open_step, shared
 from .weights import Weights
 
 __all__ = ["TvmExecutor"]
 
 
-class TvmExecutor:
+class TvmExecutor(ModelExecutor):
     """An :class:`~ingot.runtime.scheduling.step.Executor` over an artifact's library for this machine.
 
     The pages of keys and values are memory of zeros that the system gives out as they are first written.
@@ -47,35 +47,14 @@ class TvmExecutor:
             max_num_batched_tokens=max_num_batched_tokens,
         )
         library = artifact.folder / artifact.library(device="cpu").path
-        self._manifest = manifest
-        self._num_pages = plan.num_pages
+        super().__init__(manifest, plan.num_pages)
         self._step = open_step(library)
         self._inputs = InputBuffers(manifest.inputs)
         self._logits = empty_pages((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
         self._weights = Weights(artifact.arrays, manifest, plan)
-        self._pages = [empty_pages(self._shape_of(state), np.dtype(state.dtype)) for state in manifest.states]
-        self._states = [shared(pages) for pages in self._pages]
+        self._pages = HostPages(manifest, plan.num_pages)
+        self._states = [shared(pages) for pages in self._pages.arrays]
         artifact.check()
-
-    @property
-    def vocab_size(self) -> int:
-        """The width of the logits."""
-        return self._manifest.model.vocab_size
-
-    @property
-    def page_size(self) -> int:
-        """Positions a page holds."""
-        return self._manifest.memory.page_size
-
-    @property
-    def num_pages(self) -> int:
-        """Pages there are."""
-        return self._num_pages
-
-    @property
-    def max_seq_len(self) -> int:
-        """The longest sequence the model was compiled for."""
-        return self._manifest.model.max_seq_len
 
     @property
     def is_settling(self) -> bool:
@@ -84,9 +63,7 @@ class TvmExecutor:
 
     def run(self, step: Step) -> StepOutput:
         """See :meth:`Executor.run`."""
-        for copy in step.page_copies:
-            for pages in self._pages:
-                pages[copy.target] = pages[copy.source]
+        self._pages.copy(step.page_copies)
         batch = describe_batch(step, self.page_size)
         logits = self._logits[: len(batch["logit_rows"])]
         inputs = self._inputs.fill(batch)
@@ -96,8 +73,6 @@ class TvmExecutor:
 
     def close(self) -> None:
         """Let go of weights and pages."""
-        self._pages, self._states = [], []
+        self._pages.close()
+        self._states = []
         self._weights.close()
-
-    def _shape_of(self, state: StateRecord) -> tuple[int, ...]:
-        return tuple(self._num_pages if dim == "pages" else int(dim) for dim in state.shape)

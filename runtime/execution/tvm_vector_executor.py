@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...ir.errors import ArtifactError
-from ...targets.manifest import VectorRecord
 from ..scheduling.vectors import VectorInput
 from .artifact import Artifact
 from .input_buffers import InputBuffers
 from .memory import empty_pages
 from .memory_plan import plan_memory
+from .model_executor import ModelVectorExecutor
 from .tvm_library import open_step, shared
 from .vector_batch import describe_inputs
 from .weights import Weights
@@ -21,7 +20,7 @@ from .weights import Weights
 __all__ = ["TvmVectorExecutor"]
 
 
-class TvmVectorExecutor:
+class TvmVectorExecutor(ModelVectorExecutor):
     """A :class:`~ingot.runtime.scheduling.vectors.VectorExecutor` over an artifact's library."""
 
     def __init__(self, artifact: Artifact, *, max_num_batched_tokens: int) -> None:
@@ -39,29 +38,11 @@ class TvmVectorExecutor:
         plan = plan_memory(
             manifest, kv_memory=None, max_num_seqs=1, max_num_batched_tokens=max_num_batched_tokens
         )
-        if manifest.model.vectors is None:
-            raise ArtifactError(f"{artifact.folder} does not say what its vectors are")
-        self._manifest = manifest
-        self._vectors: VectorRecord = manifest.model.vectors
+        super().__init__(artifact)
         self._step = open_step(artifact.folder / artifact.library(device="cpu").path)
         self._inputs = InputBuffers(manifest.inputs)
         self._weights = Weights(artifact.arrays, manifest, plan)
         artifact.check()
-
-    @property
-    def vocab_size(self) -> int:
-        """Valid token ids are below it."""
-        return self._manifest.model.vocab_size
-
-    @property
-    def max_seq_len(self) -> int:
-        """The longest sequence the model was compiled for."""
-        return self._manifest.model.max_seq_len
-
-    @property
-    def width(self) -> int:
-        """Numbers in a vector."""
-        return self._vectors.width
 
     def embed(self, inputs: Sequence[VectorInput]) -> npt.NDArray[np.float32]:
         """See :meth:`VectorExecutor.embed`."""

@@ -16,6 +16,7 @@ from ...scheduling.step import Step, StepOutput
 from ..artifact import Artifact
 from ..batch import describe_batch
 from ..memory_plan import plan_memory
+from ..model_executor import ModelExecutor
 from .device import Device
 from .plan_runner import PlanRunner
 
@@ -24,7 +25,7 @@ __all__ = ["GpuExecutor"]
 _ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "int8": 1, "uint8": 1}
 
 
-class GpuExecutor:
+class GpuExecutor(ModelExecutor):
     """An :class:`~ingot.runtime.scheduling.step.Executor` over an artifact's plan for a GPU.
 
     Weights are copied to the device from their mapped file, the pages of keys and values lie there.
@@ -64,7 +65,8 @@ class GpuExecutor:
             max_num_batched_tokens=max_num_batched_tokens,
             available_bytes=device.memory_bytes()[0],
         )
-        self._manifest, self._device, self._num_pages = manifest, device, memory.num_pages
+        super().__init__(manifest, memory.num_pages)
+        self._device = device
         plan = read_plan(artifact.folder / library.path)
         parameters = {}
         for parameter in manifest.parameters:
@@ -107,26 +109,6 @@ class GpuExecutor:
             inputs=inputs,
             vocab_size=self.vocab_size,
         )
-
-    @property
-    def vocab_size(self) -> int:
-        """The width of the logits."""
-        return self._manifest.model.vocab_size
-
-    @property
-    def page_size(self) -> int:
-        """Positions a page holds."""
-        return self._manifest.memory.page_size
-
-    @property
-    def num_pages(self) -> int:
-        """Pages there are."""
-        return self._num_pages
-
-    @property
-    def max_seq_len(self) -> int:
-        """The longest sequence the model was compiled for."""
-        return self._manifest.model.max_seq_len
 
     def run(self, step: Step) -> StepOutput:
         """See :meth:`Executor.run`."""
