@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy.typing as npt
 from ....ir.errors import ArtifactError, CapacityError
 from ....targets import cuda
 from ....targets.cuda import CudaGpu, find_gpus, load_driver, version_of
-from ....targets.manifest import LibraryRecord
+from ....targets.manifest import ArrayRecord, LibraryRecord
 from ....targets.sizes import format_size
-from .device import Function
+from ..mapped_arrays import MappedArrays
+from .device import Function, KernelLaunch
 
 __all__ = ["CudaDevice", "open_gpu"]
 
@@ -120,6 +122,15 @@ class CudaDevice:
             )
         self.synchronize()
 
+    def place(self, arrays: MappedArrays, records: Sequence[ArrayRecord]) -> list[int]:
+        """See :class:`Device`; each has memory of its own, to which it is copied."""
+        addresses = []
+        for record in records:
+            array = arrays[record]
+            addresses.append(self.allocate(max(array.nbytes, 1)))
+            self.write(addresses[-1], array)
+        return addresses
+
     def _pinned(self) -> npt.NDArray[np.uint8]:
         if not self._staging.value:
             self._call("cuMemAllocHost_v2", ctypes.byref(self._staging), self._size(_STAGING_BYTES))
@@ -161,10 +172,12 @@ class CudaDevice:
             return made_for <= own
         return made_for[0] == own[0] and made_for <= own
 
-    def load(self, code: bytes, names: Sequence[str]) -> dict[str, Function]:
+    def load(self, module: Path, names: Sequence[str]) -> dict[str, Function]:
         """See :class:`Device`; raises :class:`ArtifactError` where the module is for other GPUs."""
-        module = ctypes.c_void_p()
-        error = self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(code))
+        loaded = ctypes.c_void_p()
+        # The driver reads PTX, which is text, up to a zero.
+        code = module.read_bytes() + b"\0"
+        error = self._driver.cuModuleLoadData(ctypes.byref(loaded), ctypes.c_char_p(code))
         if error in (_NO_BINARY, _BAD_PTX_VERSION):
             raise ArtifactError(
                 f"the artifact's kernels are for other GPUs than {self.name} ({self._gpu.architecture}), or "
@@ -174,31 +187,28 @@ class CudaDevice:
         functions: dict[str, Function] = {}
         for name in names:
             function = ctypes.c_void_p()
-            self._call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
+            self._call("cuModuleGetFunction", ctypes.byref(function), loaded, name.encode())
             functions[name] = function
         return functions
 
-    def launch(
-        self,
-        function: Function,
-        grid: tuple[int, int, int],
-        threads: int,
-        arguments: Sequence[int | np.int32],
-    ) -> None:
+    def launch(self, launches: Sequence[KernelLaunch]) -> None:
         """See :class:`Device`."""
-        values = [
-            ctypes.c_int32(int(value)) if isinstance(value, np.int32) else ctypes.c_uint64(value)
-            for value in arguments
-        ]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        self._call("cuLaunchKernel", function, *grid, threads, 1, 1, 0, self._stream, pointers, None)
+        for one in launches:
+            values = [
+                ctypes.c_int32(int(value)) if isinstance(value, np.int32) else ctypes.c_uint64(value)
+                for value in one.arguments
+            ]
+            given = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+            self._call(
+                "cuLaunchKernel", one.function, *one.grid, one.threads, 1, 1, 0, self._stream, given, None
+            )
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What replays the launches of ``work`` at once (a CUDA graph); they are not run while recorded."""
+    def record(self, launches: Sequence[KernelLaunch]) -> Callable[[], None]:
+        """What replays the launches at once (a CUDA graph); they are not run while recorded."""
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamBeginCapture_v2", self._stream, _THREAD_LOCAL_CAPTURE)
         try:
-            work()
+            self.launch(launches)
         finally:
             self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         self._call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0))

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Device", "Function"]
+from ....targets.manifest import ArrayRecord
+from ..mapped_arrays import MappedArrays
+
+__all__ = ["Device", "Function", "KernelLaunch"]
 
 Function = Any
 """A kernel of a module that was loaded, as a device knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLaunch:
+    """A kernel over a ``grid`` of blocks of ``threads``; arguments are addresses, or int32 numbers."""
+
+    function: Function
+    grid: tuple[int, int, int]
+    threads: int
+    arguments: tuple[int | np.int32, ...]
 
 
 class Device(Protocol):
@@ -42,26 +57,27 @@ class Device(Protocol):
         """Copy within the device."""
         ...
 
+    def place(self, arrays: MappedArrays, records: Sequence[ArrayRecord]) -> list[int]:
+        """Addresses of an artifact's arrays on the device, which are never written to.
+
+        Raises :class:`CapacityError` where they do not fit.
+        """
+        ...
+
     def takes(self, module: str) -> bool:
-        """Whether it runs the module in a file of this name, such as ``sm_90.cubin`` or ``sm_90.ptx``."""
+        """Whether it runs the module in a file of this name, such as ``cuda-sm_90.cubin`` or ``.ptx``."""
         ...
 
-    def load(self, code: bytes, names: Sequence[str]) -> dict[str, Function]:
-        """The kernels of these names in a module of machine code or PTX."""
+    def load(self, module: Path, names: Sequence[str]) -> dict[str, Function]:
+        """The kernels of these names in the module in a file."""
         ...
 
-    def launch(
-        self,
-        function: Function,
-        grid: tuple[int, int, int],
-        threads: int,
-        arguments: Sequence[int | np.int32],
-    ) -> None:
-        """Launch a kernel; arguments are addresses, or int32 numbers."""
+    def launch(self, launches: Sequence[KernelLaunch]) -> None:
+        """Launch kernels, one after the other."""
         ...
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What replays the launches that ``work`` asks for; they are not run while they are recorded."""
+    def record(self, launches: Sequence[KernelLaunch]) -> Callable[[], None]:
+        """What launches these kernels whenever it is called, at less cost; now they are not run."""
         ...
 
     def enter(self) -> None:

@@ -68,13 +68,13 @@ class GpuExecutor(ModelExecutor):
         super().__init__(manifest, memory.num_pages)
         self._device = device
         plan = read_plan(artifact.folder / library.path)
-        parameters = {}
-        for parameter in manifest.parameters:
-            for number, record in enumerate(parameter.arrays):
-                array = artifact.arrays[record]
-                address = device.allocate(max(array.nbytes, 1))
-                device.write(address, array)
-                parameters[f"{parameter.name}#{number}"] = address
+        records = {
+            f"{parameter.name}#{number}": record
+            for parameter in manifest.parameters
+            for number, record in enumerate(parameter.arrays)
+        }
+        placed = device.place(artifact.arrays, tuple(records.values()))
+        parameters = dict(zip(records, placed, strict=True))
         artifact.check()
         self._page_bytes = {
             state.name: math.prod(int(dim) for dim in state.shape[1:]) * _ITEM_BYTES[state.dtype]
@@ -101,7 +101,8 @@ class GpuExecutor(ModelExecutor):
             plan,
             device,
             device.load(
-                _code(artifact.folder, library, plan, device), sorted({one.kernel for one in plan.launches})
+                _module(artifact.folder, library, plan, device),
+                sorted({one.kernel for one in plan.launches}),
             ),
             parameters=parameters,
             states=self._states,
@@ -143,10 +144,9 @@ def _widened(table: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
     return wide
 
 
-def _code(folder: Path, library: LibraryRecord, plan: LaunchPlan, device: Device) -> bytes:
-    """The module for this device: machine code of its own architecture, or else PTX."""
+def _module(folder: Path, library: LibraryRecord, plan: LaunchPlan, device: Device) -> Path:
+    """The file for this device: machine code of its own architecture, or else what its driver compiles."""
     for name in plan.modules:
-        path = folder / Path(library.path).parent / name
         if device.takes(name):
-            return path.read_bytes() + (b"\0" if name.endswith(".ptx") else b"")
+            return folder / Path(library.path).parent / name
     raise ArtifactError(f"{folder} has kernels in {', '.join(plan.modules)}, and none for {device.name}")

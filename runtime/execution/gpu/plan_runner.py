@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ....ir.errors import ArtifactError
 from ....targets.launch_plan import Argument, LaunchPlan, PlannedBuffer
-from .device import Device, Function
+from .device import Device, Function, KernelLaunch
 
 __all__ = ["PlanRunner", "place_buffers"]
 
@@ -86,29 +86,34 @@ class PlanRunner:
 
     def _launch(self, key: tuple[tuple[str, int], ...], symbols: Mapping[str, int]) -> None:
         if symbols["tokens"] > MOST_REPLAYED_TOKENS:
-            self._launch_all(symbols)
+            self._device.launch(self._launches(symbols))
             return
         if key in self._recorded:
             self._recorded.move_to_end(key)
             self._recorded[key]()
             return
         if key in self._seen:
-            self._recorded[key] = self._device.record(lambda: self._launch_all(symbols))
+            self._recorded[key] = self._device.record(self._launches(symbols))
             self._seen.discard(key)
             if len(self._recorded) > MOST_RECORDINGS:
                 self._recorded.popitem(last=False)
             self._recorded[key]()
             return
         self._seen.add(key)
-        self._launch_all(symbols)
+        self._device.launch(self._launches(symbols))
 
-    def _launch_all(self, symbols: Mapping[str, int]) -> None:
-        for launch in self._plan.launches:
-            if not all(bound.holds(symbols) for bound in launch.bounds):
-                continue
-            x, y, z = (size.value(symbols) for size in launch.grid)
-            arguments = [self._value(argument, symbols) for argument in launch.arguments]
-            self._device.launch(self._functions[launch.kernel], (x, y, z), launch.threads, arguments)
+    def _launches(self, symbols: Mapping[str, int]) -> list[KernelLaunch]:
+        """The plan's launches for a batch whose symbols are these."""
+        return [
+            KernelLaunch(
+                self._functions[launch.kernel],
+                (launch.grid[0].value(symbols), launch.grid[1].value(symbols), launch.grid[2].value(symbols)),
+                launch.threads,
+                tuple(self._value(argument, symbols) for argument in launch.arguments),
+            )
+            for launch in self._plan.launches
+            if all(bound.holds(symbols) for bound in launch.bounds)
+        ]
 
     def _value(self, argument: Argument, symbols: Mapping[str, int]) -> int | np.int32:
         if argument.kind == "symbol":
