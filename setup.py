@@ -19,6 +19,10 @@ found = find_packages(include=[pattern for room in ROOMS for pattern in (room, f
 setup(
     packages=["ingot", *(f"ingot.{name}" for name in found)],
     package_dir={"ingot": "."},
-    package_data={"ingot.frontend.catalog": ["checked.json"], "ingot.codegen.cuda": ["sources/*.cuh"]},
+    package_data={
+        "ingot.frontend.catalog": ["checked.json"],
+        "ingot.codegen.gpu": ["sources/*"],
+        "ingot.codegen.cuda": ["sources/*"],
+    },
     cmdclass={"build_py": BuildWithoutSetup},
 )

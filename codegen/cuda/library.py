@@ -7,9 +7,10 @@ from pathlib import Path
 from ...ir import Module
 from ...targets.cuda import CudaTarget
 from ...targets.launch_plan import write_plan
+from ..gpu.kernel import source_of
+from ..gpu.lower import plan_step
 from .build import build_program
-from .kernel import source_of
-from .lower import plan_step
+from .machine import CUDA
 
 __all__ = ["build_cuda_library"]
 
@@ -23,8 +24,8 @@ def build_cuda_library(module: Module, target: CudaTarget, path: Path) -> None:
     Raises :class:`CompileError` where an operator has no kernel on CUDA, or there is no compiler for them.
     """
     modules = f"{path.stem}.cubin", f"{path.stem}.ptx"
-    plan, functions = plan_step(module, modules)
-    code = build_program(source_of(functions), target.architecture)
+    plan, functions = plan_step(module, CUDA, modules)
+    code = build_program(source_of(functions, CUDA), target.architecture)
     write_plan(path, plan)
     path.with_name(modules[0]).write_bytes(code.cubin)
     path.with_name(modules[1]).write_bytes(code.ptx)

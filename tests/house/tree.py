@@ -8,10 +8,9 @@ __all__ = ["DATA_FILES", "ROOMS", "ROOT", "package_files"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("ir", "targets", "frontend", "passes", "codegen", "runtime")
-_CUDA_SOURCES = ("attention", "machine", "numbers", "products", "rows", "weights")
 DATA_FILES = (
     Path("frontend/catalog/checked.json"),
-    *(Path(f"codegen/cuda/sources/{name}.cuh") for name in _CUDA_SOURCES),
+    *(path.relative_to(ROOT) for path in sorted(ROOT.glob("codegen/*/sources/*"))),
 )
 """What the package holds besides, relative to the root."""
 

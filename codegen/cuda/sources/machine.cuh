@@ -1,23 +1,36 @@
-// What the machine does: the only file with PTX. Tests put an emulation of it in its place.
+// What the machine does, for kernels that are written for any: the only file with PTX. Tests put an emulation of it
+// in its place.
 //
 // Nothing is included from the CUDA toolkit, so that NVRTC alone can compile the kernels.
 #pragma once
 
 #define INGOT_KERNEL(threads) extern "C" __global__ __launch_bounds__(threads) void
 #define INGOT_DEVICE __device__ __forceinline__
-#define INGOT_SHARED __shared__
+
+// Address spaces, which only some machines have in their types: of the device, of a block, of a thread.
+#define GLOBAL
+#define SHARED
+#define OWN
+#define CONSTANT static constexpr
+
+// Declares what a block shares; for kernels alone.
+#define SHARED_ARRAY(type, name, extents) __shared__ type name extents
 
 namespace ingot {
 
-constexpr int WARP = 32;
+using int64 = long long;
 
-INGOT_DEVICE int thread_index() { return threadIdx.x; }
-INGOT_DEVICE int num_threads() { return blockDim.x; }
-INGOT_DEVICE int lane_index() { return threadIdx.x % WARP; }
-INGOT_DEVICE int warp_index() { return threadIdx.x / WARP; }
-INGOT_DEVICE int block_x() { return blockIdx.x; }
-INGOT_DEVICE int block_y() { return blockIdx.y; }
-INGOT_DEVICE int block_z() { return blockIdx.z; }
+CONSTANT int WARP = 32;
+
+// Where a thread runs.
+struct Here {
+  INGOT_DEVICE int thread() const { return threadIdx.x; }
+  INGOT_DEVICE int lane() const { return threadIdx.x % WARP; }
+  INGOT_DEVICE int warp() const { return threadIdx.x / WARP; }
+  INGOT_DEVICE int block_x() const { return blockIdx.x; }
+  INGOT_DEVICE int block_y() const { return blockIdx.y; }
+  INGOT_DEVICE int block_z() const { return blockIdx.z; }
+};
 
 INGOT_DEVICE void block_barrier() { __syncthreads(); }
 INGOT_DEVICE void warp_barrier() { __syncwarp(); }

@@ -31,6 +31,6 @@ def gpu(emulation_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return CudaCode(str(path).encode() + b"\0", b"")
 
     monkeypatch.setattr(library, "build_program", build)
-    monkeypatch.setattr(library, "source_of", lambda functions: functions)
+    monkeypatch.setattr(library, "source_of", lambda functions, machine: functions)
     monkeypatch.setattr(cuda, "DRIVER", str(driver))
     return driver

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from ingot.codegen.cuda.kernel import DeviceFunction, source_of
+from ingot.codegen.cuda.machine import CUDA
+from ingot.codegen.gpu.kernel import DeviceFunction, source_of
 
 EMULATION = Path(__file__).with_name("emulation")
 
@@ -24,7 +25,7 @@ needs_compiler = pytest.mark.skipif(
 
 def compile_emulated(functions: Sequence[DeviceFunction], folder: Path) -> Path:
     """The kernels as a library for the emulated driver."""
-    text = source_of(functions, machine=(EMULATION / "machine.h").read_text())
+    text = source_of(functions, CUDA, header=(EMULATION / "machine.h").read_text())
     source, library = folder / "kernels.cpp", folder / "kernels.so"
     source.write_text(text + "\n".join(_launcher(function) for function in functions))
     _compile(source, library, "-ffp-contract=off", "-mf16c", "-mfma")

@@ -15,7 +15,11 @@
 
 #define INGOT_KERNEL(threads) extern "C" void
 #define INGOT_DEVICE inline
-#define INGOT_SHARED static
+#define GLOBAL
+#define SHARED
+#define OWN
+#define CONSTANT static constexpr
+#define SHARED_ARRAY(type, name, extents) static type name extents
 #define __restrict__
 
 struct uint2 { unsigned x, y; };
@@ -142,15 +146,20 @@ inline void launch(void (*kernel)(void**), const int* grid, int num_threads, voi
 
 namespace ingot {
 
-constexpr int WARP = 32;
+using int64 = long long;
 
-inline int thread_index() { return emulation::current; }
-inline int num_threads() { return emulation::block.num_threads; }
+CONSTANT int WARP = 32;
+
+struct Here {
+  int thread() const { return emulation::current; }
+  int lane() const { return emulation::current % WARP; }
+  int warp() const { return emulation::current / WARP; }
+  int block_x() const { return emulation::block.x; }
+  int block_y() const { return emulation::block.y; }
+  int block_z() const { return emulation::block.z; }
+};
+
 inline int lane_index() { return emulation::current % WARP; }
-inline int warp_index() { return emulation::current / WARP; }
-inline int block_x() { return emulation::block.x; }
-inline int block_y() { return emulation::block.y; }
-inline int block_z() { return emulation::block.z; }
 inline void block_barrier() { emulation::meet_block(); }
 inline void warp_barrier() { emulation::meet_warp(); }
 

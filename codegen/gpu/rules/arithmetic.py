@@ -53,7 +53,9 @@ _POWERS = {
 def _constant(planning: Planning, operation: Operation) -> None:
     array = np.asarray(operation.attributes["value"])
     if array.size != 1:
-        raise CompileError(f"%{operation.result.name}: constants other than numbers are parameters on CUDA")
+        raise CompileError(
+            f"%{operation.result.name}: constants other than numbers are parameters on {planning.machine}"
+        )
     planning.numbers[operation.result] = float(array.reshape(()))
 
 
@@ -80,10 +82,12 @@ def _elementwise(planning: Planning, operation: Operation) -> None:
         loads.append(load)
     out = planning.result(operation.result, rows, width)
     body = (
-        f"for (int i = thread_index(); i < {width}; i += {THREADS}) {{ {' '.join(loads)} "
-        f"out[(long long)block_x() * {width} + i] = {text}; }}"
+        f"for (int i = here.thread(); i < {width}; i += {THREADS}) {{ {' '.join(loads)} "
+        f"out[(int64)here.block_x() * {width} + i] = {text}; }}"
     )
-    planning.launch("elementwise", body, [*arguments, ("float* out", out.array)], (size_of(rows),), THREADS)
+    planning.launch(
+        "elementwise", body, [*arguments, ("GLOBAL float* out", out.array)], (size_of(rows),), THREADS
+    )
 
 
 def _source(
@@ -93,15 +97,23 @@ def _source(
     name, own = f"x{number}", source.type
     if source in planning.plain:
         if own.rank != 1:
-            raise CompileError(f"{operation.operator} of %{source.name} ({own}) has no kernel on CUDA")
-        return f"const int* {name}", planning.plain[source], f"float v{number} = {name}[block_x()];"
+            raise CompileError(
+                f"{operation.operator} of %{source.name} ({own}) has no kernel on {planning.machine}"
+            )
+        return (
+            f"GLOBAL const int* {name}",
+            planning.plain[source],
+            f"float v{number} = {name}[here.block_x()];",
+        )
     is_stored = source in planning.stored
     shape = (1,) * (operation.result.type.rank - own.rank) + own.shape
     region = None if is_stored else planning.region(source)
     if (is_stored and shape[0] != 1) or any(
         dim not in (1, wide) for dim, wide in zip(shape[1:], columns, strict=True)
     ):
-        raise CompileError(f"{operation.operator} (%{operation.result.name}) of {own} has no kernel on CUDA")
+        raise CompileError(
+            f"{operation.operator} (%{operation.result.name}) of {own} has no kernel on {planning.machine}"
+        )
     sizes = [int(dim) for dim in shape[1:]]
     terms, inner, step = [], 1, 1
     for size, wide in reversed(list(zip(sizes, columns, strict=True))):
@@ -113,9 +125,9 @@ def _source(
         place = "i"
     if region is None:
         array = planning.parameter(source)
-        return f"const float* {name}", array, f"float v{number} = {name}[{place}];"
-    row = f"(long long)block_x() * {region.view.stride} + {region.view.offset}"
-    return f"const float* {name}", region.array, f"float v{number} = {name}[{row} + {place}];"
+        return f"GLOBAL const float* {name}", array, f"float v{number} = {name}[{place}];"
+    row = f"(int64)here.block_x() * {region.view.stride} + {region.view.offset}"
+    return f"GLOBAL const float* {name}", region.array, f"float v{number} = {name}[{row} + {place}];"
 
 
 def _expression(planning: Planning, operation: Operation, sources: dict[Value, int]) -> str:
@@ -133,7 +145,7 @@ def _expression(planning: Planning, operation: Operation, sources: dict[Value, i
         if operation.result.type.element is ScalarType.BFLOAT16:  # rows of products, which take float32
             return f"widen_bfloat16(narrow_bfloat16({terms[0]}))"
         if operation.result.type.element is not ScalarType.FLOAT32:
-            raise CompileError(f"a cast to {operation.attributes['to']} has no kernel on CUDA")
+            raise CompileError(f"a cast to {operation.attributes['to']} has no kernel on {planning.machine}")
         return terms[0]
     if operation.operator == "square":
         return f"squared({terms[0]})"
@@ -141,7 +153,8 @@ def _expression(planning: Planning, operation: Operation, sources: dict[Value, i
         exponent = planning.numbers.get(operation.operands[1])
         if exponent not in _POWERS:
             raise CompileError(
-                f"pow (%{operation.result.name}) has kernels for {', '.join(map(str, _POWERS))} on CUDA"
+                f"pow (%{operation.result.name}) has kernels for {', '.join(map(str, _POWERS))} "
+                f"on {planning.machine}"
             )
         return _POWERS[exponent].format(terms[0])
     return _FUNCTIONS[operation.operator].format(*terms)

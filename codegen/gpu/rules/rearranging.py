@@ -80,16 +80,16 @@ def _copy(planning: Planning, operation: Operation, parts: tuple[Part, ...]) -> 
             source.append(f"i / {inner} % {size} * {step}")
             place.append(f"i / {inner} % {size} * {further}")
             inner *= size
-        row = f"{row_type(region.view)}::at(x{number}, block_x())"
+        row = f"{row_type(region.view)}::at(x{number}, here.block_x())"
         statements.append(
-            f"for (int i = thread_index(); i < {count}; i += {THREADS}) "
-            f"out[(long long)block_x() * {width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
+            f"for (int i = here.thread(); i < {count}; i += {THREADS}) "
+            f"out[(int64)here.block_x() * {width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
         )
-    arguments = [(f"const float* x{number}", region.array) for number, region in enumerate(regions)]
+    arguments = [(f"GLOBAL const float* x{number}", region.array) for number, region in enumerate(regions)]
     planning.launch(
         "copy_parts",
         " ".join(statements),
-        [*arguments, ("float* out", out.array)],
+        [*arguments, ("GLOBAL float* out", out.array)],
         (size_of(out.rows),),
         THREADS,
     )
@@ -99,11 +99,11 @@ def _gather_rows(planning: Planning, operation: Operation) -> None:
     table, numbers = operation.operands
     region, rows = planning.region(table), operation.result.type.shape[0]
     out = planning.result(operation.result, rows, region.view.width)
-    body = f"gather_rows<{THREADS}, {row_type(region.view)}>(table, numbers, out);"
+    body = f"gather_rows<{THREADS}, {row_type(region.view)}>(here, table, numbers, out);"
     arguments = [
-        ("const float* table", region.array),
-        ("const int* numbers", planning.plain[numbers]),
-        ("float* out", out.array),
+        ("GLOBAL const float* table", region.array),
+        ("GLOBAL const int* numbers", planning.plain[numbers]),
+        ("GLOBAL float* out", out.array),
     ]
     planning.launch("gather_rows", body, arguments, (size_of(rows),), THREADS)
 
@@ -115,10 +115,10 @@ def _embedding(planning: Planning, operation: Operation) -> None:
     weights = weights_of(planning, table)
     arguments = [
         *weights.arguments,
-        ("const int* token_ids", planning.plain[token_ids]),
-        ("float* out", out.array),
+        ("GLOBAL const int* token_ids", planning.plain[token_ids]),
+        ("GLOBAL float* out", out.array),
     ]
-    body = f"embedding<{THREADS}, {width}>({weights.value}, token_ids, out);"
+    body = f"embedding<{THREADS}, {width}>(here, {weights.value}, token_ids, out);"
     planning.launch("embedding", body, arguments, (size_of(rows),), THREADS)
 
 

@@ -11,10 +11,13 @@ from ....ir.quantization import Integers
 from ...lowering.step import width_of
 from ..planning import Codes, Planning, Rule, row_type, size_of
 
-__all__ = ["RULES", "THREADS"]
+__all__ = ["BLOCK_PARTS", "RULES", "THREADS"]
 
 THREADS = 256
 """Of a block that takes one row."""
+
+BLOCK_PARTS = f"SHARED_ARRAY(float, parts, [{THREADS // 32}]);"
+"""Where the warps of such a block meet, for ``sum_of_block`` and the like."""
 
 _ACTIVATIONS = {"silu_mul": "Silu", "gelu_mul": "Gelu", "gelu_tanh_mul": "GeluTanh"}
 
@@ -26,13 +29,13 @@ def _rms_norm(planning: Planning, operation: Operation) -> None:
     size, epsilon = int(weight.type.shape[0]), float(cast(float, operation.attributes["epsilon"]))
     results = [planning.result(result, x.rows, x.view.width) for result in operation.results]
     views = f"{row_type(x.view)}, {row_type(regions[-1].view)}, {str(bool(residual)).lower()}"
-    arguments = [("const float* x", x.array)]
-    arguments += [("const float* residual", region.array) for region in residual]
-    arguments += [("const float* weight", planning.parameter(weight))]
-    arguments += [("float* total", results[0].array)] if residual else []
-    arguments += [("float* out", results[-1].array)]
+    arguments = [("GLOBAL const float* x", x.array)]
+    arguments += [("GLOBAL const float* residual", region.array) for region in residual]
+    arguments += [("GLOBAL const float* weight", planning.parameter(weight))]
+    arguments += [("GLOBAL float* total", results[0].array)] if residual else []
+    arguments += [("GLOBAL float* out", results[-1].array)]
     given = "residual, weight, total" if residual else "nullptr, weight, nullptr"
-    body = f"rms_norm<{THREADS}, {views}, {size}>(x, {given}, out, {epsilon!r}f);"
+    body = f"{BLOCK_PARTS} rms_norm<{THREADS}, {views}, {size}>(here, parts, x, {given}, out, {epsilon!r}f);"
     planning.launch("rms_norm", body, arguments, (size_of(x.rows),), THREADS)
 
 
@@ -44,19 +47,20 @@ def _layer_norm(planning: Planning, operation: Operation) -> None:
     size, epsilon = int(weights[0].type.shape[0]), float(cast(float, operation.attributes["epsilon"]))
     if size != x.view.width:
         raise CompileError(
-            f"{operation.operator} (%{operation.results[0].name}) of parts of rows has no kernel on CUDA"
+            f"{operation.operator} (%{operation.results[0].name}) of parts of rows has no kernel "
+            f"on {planning.machine}"
         )
     results = [planning.result(result, x.rows, x.view.width) for result in operation.results]
     flags = f"{str(bool(residual)).lower()}, {str(len(weights) == 2).lower()}"
-    arguments = [("const float* x", x.array)]
-    arguments += [("const float* residual", region.array) for region in residual]
+    arguments = [("GLOBAL const float* x", x.array)]
+    arguments += [("GLOBAL const float* residual", region.array) for region in residual]
     names = ("weight", "bias")
     arguments += [
-        (f"const float* {name}", planning.parameter(value))
+        (f"GLOBAL const float* {name}", planning.parameter(value))
         for name, value in zip(names, weights, strict=False)
     ]
-    arguments += [("float* total", results[0].array)] if residual else []
-    arguments += [("float* out", results[-1].array)]
+    arguments += [("GLOBAL float* total", results[0].array)] if residual else []
+    arguments += [("GLOBAL float* out", results[-1].array)]
     given = (
         "residual" if residual else "nullptr",
         "weight",
@@ -64,8 +68,8 @@ def _layer_norm(planning: Planning, operation: Operation) -> None:
         "total" if residual else "nullptr",
     )
     body = (
-        f"layer_norm<{THREADS}, {row_type(x.view)}, {row_type(regions[-1].view)}, {flags}, {size}>"
-        f"(x, {', '.join(given)}, out, {epsilon!r}f);"
+        f"{BLOCK_PARTS} layer_norm<{THREADS}, {row_type(x.view)}, {row_type(regions[-1].view)}, {flags}, "
+        f"{size}>(here, parts, x, {', '.join(given)}, out, {epsilon!r}f);"
     )
     planning.launch("layer_norm", body, arguments, (size_of(x.rows),), THREADS)
 
@@ -75,12 +79,13 @@ def _rope(planning: Planning, operation: Operation) -> None:
     head_dim, pairs = int(operation.operands[0].type.shape[2]), int(operation.operands[1].type.shape[1])
     out = planning.result(operation.result, x.rows, x.view.width)
     interleaved = str(bool(operation.attributes["interleaved"])).lower()
-    body = f"rope<{THREADS}, {row_type(x.view)}, {head_dim}, {pairs}, {interleaved}>(x, cosines, sines, out);"
+    shape = f"{THREADS}, {row_type(x.view)}, {head_dim}, {pairs}, {interleaved}"
+    body = f"rope<{shape}>(here, x, cosines, sines, out);"
     arguments = [
-        ("const float* x", x.array),
-        ("const float* cosines", cosines.array),
-        ("const float* sines", sines.array),
-        ("float* out", out.array),
+        ("GLOBAL const float* x", x.array),
+        ("GLOBAL const float* cosines", cosines.array),
+        ("GLOBAL const float* sines", sines.array),
+        ("GLOBAL float* out", out.array),
     ]
     planning.launch("rope", body, arguments, (size_of(x.rows),), THREADS)
 
@@ -88,9 +93,13 @@ def _rope(planning: Planning, operation: Operation) -> None:
 def _gate(planning: Planning, operation: Operation) -> None:
     x = planning.region(operation.operands[0])
     out = planning.result(operation.result, x.rows, x.view.width // 2)
-    body = f"gate<{THREADS}, {row_type(x.view)}, {_ACTIVATIONS[operation.operator]}>(x, out);"
+    body = f"gate<{THREADS}, {row_type(x.view)}, {_ACTIVATIONS[operation.operator]}>(here, x, out);"
     planning.launch(
-        "gate", body, [("const float* x", x.array), ("float* out", out.array)], (size_of(x.rows),), THREADS
+        "gate",
+        body,
+        [("GLOBAL const float* x", x.array), ("GLOBAL float* out", out.array)],
+        (size_of(x.rows),),
+        THREADS,
     )
 
 
@@ -105,13 +114,18 @@ def _quantize(planning: Planning, operation: Operation) -> None:
     )
     if not fits or size not in (32, width):
         raise CompileError(
-            f"rows cannot be rounded to {element.name} on CUDA: dynamic_int8_g32 and _row can be"
+            f"rows cannot be rounded to {element.name} on {planning.machine}: "
+            "dynamic_int8_g32 and _row can be"
         )
     codes = planning.new_array(size_of(x.rows, width), 1)
     scales = planning.new_array(size_of(x.rows, width // size), 4)
     planning.rounded[operation.result] = Codes(codes, scales, x.rows, width, size)
-    body = f"round_rows<{THREADS}, {row_type(x.view)}, {size}>(x, codes, scales);"
-    arguments = [("const float* x", x.array), ("signed char* codes", codes), ("float* scales", scales)]
+    body = f"{BLOCK_PARTS} round_rows<{THREADS}, {row_type(x.view)}, {size}>(here, parts, x, codes, scales);"
+    arguments = [
+        ("GLOBAL const float* x", x.array),
+        ("GLOBAL signed char* codes", codes),
+        ("GLOBAL float* scales", scales),
+    ]
     planning.launch("round_rows", body, arguments, (size_of(x.rows),), THREADS)
 
 

@@ -6,19 +6,22 @@ from ...ir import Module
 from ...ir.errors import CompileError
 from ...targets.launch_plan import LaunchPlan
 from .kernel import DeviceFunction
+from .machine import Machine
 from .planning import Planning
 from .rules import RULES
 
 __all__ = ["plan_step"]
 
 
-def plan_step(module: Module, modules: tuple[str, ...] = ()) -> tuple[LaunchPlan, tuple[DeviceFunction, ...]]:
+def plan_step(
+    module: Module, machine: Machine, modules: tuple[str, ...] = ()
+) -> tuple[LaunchPlan, tuple[DeviceFunction, ...]]:
     """The step of ``module`` as launches, and the kernels launched, which will be in files ``modules``.
 
-    Raises :class:`CompileError` for an operator, or operands, that have no kernel on CUDA.
+    Raises :class:`CompileError` for an operator, or operands, that have no kernel on ``machine``.
     """
     if module.stage != "paged":
         raise CompileError(
-            f"CUDA runs models that generate: a paged module is needed, not one at stage {module.stage}"
+            f"{machine} runs models that generate: a paged module is needed, not one at stage {module.stage}"
         )
-    return Planning(module.forward, RULES).run(modules)
+    return Planning(module.forward, machine, {**RULES, **machine.rules}).run(modules)

@@ -23,6 +23,7 @@ from ..kernels.layout import Component, components
 from ..kernels.rows import Rows
 from ..lowering.layouts import parameter_layouts
 from .kernel import DeviceFunction
+from .machine import Machine
 
 __all__ = ["PIECE", "Planning", "Region", "Rule", "row_type", "size_of"]
 
@@ -65,10 +66,10 @@ def size_of(dim: int | str, times: int = 1, over: int = 1, plus: tuple[str, ...]
 
 
 class Planning:
-    """Walks a graph once, and plans launches by ``rules``, one an operator."""
+    """Walks a graph once, and plans launches on ``machine`` by ``rules``, one an operator."""
 
-    def __init__(self, graph: Graph, rules: Mapping[str, Rule]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, machine: Machine, rules: Mapping[str, Rule]) -> None:
+        self.graph, self.machine = graph, machine
         self._rules = rules
         self.regions: dict[Value, Region] = {}
         self.rounded: dict[Value, Codes] = {}
@@ -96,7 +97,8 @@ class Planning:
             rule = self._rules.get(operation.operator)
             if rule is None:
                 raise CompileError(
-                    f"no kernel for operator {operation.operator} (%{operation.results[0].name}) on CUDA"
+                    f"no kernel for operator {operation.operator} (%{operation.results[0].name}) "
+                    f"on {self.machine}"
                 )
             rule(self, operation)
         buffers = tuple(
@@ -133,13 +135,15 @@ class Planning:
             )
             return Region(array, rows, Rows.dense(width))
         raise CompileError(
-            f"%{value.name} ({value.type}) is used where rows of activations are needed on CUDA"
+            f"%{value.name} ({value.type}) is used where rows of activations are needed on {self.machine}"
         )
 
     def parameter(self, value: Value) -> Argument:
         """The array of a parameter that has one."""
         if value not in self.stored or len(self.stored[value]) != 1:
-            raise CompileError(f"%{value.name} ({value.type}) is no plain parameter, as CUDA's kernels need")
+            raise CompileError(
+                f"%{value.name} ({value.type}) is no plain parameter, as kernels on {self.machine} need"
+            )
         return self.stored[value][0][1]
 
     def result(self, value: Value, rows: int | str, width: int) -> Region:

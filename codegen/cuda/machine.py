@@ -1,0 +1,125 @@
+"""What is CUDA's own: its language, and products and attention on tensor cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...targets.launch_plan import Argument, Bound, Size
+from ..gpu.kernel import DeviceFunction
+from ..gpu.machine import Machine
+from ..gpu.planning import PIECE, Planning, size_of
+from ..gpu.rules.attention import Attention
+from ..gpu.rules.products import FEW_ROWS, Product
+from ..kernels.layout import num_blocks
+
+__all__ = ["CUDA"]
+
+_SOURCES = Path(__file__).with_name("sources")
+
+_WARPS, _ROWS_AT_ONCE, _BLOCKS_AT_ONCE = 4, 32, 2
+"""Of products of many rows: warps of a block, rows of each, and blocks of 16 outputs of each."""
+
+_LINES = 16
+"""Heads of tokens that a block of attention takes, the rows of a tensor core's product."""
+
+_FEW_TOKENS = 32
+"""Tokens up to which contexts are cut into pieces, so that there is work for the whole device."""
+
+
+def _write_kernel(function: DeviceFunction) -> str:
+    return (
+        f"INGOT_KERNEL({function.threads}) {function.name}({', '.join(function.parameters)}) {{\n"
+        f"  Here here;\n  {function.body}\n}}\n"
+    )
+
+
+def _multiply_many(planning: Planning, product: Product) -> bool:
+    if product.row_group:
+        shape = f"{product.outputs}, {product.row_group}, {product.weights.type}, {product.flags}"
+        template = f"multiply_many_codes<{_WARPS}, {shape}>"
+    elif product.weights.is_half and product.inputs % 2 == 0:
+        shape = (
+            f"{product.inputs}, {product.outputs}, {product.view}, {product.weights.type}, {product.flags}"
+        )
+        template = f"multiply_many<{_WARPS}, {shape}, false>"
+    else:
+        return False
+    side_by_side = -(-num_blocks(product.outputs) // (_WARPS * _BLOCKS_AT_ONCE))
+    planning.launch(
+        "multiply_many",
+        f"{template}(here, {product.call}",
+        product.arguments,
+        (size_of(side_by_side), size_of(product.rows, over=_ROWS_AT_ONCE)),
+        32 * _WARPS,
+        (Bound(product.rows, at_least=FEW_ROWS + 1),),
+    )
+    return True
+
+
+def _attend(planning: Planning, attention: Attention) -> bool:
+    """A kernel of tiles: over whole contexts for many tokens, over pieces that are joined for few."""
+    if attention.element == "Float32" or attention.dim % 2 or attention.page_size % 16:
+        return False
+    rows, group = attention.rows, attention.heads // attention.kv_heads
+    at_once = min(group, _LINES)
+    tiles = size_of(rows, over=_LINES // at_once, plus=("sequences",))
+    heads_at_once = size_of(attention.kv_heads * -(-group // at_once))
+    warps = 4 if attention.value_dim <= 128 else 2
+    width = -(-attention.value_dim // 8) * 8
+    setup = attention.setup + (
+        f"SHARED_ARRAY(float, joined, [{warps}][{_LINES}][{width}]); "
+        f"SHARED_ARRAY(float, most_of, [{warps}][{_LINES}]); "
+        f"SHARED_ARRAY(float, total_of, [{warps}][{_LINES}]); "
+    )
+
+    def tiles_of(piece: int) -> str:
+        shape = f"{attention.shape}, {attention.element}, {attention.view}, {warps}, {piece}"
+        results = "nullptr, piece_sums" if piece else "out, nullptr"
+        return (
+            f"{setup}attend_tiles<{shape}>(here, joined, most_of, total_of, q, keys, values, batch, scores, "
+            f"{results}, num_rows);"
+        )
+
+    pieces = planning.new_array(
+        Size(attention.heads * (attention.value_dim + 2) * _FEW_TOKENS, ("pieces",)), 4
+    )
+    num_rows = ("int num_rows", Argument("symbol", rows))
+    few, many = (Bound(rows, at_most=_FEW_TOKENS),), (Bound(rows, at_least=_FEW_TOKENS + 1),)
+    planning.launch(
+        "attend_pieces",
+        tiles_of(PIECE),
+        [*attention.before, ("float* piece_sums", pieces), num_rows],
+        (tiles, heads_at_once, Size(1, ("pieces",))),
+        32 * warps,
+        few,
+    )
+    planning.launch(
+        "join_pieces",
+        f"{attention.setup}join_pieces<{attention.shape}, 64, {PIECE}>"
+        "(here, piece_sums, batch, scores, out, num_rows);",
+        [("GLOBAL const float* piece_sums", pieces), *attention.before, attention.out, num_rows],
+        (size_of(rows), size_of(attention.heads)),
+        64,
+        few,
+    )
+    planning.launch(
+        "attend_tiles",
+        tiles_of(0),
+        [*attention.before, attention.out, num_rows],
+        (tiles, heads_at_once),
+        32 * warps,
+        many,
+    )
+    return True
+
+
+CUDA = Machine(
+    name="CUDA",
+    header=_SOURCES / "machine.cuh",
+    sources=(_SOURCES / "tensor_products.cuh", _SOURCES / "tensor_attention.cuh"),
+    write_kernel=_write_kernel,
+    rules={},
+    multiply_many=_multiply_many,
+    attend=_attend,
+)
+"""NVIDIA GPUs."""

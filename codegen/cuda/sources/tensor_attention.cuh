@@ -1,0 +1,156 @@
+// Attention on tensor cores.
+#pragma once
+
+namespace ingot {
+
+// On tensor cores (FlashAttention's way: Dao, 2023; pieces of the context apart: Dao et al., 2023).
+//
+// A block takes 16 lines, a line being a head of a token, that share a KV head and a sequence, and PIECE keys of the
+// context (0: all). Its warps take 16 keys in turn; what they found is joined at the end. Queries and weights are split
+// into two halves, so that only the cache is of half width.
+template <class Shape, class Element, class Q, int WARPS, int PIECE>
+INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VALUE_DIM + 7) / 8 * 8],
+                               float (&most_of)[WARPS][16], float (&total_of)[WARPS][16], const float* q,
+                               const typename Element::Stored* keys, const typename Element::Stored* values,
+                               Batch batch, Scores scores, float* out, float* piece_sums, int num_rows) {
+  constexpr int LINES = 16, HEADS_AT_ONCE = Shape::GROUP < LINES ? Shape::GROUP : LINES;
+  constexpr int PARTS = (Shape::GROUP + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE, TOKENS = LINES / HEADS_AT_ONCE;
+  constexpr int STEPS = (Shape::DIM + 15) / 16, COLUMNS = (Shape::VALUE_DIM + 7) / 8;
+  int kv_head = here.block_y() / PARTS, first_head = here.block_y() % PARTS * HEADS_AT_ONCE;
+  int group = here.lane() / 4, inside = here.lane() % 4;
+
+  // The tile's sequence and first token: tiles are counted through the sequences.
+  int sequence = 0, tile = here.block_x();
+  for (; sequence < batch.num_sequences; ++sequence) {
+    int tokens = batch.sequence_starts[sequence + 1] - batch.sequence_starts[sequence];
+    int tiles = (tokens + TOKENS - 1) / TOKENS;
+    if (tile < tiles) break;
+    tile -= tiles;
+  }
+  if (sequence == batch.num_sequences) return;
+  int first_row = batch.sequence_starts[sequence] + tile * TOKENS, end_row = batch.sequence_starts[sequence + 1];
+  int before = batch.context_lengths[sequence] - end_row;  // a row's position is before + row
+  int last_row = first_row + TOKENS < end_row ? first_row + TOKENS - 1 : end_row - 1;
+  const int* pages = batch.page_table + (int64)sequence * batch.table_width;
+
+  auto row_of = [&](int line) { return first_row + line / HEADS_AT_ONCE; };
+  auto head_of = [&](int line) { return first_head + line % HEADS_AT_ONCE; };  // among its KV head's
+  auto is_line = [&](int line) {
+    return line < TOKENS * HEADS_AT_ONCE && row_of(line) < end_row && head_of(line) < Shape::GROUP;
+  };
+
+  int first_key = 0, end_key = before + last_row + 1;
+  if (Shape::WINDOW && before + first_row + 1 > Shape::WINDOW) first_key = (before + first_row + 1 - Shape::WINDOW) / 16 * 16;
+  if (PIECE) {
+    int start = here.block_z() * PIECE;
+    if (start > first_key) first_key = start;
+    if (start + PIECE < end_key) end_key = start + PIECE;
+  }
+
+  unsigned high[STEPS][4], low[STEPS][4];
+  for (int step = 0; step < STEPS; ++step)
+    for (int i = 0; i < 4; ++i) {
+      int line = group + i % 2 * 8, element = step * 16 + inside * 2 + i / 2 * 8;
+      float pair[2] = {};
+      for (int j = 0; j < 2; ++j)
+        if (is_line(line) && element + j < Shape::DIM)
+          pair[j] = Q::at(q, row_of(line))[(kv_head * Shape::GROUP + head_of(line)) * Shape::DIM + element + j];
+      split_pair<Element>(pair[0], pair[1], high[step][i], low[step][i]);
+    }
+
+  float most[2] = {NEVER, NEVER}, total[2] = {}, result[COLUMNS][4] = {};
+  for (int start = first_key + here.warp() * 16; start < end_key; start += WARPS * 16) {
+    int64 page = (int64)pages[start / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
+    int offset = start % Shape::PAGE_SIZE;
+    float tile_scores[2][4] = {};
+    for (int half = 0; half < 2; ++half)
+      for (int step = 0; step < STEPS; ++step) {
+        unsigned b[2];
+        for (int i = 0; i < 2; ++i) {
+          int element = step * 16 + inside * 2 + i * 8;
+          int64 place = (page * Shape::PAGE_SIZE + offset + half * 8 + group) * Shape::DIM + element;
+          b[i] = 0;
+          if (Shape::DIM % 2 == 0 && element < Shape::DIM) b[i] = *reinterpret_cast<const unsigned*>(keys + place);
+        }
+        multiply_tiles<Element>(tile_scores[half], low[step], b);
+        multiply_tiles<Element>(tile_scores[half], high[step], b);
+      }
+    for (int side = 0; side < 2; ++side) {
+      int line = group + side * 8;
+      float largest = NEVER;
+      for (int half = 0; half < 2; ++half)
+        for (int j = 0; j < 2; ++j) {
+          int key = start + half * 8 + inside * 2 + j, own = is_line(line) ? before + row_of(line) : -1;
+          float& score = tile_scores[half][side * 2 + j];
+          score = key < end_key ? scores.template of<Shape>(score, kv_head * Shape::GROUP + head_of(line), own, key) : NEVER;
+          largest = larger(largest, score);
+        }
+      largest = larger(largest, shuffle_xor(largest, 1));
+      largest = larger(largest, shuffle_xor(largest, 2));
+      float now = larger(most[side], largest), kept = exponential(most[side] - now), sum = 0;
+      for (int half = 0; half < 2; ++half)
+        for (int j = 0; j < 2; ++j) {
+          float& score = tile_scores[half][side * 2 + j];
+          score = score > NEVER ? exponential(score - now) : 0.0f;
+          sum += score;
+        }
+      sum += shuffle_xor(sum, 1);
+      sum += shuffle_xor(sum, 2);
+      total[side] = total[side] * kept + sum;
+      most[side] = now;
+      for (int column = 0; column < COLUMNS; ++column)
+        for (int j = 0; j < 2; ++j) result[column][side * 2 + j] *= kept;
+    }
+    unsigned high_weights[4], low_weights[4];
+    for (int i = 0; i < 4; ++i)
+      split_pair<Element>(tile_scores[i / 2][i % 2 * 2], tile_scores[i / 2][i % 2 * 2 + 1], high_weights[i], low_weights[i]);
+    for (int column = 0; column < COLUMNS; ++column) {
+      unsigned b[2];
+      for (int i = 0; i < 2; ++i) {
+        int element = column * 8 + group, key = start + inside * 2 + i * 8;
+        int64 place = (page * Shape::VALUE_DIM + element) * Shape::PAGE_SIZE + offset + inside * 2 + i * 8;
+        b[i] = 0;
+        // What lies past the end was never written, and may be no number.
+        if (element < Shape::VALUE_DIM && key < end_key) b[i] = *reinterpret_cast<const unsigned*>(values + place);
+        if (key + 1 >= end_key) b[i] &= 0xffffu;
+      }
+      multiply_tiles<Element>(result[column], low_weights, b);
+      multiply_tiles<Element>(result[column], high_weights, b);
+    }
+  }
+
+  for (int side = 0; side < 2; ++side) {
+    int line = group + side * 8;
+    most_of[here.warp()][line] = most[side];
+    total_of[here.warp()][line] = total[side];
+    for (int column = 0; column < COLUMNS; ++column)
+      for (int j = 0; j < 2; ++j) joined[here.warp()][line][column * 8 + inside * 2 + j] = result[column][side * 2 + j];
+  }
+  block_barrier();
+  for (int i = here.thread(); i < LINES * Shape::VALUE_DIM; i += WARPS * WARP) {
+    int line = i / Shape::VALUE_DIM, element = i % Shape::VALUE_DIM;
+    if (!is_line(line)) continue;
+    int head = kv_head * Shape::GROUP + head_of(line);
+    float largest = Shape::HAS_SINKS && !PIECE ? scores.sinks[head] : NEVER, sum = 0, weight = 0;
+    for (int warp = 0; warp < WARPS; ++warp) largest = larger(largest, most_of[warp][line]);
+    for (int warp = 0; warp < WARPS; ++warp) {
+      float kept = exponential(most_of[warp][line] - largest);
+      sum = fused_multiply_add(joined[warp][line][element], kept, sum);
+      weight = fused_multiply_add(total_of[warp][line], kept, weight);
+    }
+    int64 place = (int64)row_of(line) * Shape::HEADS + head;
+    if constexpr (PIECE != 0) {
+      float* piece = piece_sums + (here.block_z() * (int64)num_rows * Shape::HEADS + place) * (Shape::VALUE_DIM + 2);
+      piece[element] = sum;
+      if (element == 0) {
+        piece[Shape::VALUE_DIM] = largest;
+        piece[Shape::VALUE_DIM + 1] = weight;
+      }
+    } else {
+      if (Shape::HAS_SINKS) weight += exponential(scores.sinks[head] - largest);
+      out[place * Shape::VALUE_DIM + element] = divide(sum, weight);
+    }
+  }
+}
+
+}  // namespace ingot

@@ -1,0 +1,44 @@
+"""A kind of GPU: the language of its kernels, and what of them is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .kernel import DeviceFunction
+
+if TYPE_CHECKING:
+    from .planning import Planning, Rule
+    from .rules.attention import Attention
+    from .rules.products import Product
+
+__all__ = ["Machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What templates and rules that are written for any machine leave to one.
+
+    Attributes:
+        name: how it is called in messages.
+        header: the file with what the machine does: where a thread runs, barriers, shuffles, mathematics.
+        sources: files of templates of its own, which may use all shared ones.
+        write_kernel: a function as the language has it, with ``here`` made of where it runs.
+        rules: of its own by operator, which go before the shared ones.
+        multiply_many: launches the product of more rows than ``FEW_ROWS``, where it has one for these weights
+            that is faster; whether it did.
+        attend: launches attention, where it has one for this that is faster; whether it did.
+    """
+
+    name: str
+    header: Path
+    sources: tuple[Path, ...]
+    write_kernel: Callable[[DeviceFunction], str]
+    rules: Mapping[str, Rule]
+    multiply_many: Callable[[Planning, Product], bool]
+    attend: Callable[[Planning, Attention], bool]
+
+    def __str__(self) -> str:
+        return self.name

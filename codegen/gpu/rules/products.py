@@ -1,0 +1,203 @@
+"""Rows times weights: for few rows here, for many as the machine does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ....ir import Operation, QuantFormat, Value
+from ....ir.errors import CompileError
+from ....ir.quantization import Integers
+from ....targets.launch_plan import Argument, Bound
+from ...kernels.layout import BLOCK, num_blocks
+from ..planning import Planning, Rule, row_type, size_of
+
+__all__ = ["FEW_ROWS", "RULES", "Product", "Weights", "weights_of"]
+
+FEW_ROWS = 16
+"""Rows up to which a product is bound by reading the weights."""
+
+_ROWS_AT_ONCE, _WARPS = 4, 4
+
+_SCALES = {
+    "float16": ("unsigned short", "Float16"),
+    "bfloat16": ("unsigned short", "BFloat16"),
+    "float32": ("float", "Float32"),
+}
+_ELEMENTS = {
+    "float32": ("float", "Float32"),
+    "float16": ("unsigned short", "Float16"),
+    "uint16": ("unsigned short", "BFloat16"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A matrix as kernels take it: C++ arguments, and the value made of them."""
+
+    arguments: tuple[tuple[str, Argument], ...]
+    value: str
+    type: str
+    is_half: bool = False
+    is_coded: bool = False
+    is_two_level: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Rows of floats, or of codes, times weights; kernels call them ``x``, ``row_scales``, ``bias``, ``out``.
+
+    Attributes:
+        arguments: of a kernel, the weights', ``out`` and ``num_rows`` among them.
+        rows: the symbol of how many there are.
+        inputs: of each.
+        outputs: of each.
+        weights: see there.
+        view: rows of floats as templates take them; empty for codes.
+        row_group: how many codes of a row share a scale; zero for floats.
+        has_bias: whether there is ``bias``.
+    """
+
+    arguments: tuple[tuple[str, Argument], ...]
+    rows: str
+    inputs: int
+    outputs: int
+    weights: Weights
+    view: str
+    row_group: int
+    has_bias: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether sums are whole numbers until the end."""
+        return self.weights.is_two_level and self.row_group == self.inputs
+
+    @property
+    def flags(self) -> str:
+        """``HAS_BIAS`` of the templates."""
+        return str(self.has_bias).lower()
+
+    @property
+    def call(self) -> str:
+        """What templates are given, after ``here`` and what the block shares."""
+        rows = "x, row_scales" if self.row_group else "x"
+        return f"{rows}, {self.weights.value}, {'bias' if self.has_bias else 'nullptr'}, out, num_rows);"
+
+
+def weights_of(planning: Planning, weight: Value) -> Weights:
+    """How a product with a weight, or a look-up, sees it."""
+    if weight not in planning.stored:
+        raise CompileError(
+            f"%{weight.name} ({weight.type}) is no parameter, as products on {planning.machine} need"
+        )
+    inputs, element = int(weight.type.shape[-1]), weight.type.element
+    arrays = planning.stored[weight]
+    if not isinstance(element, QuantFormat):
+        ((part, array),) = arrays
+        stored, name = _ELEMENTS[part.dtype]
+        is_paired = str(len(part.shape) == 4).lower()
+        kind = f"FloatWeights<{name}, {inputs}, {is_paired}>"
+        return Weights(
+            ((f"GLOBAL const {stored}* weights", array),),
+            f"{kind}{{weights}}",
+            kind,
+            is_half=name != "Float32",
+        )
+    return _coded(planning, weight, element, inputs, {part.suffix: array for part, array in arrays})
+
+
+def _coded(
+    planning: Planning, weight: Value, element: QuantFormat, inputs: int, arrays: Mapping[str, Argument]
+) -> Weights:
+    codes, scale = element.codes, element.scale
+    top = scale if scale.of is None else scale.of
+    is_two_level = element.has_whole_scales
+    fits = scale.of is None or is_two_level
+    if (
+        not isinstance(codes, Integers)
+        or not codes.signed
+        or element.offset is not None
+        or not fits
+        or top.type not in _SCALES
+    ):
+        raise CompileError(
+            f"%{weight.name}: weights in {element.name} have no kernel on {planning.machine}; those of "
+            "whole numbers with a scale for each group or row have, such as int4 and int8"
+        )
+    group = element.group_size or inputs
+    if group % 32:
+        raise CompileError(
+            f"%{weight.name}: groups of {group} have no kernel on {planning.machine}, multiples of 32 have"
+        )
+    stored, name = _SCALES[top.type]
+    numbers = f"{codes.bits}, {1 << (codes.bits - 1)}, {inputs}, {group}"
+    kind = f"CodedWeights<{numbers}, {name}, {str(is_two_level).lower()}>"
+    arguments = [("GLOBAL const unsigned char* weights", arrays[".codes"])]
+    if is_two_level:
+        arguments += [
+            (f"GLOBAL const {stored}* scales", arrays[".super_scales"]),
+            ("GLOBAL const signed char* factors", arrays[".scales"]),
+        ]
+    else:
+        arguments += [(f"GLOBAL const {stored}* scales", arrays[".scales"])]
+    value = f"{kind}{{weights, scales, {'factors' if is_two_level else 'nullptr'}}}"
+    return Weights(tuple(arguments), value, kind, is_coded=True, is_two_level=is_two_level)
+
+
+def _linear(planning: Planning, operation: Operation) -> None:
+    x, weight, *biases = operation.operands
+    weights = weights_of(planning, weight)
+    outputs, inputs = (int(dim) for dim in weight.type.shape)
+    bias = [("GLOBAL const float* bias", planning.parameter(value)) for value in biases]
+    view, row_group = "", 0
+    if x in planning.rounded:
+        codes = planning.rounded[x]
+        rows, row_group = codes.rows, codes.group_size
+        source = [
+            ("GLOBAL const signed char* x", codes.codes),
+            ("GLOBAL const float* row_scales", codes.scales),
+        ]
+    else:
+        region = planning.region(x)
+        rows, view = region.rows, row_type(region.view)
+        source = [("GLOBAL const float* x", region.array)]
+    if not isinstance(rows, str):
+        raise CompileError(
+            f"linear (%{operation.result.name}) of a fixed number of rows has no kernel on {planning.machine}"
+        )
+    out = planning.result(operation.result, rows, outputs)
+    arguments = (
+        *source,
+        *weights.arguments,
+        *bias,
+        ("GLOBAL float* out", out.array),
+        ("int num_rows", Argument("symbol", rows)),
+    )
+    product = Product(arguments, rows, inputs, outputs, weights, view, row_group, bool(bias))
+    has_many = planning.machine.multiply_many(planning, product)
+    planning.launch(
+        "multiply_few",
+        _multiply_few(product),
+        arguments,
+        (size_of(num_blocks(outputs)), size_of(rows, over=_ROWS_AT_ONCE)),
+        32 * _WARPS,
+        (Bound(rows, at_most=FEW_ROWS),) if has_many else (),
+    )
+
+
+def _multiply_few(product: Product) -> str:
+    element = "int" if product.is_exact else "float"
+    parts = f"SHARED_ARRAY({element}, parts, [{_WARPS}][{_ROWS_AT_ONCE}][{BLOCK}]); "
+    if product.row_group:
+        shape = f"{product.outputs}, {product.row_group}, {element}, {product.weights.type}"
+        name = "multiply_few_codes"
+    else:
+        shape = f"{product.inputs}, {product.outputs}, {product.view}, {product.weights.type}"
+        name = "multiply_few"
+    return f"{parts}{name}<{_WARPS}, {_ROWS_AT_ONCE}, {shape}, {product.flags}>(here, parts, {product.call}"
+
+
+RULES: Mapping[str, Rule] = {"linear": _linear}
+"""By operator."""
+
+assert BLOCK == 16, "sources/weights.h has blocks of 16"

@@ -1,0 +1,150 @@
+// Causal attention over pages, for any mixture of prefill and decode.
+//
+// Keys lie [page, kv_head, offset, dim], values [page, kv_head, dim, offset]: neighbours of a row of either second
+// factor of a tensor core's product are neighbours in memory.
+#pragma once
+
+namespace ingot {
+
+CONSTANT float NEVER = -1e30f;  // a score that adds nothing, and no infinity, so that differences are numbers
+
+struct Batch {
+  GLOBAL const int* sequence_starts;
+  GLOBAL const int* context_lengths;
+  GLOBAL const int* page_table;
+  int num_sequences, table_width;
+};
+
+// What attention is specialised to; see codegen/kernels/attention.py. WINDOW 0 and SOFT_CAP 0 are none.
+template <int HEADS_, int KV_HEADS_, int DIM_, int VALUE_DIM_, int PAGE_SIZE_, int WINDOW_, bool HAS_SINKS_, bool HAS_SLOPES_>
+struct AttentionShape {
+  CONSTANT int HEADS = HEADS_, KV_HEADS = KV_HEADS_, DIM = DIM_, VALUE_DIM = VALUE_DIM_;
+  CONSTANT int PAGE_SIZE = PAGE_SIZE_, WINDOW = WINDOW_, GROUP = HEADS / KV_HEADS;
+  CONSTANT bool HAS_SINKS = HAS_SINKS_, HAS_SLOPES = HAS_SLOPES_;
+};
+
+struct Scores {
+  float scale, soft_cap;
+  OWN const float* slopes;
+  GLOBAL const float* sinks;
+
+  // The score of a key at position key for a query at position own; NEVER where it is not seen.
+  template <class Shape>
+  INGOT_DEVICE float of(float product, int head, int own, int key) const {
+    if (key > own || (Shape::WINDOW && key <= own - Shape::WINDOW)) return NEVER;
+    float score = product * scale;
+    if (soft_cap > 0) score = hyperbolic_tangent(divide(score, soft_cap)) * soft_cap;
+    if constexpr (Shape::HAS_SLOPES) score += slopes[head] * float(key - own);
+    return score;
+  }
+};
+
+// Write each token's keys and values to their slots.
+template <int THREADS, class K, class V, class Element, int KV_HEADS, int DIM, int VALUE_DIM, int PAGE_SIZE>
+INGOT_DEVICE void append(Here here, GLOBAL typename Element::Stored* keys, GLOBAL typename Element::Stored* values,
+                         GLOBAL const float* k, GLOBAL const float* v, GLOBAL const int* slots) {
+  int row = here.block_x(), page = slots[row] / PAGE_SIZE, offset = slots[row] % PAGE_SIZE;
+  for (int i = here.thread(); i < KV_HEADS * DIM; i += THREADS) {
+    int64 head = (int64)page * KV_HEADS + i / DIM;
+    keys[(head * PAGE_SIZE + offset) * DIM + i % DIM] = Element::narrow(K::at(k, row)[i]);
+  }
+  for (int i = here.thread(); i < KV_HEADS * VALUE_DIM; i += THREADS) {
+    int64 head = (int64)page * KV_HEADS + i / VALUE_DIM;
+    values[(head * VALUE_DIM + i % VALUE_DIM) * PAGE_SIZE + offset] = Element::narrow(V::at(v, row)[i]);
+  }
+}
+
+INGOT_DEVICE int sequence_of(Batch batch, int row) {
+  int low = 0, high = batch.num_sequences - 1;
+  while (low < high) {
+    int middle = (low + high + 1) / 2;
+    if (batch.sequence_starts[middle] <= row) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+// In float32, a warp for a token's head: a lane has a key of 32 at a time, then an element of the values.
+template <class Shape, class Element, class Q>
+INGOT_DEVICE void attend(Here here, SHARED float (&weights)[WARP], GLOBAL const float* q,
+                         GLOBAL const typename Element::Stored* keys, GLOBAL const typename Element::Stored* values,
+                         Batch batch, Scores scores, GLOBAL float* out) {
+  constexpr int PARTS = (Shape::VALUE_DIM + WARP - 1) / WARP;
+  int row = here.block_x(), head = here.block_y(), kv_head = head / Shape::GROUP, lane = here.lane();
+  int sequence = sequence_of(batch, row);
+  int length = batch.context_lengths[sequence];
+  int own = length - batch.sequence_starts[sequence + 1] + row;
+  GLOBAL const int* pages = batch.page_table + (int64)sequence * batch.table_width;
+  GLOBAL const float* query = Q::at(q, row) + head * Shape::DIM;
+  float most = NEVER, total = 0, result[PARTS] = {};
+  if constexpr (Shape::HAS_SINKS) {
+    most = scores.sinks[head];
+    total = 1;
+  }
+  int first = Shape::WINDOW && own + 1 > Shape::WINDOW ? (own + 1 - Shape::WINDOW) / WARP * WARP : 0;
+  for (int start = first; start <= own; start += WARP) {
+    int key = start + lane;
+    float product = 0;
+    if (key <= own) {
+      int64 place = ((int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head) * Shape::PAGE_SIZE;
+      GLOBAL const typename Element::Stored* found = keys + (place + key % Shape::PAGE_SIZE) * Shape::DIM;
+      for (int i = 0; i < Shape::DIM; ++i) product = fused_multiply_add(query[i], Element::widen(found[i]), product);
+    }
+    float score = scores.template of<Shape>(product, head, own, key);
+    float now = larger(most, largest_of_warp(score)), kept = exponential(most - now);
+    float weight = score > NEVER ? exponential(score - now) : 0.0f;
+    total = total * kept + sum_of_warp(weight);
+    most = now;
+    warp_barrier();
+    weights[lane] = weight;
+    warp_barrier();
+    for (int part = 0; part < PARTS; ++part) {
+      int element = part * WARP + lane;
+      float sum = result[part] * kept;
+      if (element < Shape::VALUE_DIM)
+        for (int i = 0; i < WARP && start + i <= own; ++i) {
+          int at = start + i;
+          int64 place = (int64)pages[at / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
+          place = (place * Shape::VALUE_DIM + element) * Shape::PAGE_SIZE + at % Shape::PAGE_SIZE;
+          sum = fused_multiply_add(weights[i], Element::widen(values[place]), sum);
+        }
+      result[part] = sum;
+    }
+  }
+  for (int part = 0; part < PARTS; ++part) {
+    int element = part * WARP + lane;
+    if (element < Shape::VALUE_DIM)
+      out[((int64)row * Shape::HEADS + head) * Shape::VALUE_DIM + element] = divide(result[part], total);
+  }
+}
+
+// Join what the pieces of a token's context gave, in their order. A block takes a token's head.
+template <class Shape, int THREADS, int PIECE>
+INGOT_DEVICE void join_pieces(
+    Here here, GLOBAL const float* piece_sums, Batch batch, Scores scores, GLOBAL float* out, int num_rows) {
+  int row = here.block_x(), head = here.block_y();
+  int sequence = sequence_of(batch, row);
+  int own = batch.context_lengths[sequence] - batch.sequence_starts[sequence + 1] + row;
+  int pieces = own / PIECE + 1, first = 0;
+  if (Shape::WINDOW && own + 1 > Shape::WINDOW) first = (own + 1 - Shape::WINDOW) / PIECE;
+  int64 place = (int64)row * Shape::HEADS + head;
+  GLOBAL const float* line = piece_sums + place * (Shape::VALUE_DIM + 2);
+  int64 stride = (int64)num_rows * Shape::HEADS * (Shape::VALUE_DIM + 2);
+  float largest = Shape::HAS_SINKS ? scores.sinks[head] : NEVER;
+  for (int piece = first; piece < pieces; ++piece) largest = larger(largest, line[piece * stride + Shape::VALUE_DIM]);
+  float weight = Shape::HAS_SINKS ? exponential(scores.sinks[head] - largest) : 0.0f;
+  for (int piece = first; piece < pieces; ++piece) {
+    GLOBAL const float* found = line + piece * stride;
+    weight = fused_multiply_add(found[Shape::VALUE_DIM + 1], exponential(found[Shape::VALUE_DIM] - largest), weight);
+  }
+  for (int element = here.thread(); element < Shape::VALUE_DIM; element += THREADS) {
+    float sum = 0;
+    for (int piece = first; piece < pieces; ++piece) {
+      GLOBAL const float* found = line + piece * stride;
+      sum = fused_multiply_add(found[element], exponential(found[Shape::VALUE_DIM] - largest), sum);
+    }
+    out[place * Shape::VALUE_DIM + element] = divide(sum, weight);
+  }
+}
+
+}  // namespace ingot
