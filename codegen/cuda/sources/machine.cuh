@@ -24,7 +24,7 @@ CONSTANT int WARP = 32;
 
 // Where a thread runs.
 struct Here {
-  INGOT_DEVICE int thread() const { return threadIdx.x; }
+  INGOT_DEVICE int thread_index() const { return threadIdx.x; }
   INGOT_DEVICE int lane() const { return threadIdx.x % WARP; }
   INGOT_DEVICE int warp() const { return threadIdx.x / WARP; }
   INGOT_DEVICE int block_x() const { return blockIdx.x; }

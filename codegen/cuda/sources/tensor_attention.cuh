@@ -127,7 +127,7 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
       for (int j = 0; j < 2; ++j) joined[here.warp()][line][column * 8 + inside * 2 + j] = result[column][side * 2 + j];
   }
   block_barrier();
-  for (int i = here.thread(); i < LINES * Shape::VALUE_DIM; i += WARPS * WARP) {
+  for (int i = here.thread_index(); i < LINES * Shape::VALUE_DIM; i += WARPS * WARP) {
     int line = i / Shape::VALUE_DIM, element = i % Shape::VALUE_DIM;
     if (!is_line(line)) continue;
     int head = kv_head * Shape::GROUP + head_of(line);

@@ -82,7 +82,7 @@ def _elementwise(planning: Planning, operation: Operation) -> None:
         loads.append(load)
     out = planning.result(operation.result, rows, width)
     body = (
-        f"for (int i = here.thread(); i < {width}; i += {THREADS}) {{ {' '.join(loads)} "
+        f"for (int i = here.thread_index(); i < {width}; i += {THREADS}) {{ {' '.join(loads)} "
         f"out[(int64)here.block_x() * {width} + i] = {text}; }}"
     )
     planning.launch(

@@ -82,7 +82,7 @@ def _copy(planning: Planning, operation: Operation, parts: tuple[Part, ...]) -> 
             inner *= size
         row = f"{row_type(region.view)}::at(x{number}, here.block_x())"
         statements.append(
-            f"for (int i = here.thread(); i < {count}; i += {THREADS}) "
+            f"for (int i = here.thread_index(); i < {count}; i += {THREADS}) "
             f"out[(int64)here.block_x() * {width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
         )
     arguments = [(f"GLOBAL const float* x{number}", region.array) for number, region in enumerate(regions)]

@@ -44,11 +44,11 @@ template <int THREADS, class K, class V, class Element, int KV_HEADS, int DIM, i
 INGOT_DEVICE void append(Here here, GLOBAL typename Element::Stored* keys, GLOBAL typename Element::Stored* values,
                          GLOBAL const float* k, GLOBAL const float* v, GLOBAL const int* slots) {
   int row = here.block_x(), page = slots[row] / PAGE_SIZE, offset = slots[row] % PAGE_SIZE;
-  for (int i = here.thread(); i < KV_HEADS * DIM; i += THREADS) {
+  for (int i = here.thread_index(); i < KV_HEADS * DIM; i += THREADS) {
     int64 head = (int64)page * KV_HEADS + i / DIM;
     keys[(head * PAGE_SIZE + offset) * DIM + i % DIM] = Element::narrow(K::at(k, row)[i]);
   }
-  for (int i = here.thread(); i < KV_HEADS * VALUE_DIM; i += THREADS) {
+  for (int i = here.thread_index(); i < KV_HEADS * VALUE_DIM; i += THREADS) {
     int64 head = (int64)page * KV_HEADS + i / VALUE_DIM;
     values[(head * VALUE_DIM + i % VALUE_DIM) * PAGE_SIZE + offset] = Element::narrow(V::at(v, row)[i]);
   }
@@ -137,7 +137,7 @@ INGOT_DEVICE void join_pieces(
     GLOBAL const float* found = line + piece * stride;
     weight = fused_multiply_add(found[Shape::VALUE_DIM + 1], exponential(found[Shape::VALUE_DIM] - largest), weight);
   }
-  for (int element = here.thread(); element < Shape::VALUE_DIM; element += THREADS) {
+  for (int element = here.thread_index(); element < Shape::VALUE_DIM; element += THREADS) {
     float sum = 0;
     for (int piece = first; piece < pieces; ++piece) {
       GLOBAL const float* found = line + piece * stride;

@@ -36,7 +36,7 @@ INGOT_DEVICE void multiply_few(Here here, SHARED float (&parts)[WARPS][ROWS][BLO
       if (here.lane() < 4) parts[here.warp()][m][first_output + j] = sum;
     }
   block_barrier();
-  for (int i = here.thread(); i < ROWS * BLOCK; i += WARPS * WARP) {
+  for (int i = here.thread_index(); i < ROWS * BLOCK; i += WARPS * WARP) {
     int m = i / BLOCK, output = block * BLOCK + i % BLOCK;
     float sum = 0;
     for (int warp = 0; warp < WARPS; ++warp) sum += parts[warp][m][i % BLOCK];
@@ -88,7 +88,7 @@ INGOT_DEVICE void multiply_few_codes(Here here, SHARED Sum (&parts)[WARPS][ROWS]
       if (here.lane() < 4) parts[here.warp()][m][first_output + j] = sum;
     }
   block_barrier();
-  for (int i = here.thread(); i < ROWS * BLOCK; i += WARPS * WARP) {
+  for (int i = here.thread_index(); i < ROWS * BLOCK; i += WARPS * WARP) {
     int m = i / BLOCK, row = first_row + m, output = block * BLOCK + i % BLOCK;
     if (row >= num_rows || output >= OUTPUTS) continue;
     Sum sum = 0;

@@ -12,7 +12,7 @@ INGOT_DEVICE void rms_norm(Here here, SHARED float (&parts)[THREADS / WARP], GLO
   GLOBAL const float* own = X::at(x, row);
   for (int start = 0; start < X::WIDTH; start += SIZE) {
     float squares = 0;
-    for (int i = here.thread(); i < SIZE; i += THREADS) {
+    for (int i = here.thread_index(); i < SIZE; i += THREADS) {
       float value = own[start + i];
       if constexpr (HAS_RESIDUAL) {
         value += Residual::at(residual, row)[start + i];
@@ -22,7 +22,7 @@ INGOT_DEVICE void rms_norm(Here here, SHARED float (&parts)[THREADS / WARP], GLO
     }
     float mean = sum_of_block(here, parts, squares) / SIZE;
     float factor = divide(1.0f, square_root(mean + epsilon));
-    for (int i = here.thread(); i < SIZE; i += THREADS) {
+    for (int i = here.thread_index(); i < SIZE; i += THREADS) {
       float value = own[start + i];
       if constexpr (HAS_RESIDUAL) value += Residual::at(residual, row)[start + i];
       out[(int64)row * X::WIDTH + start + i] = value * factor * weight[i];
@@ -44,19 +44,19 @@ INGOT_DEVICE void layer_norm(Here here, SHARED float (&parts)[THREADS / WARP], G
                              GLOBAL float* total, GLOBAL float* out, float epsilon) {
   int row = here.block_x();
   float sum = 0;
-  for (int i = here.thread(); i < SIZE; i += THREADS) {
+  for (int i = here.thread_index(); i < SIZE; i += THREADS) {
     float value = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, i);
     if constexpr (HAS_RESIDUAL) total[(int64)row * SIZE + i] = value;
     sum += value;
   }
   float mean = sum_of_block(here, parts, sum) / SIZE;
   float squares = 0;
-  for (int i = here.thread(); i < SIZE; i += THREADS) {
+  for (int i = here.thread_index(); i < SIZE; i += THREADS) {
     float away = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, i) - mean;
     squares = fused_multiply_add(away, away, squares);
   }
   float factor = divide(1.0f, square_root(sum_of_block(here, parts, squares) / SIZE + epsilon));
-  for (int i = here.thread(); i < SIZE; i += THREADS) {
+  for (int i = here.thread_index(); i < SIZE; i += THREADS) {
     float away = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, i) - mean;
     float normed = away * factor * weight[i];
     if constexpr (HAS_BIAS) normed += bias[i];
@@ -71,7 +71,7 @@ INGOT_DEVICE void rope(Here here, GLOBAL const float* x, GLOBAL const float* cos
   int row = here.block_x();
   GLOBAL const float* own = X::at(x, row);
   GLOBAL float* result = out + (int64)row * X::WIDTH;
-  for (int i = here.thread(); i < X::WIDTH; i += THREADS) {
+  for (int i = here.thread_index(); i < X::WIDTH; i += THREADS) {
     int inside = i % HEAD_DIM, head = i - inside;
     if (inside >= 2 * PAIRS) {
       result[i] = own[i];
@@ -106,7 +106,7 @@ template <int THREADS, class X, class Activation>
 INGOT_DEVICE void gate(Here here, GLOBAL const float* x, GLOBAL float* out) {
   constexpr int HALF = X::WIDTH / 2;
   GLOBAL const float* own = X::at(x, here.block_x());
-  for (int i = here.thread(); i < HALF; i += THREADS)
+  for (int i = here.thread_index(); i < HALF; i += THREADS)
     out[(int64)here.block_x() * HALF + i] = Activation::of(own[i]) * own[HALF + i];
 }
 
@@ -114,7 +114,7 @@ INGOT_DEVICE void gate(Here here, GLOBAL const float* x, GLOBAL float* out) {
 template <int THREADS, class Table>
 INGOT_DEVICE void gather_rows(Here here, GLOBAL const float* table, GLOBAL const int* numbers, GLOBAL float* out) {
   GLOBAL const float* found = Table::at(table, numbers[here.block_x()]);
-  for (int i = here.thread(); i < Table::WIDTH; i += THREADS)
+  for (int i = here.thread_index(); i < Table::WIDTH; i += THREADS)
     out[(int64)here.block_x() * Table::WIDTH + i] = found[i];
 }
 
@@ -142,12 +142,12 @@ INGOT_DEVICE void round_rows(Here here, SHARED float (&parts)[THREADS / WARP], G
   } else {
     static_assert(GROUP == X::WIDTH, "a scale is for 32 elements or for the row");
     float peak = 0;
-    for (int i = here.thread(); i < X::WIDTH; i += THREADS)
+    for (int i = here.thread_index(); i < X::WIDTH; i += THREADS)
       peak = larger(peak, peak_of(own[i]));
     peak = largest_of_block(here, parts, peak);
     float scale = peak / 127.0f, inverse = scale > 0 ? divide(1.0f, scale) : 0.0f;
-    if (here.thread() == 0) scales[row] = scale;
-    for (int i = here.thread(); i < X::WIDTH; i += THREADS) result[i] = code_of(own[i], inverse);
+    if (here.thread_index() == 0) scales[row] = scale;
+    for (int i = here.thread_index(); i < X::WIDTH; i += THREADS) result[i] = code_of(own[i], inverse);
   }
 }
 

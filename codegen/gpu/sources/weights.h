@@ -135,7 +135,7 @@ struct CodedWeights {
 template <int THREADS, int WIDTH, class Weights>
 INGOT_DEVICE void embedding(Here here, Weights table, GLOBAL const int* token_ids, GLOBAL float* out) {
   int token = token_ids[here.block_x()];
-  for (int i = here.thread(); i < WIDTH; i += THREADS)
+  for (int i = here.thread_index(); i < WIDTH; i += THREADS)
     out[(int64)here.block_x() * WIDTH + i] = table.at(token / BLOCK, i, token % BLOCK);
 }
 

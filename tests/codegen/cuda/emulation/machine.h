@@ -151,7 +151,7 @@ using int64 = long long;
 CONSTANT int WARP = 32;
 
 struct Here {
-  int thread() const { return emulation::current; }
+  int thread_index() const { return emulation::current; }
   int lane() const { return emulation::current % WARP; }
   int warp() const { return emulation::current / WARP; }
   int block_x() const { return emulation::block.x; }
