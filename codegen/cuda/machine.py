@@ -9,8 +9,7 @@ from ..gpu.kernel import DeviceFunction
 from ..gpu.machine import Machine
 from ..gpu.planning import PIECE, Planning, size_of
 from ..gpu.rules.attention import Attention
-from ..gpu.rules.products import FEW_ROWS, Product
-from ..kernels.layout import num_blocks
+from ..gpu.rules.products import Product
 
 __all__ = ["CUDA"]
 
@@ -44,14 +43,14 @@ def _multiply_many(planning: Planning, product: Product) -> bool:
         template = f"multiply_many<{_WARPS}, {shape}, false>"
     else:
         return False
-    side_by_side = -(-num_blocks(product.outputs) // (_WARPS * _BLOCKS_AT_ONCE))
-    planning.launch(
+    product.launch(
+        planning,
         "multiply_many",
         f"{template}(here, {product.call}",
-        product.arguments,
-        (size_of(side_by_side), size_of(product.rows, over=_ROWS_AT_ONCE)),
-        32 * _WARPS,
-        (Bound(product.rows, at_least=FEW_ROWS + 1),),
+        rows_at_once=_ROWS_AT_ONCE,
+        blocks_at_once=_WARPS * _BLOCKS_AT_ONCE,
+        threads=32 * _WARPS,
+        bound=Bound(product.rows, at_least=product.few + 1),
     )
     return True
 

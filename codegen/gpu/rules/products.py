@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ....ir import Operation, QuantFormat, Value
 from ....ir.errors import CompileError
 from ....ir.quantization import Integers
-from ....targets.launch_plan import Argument, Bound
+from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import BLOCK, num_blocks
+from ...lowering.step import width_of
 from ..planning import Planning, Rule, row_type, size_of
 
-__all__ = ["FEW_ROWS", "RULES", "Product", "Weights", "weights_of"]
+__all__ = ["FEW_ROWS", "RULES", "Product", "Tiles", "Weights", "multiply", "weights_of"]
 
 FEW_ROWS = 16
 """Rows up to which a product is bound by reading the weights."""
@@ -44,12 +46,30 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiles:
+    """Which rows the blocks of a product take: statements that make ``tile``, and what they are given.
+
+    ``grid`` is a product's second and third dimension; the first goes through blocks of outputs.
+    """
+
+    setup: str
+    arguments: tuple[tuple[str, Argument], ...]
+    grid: tuple[Size, ...]
+
+
+TilesOf: TypeAlias = "Callable[[int, Bound | None], Tiles]"
+"""Tiles of up to so many rows, for a kernel that is launched within a bound."""
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """Rows of floats, or of codes, times weights; kernels call them ``x``, ``row_scales``, ``bias``, ``out``.
 
     Attributes:
-        arguments: of a kernel, the weights', ``out`` and ``num_rows`` among them.
+        arguments: of a kernel, the weights' and ``out`` among them.
+        tiles_of: how rows are cut.
         rows: the symbol of how many there are.
+        few: rows up to which it is bound by reading the weights.
         inputs: of each.
         outputs: of each.
         weights: see there.
@@ -59,7 +79,9 @@ class Product:
     """
 
     arguments: tuple[tuple[str, Argument], ...]
+    tiles_of: TilesOf
     rows: str
+    few: int
     inputs: int
     outputs: int
     weights: Weights
@@ -81,7 +103,29 @@ class Product:
     def call(self) -> str:
         """What templates are given, after ``here`` and what the block shares."""
         rows = "x, row_scales" if self.row_group else "x"
-        return f"{rows}, {self.weights.value}, {'bias' if self.has_bias else 'nullptr'}, out, num_rows);"
+        return f"tile, {rows}, {self.weights.value}, {'bias' if self.has_bias else 'nullptr'}, out);"
+
+    def launch(
+        self,
+        planning: Planning,
+        name: str,
+        body: str,
+        *,
+        rows_at_once: int,
+        blocks_at_once: int,
+        threads: int,
+        bound: Bound | None,
+    ) -> None:
+        """Launch a kernel whose blocks take a tile and so many blocks of outputs; ``body`` has ``tile``."""
+        tiles = self.tiles_of(rows_at_once, bound)
+        planning.launch(
+            name,
+            tiles.setup + body,
+            (*self.arguments, *tiles.arguments),
+            (size_of(-(-num_blocks(self.outputs) // blocks_at_once)), *tiles.grid),
+            threads,
+            () if bound is None else (bound,),
+        )
 
 
 def weights_of(planning: Planning, weight: Value) -> Weights:
@@ -145,9 +189,43 @@ def _coded(
 
 
 def _linear(planning: Planning, operation: Operation) -> None:
-    x, weight, *biases = operation.operands
+    x = operation.operands[0]
+    region = planning.rounded.get(x) or planning.region(x)
+    if not isinstance(region.rows, str):
+        raise CompileError(
+            f"linear (%{operation.result.name}) of a fixed number of rows has no kernel on {planning.machine}"
+        )
+    num_rows = ("int num_rows", Argument("symbol", region.rows))
+
+    def tiles_of(rows_at_once: int, bound: Bound | None) -> Tiles:
+        setup = f"RowsInOrder tile{{here.block_y() * {rows_at_once}, num_rows}}; "
+        return Tiles(setup, (num_rows,), (size_of(region.rows, over=rows_at_once),))
+
+    multiply(planning, operation, operation.operands[2:], tiles_of)
+
+
+def multiply(
+    planning: Planning,
+    operation: Operation,
+    biases: Sequence[Value],
+    tiles_of: TilesOf,
+    *,
+    few: int = FEW_ROWS,
+    are_bounded: bool = False,
+) -> None:
+    """Rows times a matrix, or each times one of several of a weight ``[matrices, outputs, inputs]``.
+
+    Args:
+        planning: the step.
+        operation: its first operands are the rows and the weight.
+        biases: a bias, if there is one.
+        tiles_of: how rows are cut.
+        few: rows up to which reading the weights is what takes time.
+        are_bounded: tiles differ for few rows and for many, so that each kernel is for one of both.
+    """
+    x, weight = operation.operands[:2]
     weights = weights_of(planning, weight)
-    outputs, inputs = (int(dim) for dim in weight.type.shape)
+    outputs, inputs = (int(dim) for dim in weight.type.shape[-2:])
     bias = [("GLOBAL const float* bias", planning.parameter(value)) for value in biases]
     view, row_group = "", 0
     if x in planning.rounded:
@@ -161,28 +239,24 @@ def _linear(planning: Planning, operation: Operation) -> None:
         region = planning.region(x)
         rows, view = region.rows, row_type(region.view)
         source = [("GLOBAL const float* x", region.array)]
-    if not isinstance(rows, str):
-        raise CompileError(
-            f"linear (%{operation.result.name}) of a fixed number of rows has no kernel on {planning.machine}"
-        )
-    out = planning.result(operation.result, rows, outputs)
-    arguments = (
-        *source,
-        *weights.arguments,
-        *bias,
-        ("GLOBAL float* out", out.array),
-        ("int num_rows", Argument("symbol", rows)),
+    out = planning.result(operation.result, rows, width_of(operation.result.type))
+    arguments = (*source, *weights.arguments, *bias, ("GLOBAL float* out", out.array))
+    product = Product(
+        arguments, tiles_of, str(rows), few, inputs, outputs, weights, view, row_group, bool(bias)
     )
-    product = Product(arguments, rows, inputs, outputs, weights, view, row_group, bool(bias))
+    at_most, at_least = Bound(product.rows, at_most=few), Bound(product.rows, at_least=few + 1)
     has_many = planning.machine.multiply_many(planning, product)
-    planning.launch(
-        "multiply_few",
-        _multiply_few(product),
-        arguments,
-        (size_of(num_blocks(outputs)), size_of(rows, over=_ROWS_AT_ONCE)),
-        32 * _WARPS,
-        (Bound(rows, at_most=FEW_ROWS),) if has_many else (),
-    )
+    bounds = (at_most,) if has_many else (at_most, at_least) if are_bounded else (None,)
+    for bound in bounds:
+        product.launch(
+            planning,
+            "multiply_few",
+            _multiply_few(product),
+            rows_at_once=_ROWS_AT_ONCE,
+            blocks_at_once=1,
+            threads=32 * _WARPS,
+            bound=bound,
+        )
 
 
 def _multiply_few(product: Product) -> str:
