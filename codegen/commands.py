@@ -74,7 +74,7 @@ class _Options(QuantizeArguments, total=False):
     callback=_check_targets,
     help="MODEL is an artifact: build it for T as well, and keep its weights.",
 )
-@quantize_options
+@quantize_options("none")
 @click.option(
     "--dtype",
     type=click.Choice(_DTYPES),
@@ -203,7 +203,7 @@ def _add(artifact: str, targets: tuple[str, ...], *, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="OUT.ingot", help="The folder to make."
 )
-@quantize_options
+@quantize_options("int4")
 @click.option(
     "--eval-text",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -221,11 +221,14 @@ def quantize_command(
     judge: Judge | None = None,
     **quantizing: Unpack[QuantizeArguments],
 ) -> None:
-    """Compile MODEL for this host with its weights quantized, int4 unless told otherwise, and show what that
-    costs.
+    """Compile MODEL for this host with its weights quantized, and show what that costs.
+
+    MODEL is what 'ingot compile' takes. With --topology, weights that it does not name are quantized only
+    where --quant is given.
     """
-    if quantizing["quant"] == "none" and quantizing["topology"] is None:
-        quantizing["quant"] = "int4"
+    is_given = click.get_current_context().get_parameter_source("quant") is ParameterSource.COMMANDLINE
+    if quantizing["topology"] is not None and not is_given:
+        quantizing["quant"] = "none"
     trial = None if judge is None else Trial(eval_text, judge)
     _make(model, output, trial, as_json=as_json, force=force, **quantizing)
 

@@ -84,7 +84,7 @@ def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Tar
 
 def print_targets(host: Host, targets: Sequence[Target], fitting: tuple[Target, ...]) -> None:
     """Print the host and every target; ``fitting`` are those the host runs, best first."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(host, targets):
         facts.add_row(name, value)
@@ -125,7 +125,10 @@ def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
     yield "GPU", ", ".join(gpus) or "no NVIDIA driver shows one"
     yield "features", ", ".join(_features_used(host, targets)) or "none that is used"
     yield "AMX", _amx(host)
-    yield "ONNX Runtime", _onnx_runtime() or "not installed; pip install 'ingot[onnx]' brings it"
+    yield (
+        "ONNX Runtime",
+        _onnx_runtime() or "not installed; pip install '.[onnx]' in ingot's repository brings it",
+    )
     reasons = dict.fromkeys(withheld.reason for withheld in host.withheld)
     for reason in reasons:
         names = (withheld.feature for withheld in host.withheld if withheld.reason == reason)

@@ -86,7 +86,9 @@ class CompileOptions:
 def _check_onnx(targets: Sequence[str], kv_cache: str) -> None:
     """Raise :class:`CompileError` for what goes with machine code alone."""
     if find_spec("onnx") is None:
-        raise CompileError("backend onnx needs the package onnx: pip install 'ingot[onnx]' brings it")
+        raise CompileError(
+            "backend onnx needs the package onnx: pip install '.[onnx]' in ingot's repository brings it"
+        )
     if list(targets) != ["cpu"]:
         raise CompileError(
             f"backend onnx makes a graph for any machine, none for {', '.join(targets)}: leave targets away"

@@ -46,15 +46,6 @@ def _check_quant(context: click.Context, parameter: click.Parameter, value: str)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.option(
-        "--quant",
-        metavar="Q",
-        default="none",
-        show_default=True,
-        callback=_check_quant,
-        help=f"What weights are kept in: none, {', '.join(SCHEMES)}, one format for all, or {AUTO}, "
-        "chosen for --size or --kl.",
-    ),
-    click.option(
         "--topology",
         type=_FILE,
         metavar="FILE.yaml",
@@ -103,8 +94,23 @@ _OPTIONS = (
 )
 
 
-def quantize_options(command: Command) -> Command:
-    """Give a command the options about quantizing, as :class:`QuantizeArguments`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def quantize_options(default: str) -> Callable[[Command], Command]:
+    """Give a command the options about quantizing, as :class:`QuantizeArguments`; ``default`` is its
+    ``--quant``.
+    """
+    quant = click.option(
+        "--quant",
+        metavar="Q",
+        default=default,
+        show_default=True,
+        callback=_check_quant,
+        help=f"What weights are kept in: none, {', '.join(SCHEMES)}, one format for all, or {AUTO}, "
+        "chosen for --size or --kl.",
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed((quant, *_OPTIONS)):
+            command = option(command)
+        return command
+
+    return add

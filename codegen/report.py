@@ -41,10 +41,10 @@ def print_json(artifact: CompiledArtifact) -> None:
 
 def print_report(artifact: CompiledArtifact) -> None:
     """Print size, time, passes and the memory plan."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     manifest, memory = artifact.manifest, artifact.manifest.memory
     weights = format_size(memory.weight_bytes)
-    console.print(f"[bold]{artifact.path}[/bold]", soft_wrap=True)
+    console.print(str(artifact.path), style="bold", soft_wrap=True)
     console.print(
         _facts(
             {

@@ -1,6 +1,9 @@
 """The kinds of devices that a model can be asked to run on."""
 
-__all__ = ["DEVICES"]
+__all__ = ["DEVICES", "OF_ONNX"]
 
-DEVICES = ("auto", "cpu", "cuda", "coreml", "webgpu")
-"""``auto`` is the best that artifact and machine have; the last two are ONNX Runtime's alone."""
+OF_ONNX = ("coreml", "webgpu")
+"""Those that ONNX Runtime alone knows."""
+
+DEVICES = ("auto", "cpu", "cuda", *OF_ONNX)
+"""``auto`` is the best that artifact and machine have."""

@@ -41,7 +41,7 @@ def build_program(source: str, architecture: str) -> CudaCode:
         return _Nvrtc(library).compile(source, architecture)
     raise CompileError(
         "building for CUDA needs nvcc (on the PATH or in CUDA_HOME) or NVRTC, which "
-        "pip install 'ingot[cuda]' brings"
+        "pip install '.[cuda]' in ingot's repository brings"
     )
 
 

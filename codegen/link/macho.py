@@ -26,7 +26,8 @@ def link_macho(objects: Sequence[bytes], *, architecture: str, name: str = "libr
     """
     if importlib.util.find_spec("ziglang") is None:
         raise CompileError(
-            "linking for macOS needs the package 'ziglang', which is not installed: pip install ingot[cross]."
+            "linking for macOS needs the package 'ziglang', which is not installed: pip install '.[cross]' "
+            "in ingot's repository brings it"
         )
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"object{index}.o") for index in range(len(objects))]

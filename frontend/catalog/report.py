@@ -8,6 +8,7 @@ import click
 import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
@@ -60,7 +61,7 @@ def print_details(listing: Listing) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("what stands in the way", overflow="fold")
     for model_type, found in listing.traced.items():
-        table.add_row(model_type, _number(found.interpreted), _number(found.compiled), found.why)
+        table.add_row(model_type, _number(found.interpreted), _number(found.compiled), escape(found.why))
     console.print(table)
 
 

@@ -27,7 +27,7 @@ def require_transformers(why: str) -> None:
     if missing:
         raise CompileError(
             f"{why}, so it has to be traced with {' and '.join(missing)}, not installed here: "
-            "pip install 'ingot[reference]'"
+            "pip install '.[reference]' in ingot's repository installs what was tested"
         )
 
 

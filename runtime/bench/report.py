@@ -18,7 +18,7 @@ _UNKNOWN = "-"
 
 def print_report(record: BenchRecord, *, to_stderr: bool) -> None:
     """Print what was measured, a column for each concurrency."""
-    console = Console(highlight=False, stderr=to_stderr)
+    console = Console(highlight=False, markup=False, stderr=to_stderr)
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(record):
         facts.add_row(name, value)

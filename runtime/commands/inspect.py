@@ -43,8 +43,8 @@ def _print_report(artifact: Path, manifest: Manifest) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{artifact}[/bold]", soft_wrap=True)
+    console = Console(highlight=False, markup=False)
+    console.print(str(artifact), style="bold", soft_wrap=True)
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(manifest):
         facts.add_row(name, value)

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from ...ir.errors import ArtifactError
 from ...targets import Host, Manifest, detect_host, find_gpus, read_manifest
+from ...targets.devices import OF_ONNX
 from ...targets.manifest import FileRecord, LibraryRecord
 from .checked_files import CheckedFiles, stamp_of
 from .mapped_arrays import MappedArrays
@@ -90,6 +91,8 @@ class Artifact:
             )
             if any(library.backend == "onnx" for library in best_first):
                 advice = "install what is missing"
+            elif device in OF_ONNX:
+                advice = f"{device} is one of ONNX Runtime's devices, which --backend onnx compiles for"
             raise ArtifactError(
                 f"{self.folder} is built for {', '.join(obstacles)}, and this machine ({machine}) can run "
                 f"none of these{on} ({reasons}): {advice}"
@@ -104,7 +107,11 @@ class Artifact:
 def _obstacle(library: LibraryRecord, host: Host, device: str) -> str:
     """Why ``host`` cannot run a library on a device; empty where it can."""
     if library.backend == "onnx":
-        return "" if has_onnx_runtime() else "needs the package onnxruntime (pip install 'ingot[onnx]')"
+        return (
+            ""
+            if has_onnx_runtime()
+            else "needs the package onnxruntime (pip install '.[onnx]' in ingot's repository)"
+        )
     if device not in ("auto", "cuda" if library.backend == "cuda" else "cpu"):
         return "is for a GPU" if library.backend == "cuda" else "is for a CPU"
     if library.backend == "cuda":

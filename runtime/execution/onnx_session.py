@@ -85,7 +85,8 @@ class OnnxSession:
 def _import_runtime() -> ModuleType:
     if not has_onnx_runtime():
         raise ArtifactError(
-            "this artifact runs on ONNX Runtime, which is not installed: pip install 'ingot[onnx]' brings it"
+            "this artifact runs on ONNX Runtime, which is not installed: pip install '.[onnx]' in ingot's "
+            "repository brings it"
         )
     import onnxruntime
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from ingot.codegen import CompiledArtifact
+from ingot.codegen.commands import compile_command, quantize_command
 from ingot.codegen.report import print_report
 from ingot.ir import parse_module
 from ingot.targets import CPUS, parse_targets, read_manifest
@@ -80,8 +82,10 @@ def test_the_report_tells_size_memory_and_what_each_pass_changed(
     verified = msgspec.structs.replace(
         manifest, passes=(PassRecord("fuse_norms", True, 2e-6), PassRecord("fuse_rope", False, 0.0))
     )
-    print_report(CompiledArtifact(output, 1, 1.0, 1, verified))
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    print_report(CompiledArtifact(Path("a [bold] name.ingot"), 1, 1.0, 1, verified))
+    name, *lines = capsys.readouterr().out.splitlines()
+    assert name == "a [bold] name.ingot"
+    rows = [line.split() for line in lines]
     assert ["fuse_norms", "yes", "2e-06"] in rows
     assert ["fuse_rope", "no", "0"] in rows
 
@@ -123,3 +127,10 @@ def test_targets_lists_all_and_marks_what_runs_here() -> None:
     told = _ingot("targets").stdout
     assert all(f"cpu:{name}" in told for name in CPUS)
     assert told.count("default") == 2  # the target's row, and the sentence on 'cpu'
+
+
+def test_quantize_says_what_it_takes_unless_told_otherwise() -> None:
+    runner = CliRunner()
+    for command, default in ((quantize_command, "int4"), (compile_command, "none")):
+        told = " ".join(runner.invoke(command, ["--help"]).output.split())
+        assert f"chosen for --size or --kl. [default: {default}]" in told
