@@ -1,4 +1,4 @@
-"""From a paged module to a plan of launches and the program of its kernels."""
+"""From a module to a plan of launches and the program of its kernels."""
 
 from __future__ import annotations
 

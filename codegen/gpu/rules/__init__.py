@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..planning import Rule
-from . import arithmetic, attention, products, rearranging, rowwise
+from . import arithmetic, attention, products, rearranging, recurrent, rowwise, vectors
 
 __all__ = ["RULES"]
 
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {**rearranging.RULES, **rowwise.RULES, **arithmetic.RULES, **products.RULES, **attention.RULES}
+    {
+        **rearranging.RULES,
+        **rowwise.RULES,
+        **arithmetic.RULES,
+        **products.RULES,
+        **attention.RULES,
+        **recurrent.RULES,
+        **vectors.RULES,
+    }
 )
 """By operator."""

@@ -13,6 +13,7 @@ from ....ir import Operation, ScalarType, Value
 from ....ir.errors import CompileError
 from ....targets.launch_plan import Argument
 from ..planning import Planning, Rule, row_type, size_of
+from .batch import MAKE_BATCH, batch_arguments
 from .rowwise import THREADS
 
 __all__ = ["RULES", "Attention"]
@@ -97,7 +98,8 @@ def _append_kv(planning: Planning, operation: Operation) -> None:
 
 
 def _paged_attention(planning: Planning, operation: Operation) -> None:
-    q, keys, values, starts, lengths, table, *sinks = operation.operands
+    q, keys, values, *rest = operation.operands
+    described, sinks = rest[:3], rest[3:]
     stored, element = _element_of(planning, keys)
     heads, dim = (int(size) for size in q.type.shape[1:])
     kv_heads, page_size = (int(size) for size in keys.type.shape[1:3])
@@ -109,15 +111,11 @@ def _paged_attention(planning: Planning, operation: Operation) -> None:
         ("GLOBAL const float* q", region.array),
         (f"GLOBAL const {stored}* keys", planning.states[keys]),
         (f"GLOBAL const {stored}* values", planning.states[values]),
-        ("GLOBAL const int* sequence_starts", planning.plain[starts]),
-        ("GLOBAL const int* context_lengths", planning.plain[lengths]),
-        ("GLOBAL const int* page_table", planning.plain[table]),
-        ("int num_sequences", Argument("symbol", "sequences")),
-        ("int table_width", Argument("symbol", "pages_per_sequence")),
+        *batch_arguments(planning, described),
         *(("GLOBAL const float* sinks", planning.parameter(value)) for value in sinks),
     )
     scale, soft_cap = (float(cast(float, operation.attributes[key])) for key in ("scale", "soft_cap"))
-    setup = "Batch batch{sequence_starts, context_lengths, page_table, num_sequences, table_width}; "
+    setup = MAKE_BATCH
     if slopes is not None:
         numbers = ", ".join(f"{float(slope)!r}f" for slope in slopes)
         setup += f"const float slopes[] = {{{numbers}}}; "

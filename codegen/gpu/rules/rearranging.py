@@ -108,6 +108,21 @@ def _gather_rows(planning: Planning, operation: Operation) -> None:
     planning.launch("gather_rows", body, arguments, (size_of(rows),), THREADS)
 
 
+def _permute(planning: Planning, operation: Operation) -> None:
+    source, order = operation.operands
+    x = planning.region(source)
+    if source.type.rank != 2:
+        raise CompileError(f"permute_columns (%{operation.result.name}) needs rows, not {source.type}")
+    out = planning.result(operation.result, x.rows, x.view.width)
+    body = f"permute_columns<{THREADS}, {row_type(x.view)}>(here, x, order, out);"
+    arguments = [
+        ("GLOBAL const float* x", x.array),
+        ("GLOBAL const int* order", planning.parameter(order)),
+        ("GLOBAL float* out", out.array),
+    ]
+    planning.launch("permute_columns", body, arguments, (size_of(x.rows),), THREADS)
+
+
 def _embedding(planning: Planning, operation: Operation) -> None:
     table, token_ids = operation.operands
     rows, width = operation.result.type.shape[0], width_of(operation.result.type)
@@ -126,6 +141,7 @@ RULES: Mapping[str, Rule] = {
     "concat": _concat,
     "embedding": _embedding,
     "gather_rows": _gather_rows,
+    "permute_columns": _permute,
     "repeat": _repeat,
     "reshape": _reshape,
     "slice": _slice,

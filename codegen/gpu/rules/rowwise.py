@@ -45,11 +45,6 @@ def _layer_norm(planning: Planning, operation: Operation) -> None:
     regions = [planning.region(value) for value in rows]
     x, *residual = regions
     size, epsilon = int(weights[0].type.shape[0]), float(cast(float, operation.attributes["epsilon"]))
-    if size != x.view.width:
-        raise CompileError(
-            f"{operation.operator} (%{operation.results[0].name}) of parts of rows has no kernel "
-            f"on {planning.machine}"
-        )
     results = [planning.result(result, x.rows, x.view.width) for result in operation.results]
     flags = f"{str(bool(residual)).lower()}, {str(len(weights) == 2).lower()}"
     arguments = [("GLOBAL const float* x", x.array)]
@@ -72,6 +67,18 @@ def _layer_norm(planning: Planning, operation: Operation) -> None:
         f"{size}>(here, parts, x, {', '.join(given)}, out, {epsilon!r}f);"
     )
     planning.launch("layer_norm", body, arguments, (size_of(x.rows),), THREADS)
+
+
+def _mean(planning: Planning, operation: Operation) -> None:
+    (source,) = operation.operands
+    x, axis = planning.region(source), cast(int, operation.attributes["axis"])
+    if axis < 1:
+        raise CompileError(f"mean (%{operation.result.name}) does not keep rows whole")
+    size, inner = int(source.type.shape[axis]), width_of(source.type, axis + 1)
+    out = planning.result(operation.result, x.rows, x.view.width // size)
+    body = f"mean<{THREADS}, {row_type(x.view)}, {size}, {inner}>(here, x, out);"
+    arguments = [("GLOBAL const float* x", x.array), ("GLOBAL float* out", out.array)]
+    planning.launch("mean", body, arguments, (size_of(x.rows),), THREADS)
 
 
 def _rope(planning: Planning, operation: Operation) -> None:
@@ -134,6 +141,7 @@ RULES: Mapping[str, Rule] = {
     "add_layer_norm": _layer_norm,
     "add_rms_norm": _rms_norm,
     "layer_norm": _layer_norm,
+    "mean": _mean,
     "quantize": _quantize,
     "rms_norm": _rms_norm,
     "rope": _rope,

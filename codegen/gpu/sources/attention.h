@@ -64,6 +64,25 @@ INGOT_DEVICE int sequence_of(Batch batch, int row) {
   return low;
 }
 
+// Tokens of one sequence that a block takes: tiles of so many are counted through the sequences.
+struct Tile {
+  int sequence, number;
+};
+
+// The number'th tile of all; past the last of them the sequence is num_sequences.
+template <int TOKENS>
+INGOT_DEVICE Tile tile_of(GLOBAL const int* sequence_starts, int num_sequences, int number) {
+  Tile tile;
+  tile.number = number;
+  for (tile.sequence = 0; tile.sequence < num_sequences; ++tile.sequence) {
+    int tokens = sequence_starts[tile.sequence + 1] - sequence_starts[tile.sequence];
+    int tiles = (tokens + TOKENS - 1) / TOKENS;
+    if (tile.number < tiles) break;
+    tile.number -= tiles;
+  }
+  return tile;
+}
+
 // In float32, a warp for a token's head: a lane has a key of 32 at a time, then an element of the values.
 template <class Shape, class Element, class Q>
 INGOT_DEVICE void attend(Here here, SHARED float (&weights)[WARP], GLOBAL const float* q,

@@ -29,6 +29,19 @@ struct BFloat16 {
   static INGOT_DEVICE Stored narrow(float value) { return narrow_bfloat16(value); }
 };
 
+// log(1 + exp(x)), to about 1e-7 relative: log1p(y) = 2 atanh(y / (2 + y)) by its series, whose argument is at most a third.
+INGOT_DEVICE float softplus(float x) {
+  float y = exponential(-magnitude(x)), s = divide(y, 2.0f + y), square = s * s, series = 2.0f / 15;
+  series = fused_multiply_add(series, square, 2.0f / 13);
+  series = fused_multiply_add(series, square, 2.0f / 11);
+  series = fused_multiply_add(series, square, 2.0f / 9);
+  series = fused_multiply_add(series, square, 2.0f / 7);
+  series = fused_multiply_add(series, square, 2.0f / 5);
+  series = fused_multiply_add(series, square, 2.0f / 3);
+  series = fused_multiply_add(series, square, 2.0f);
+  return larger(x, 0.0f) + series * s;
+}
+
 INGOT_DEVICE float sum_of_warp(float value) {
   for (int mask = WARP / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
   return value;
@@ -75,5 +88,27 @@ struct Rows {
     return rows + (int64)row * STRIDE + OFFSET;
   }
 };
+
+INGOT_DEVICE float4 four_zeros() {
+  float4 four;
+  four.x = four.y = four.z = four.w = 0;
+  return four;
+}
+
+// Four columns from first on of a row's part, of which each has SIZE; zeros past the part's end.
+template <class View, int SIZE>
+INGOT_DEVICE float4 four_of(GLOBAL const float* rows, int row, int part, int first) {
+  GLOBAL const float* own = View::at(rows, row) + part * SIZE + first;
+  if constexpr (SIZE % 4 == 0 && View::STRIDE % 4 == 0 && View::OFFSET % 4 == 0) {
+    return first < SIZE ? *reinterpret_cast<GLOBAL const float4*>(own) : four_zeros();
+  } else {
+    float4 four = four_zeros();
+    if (first < SIZE) four.x = own[0];
+    if (first + 1 < SIZE) four.y = own[1];
+    if (first + 2 < SIZE) four.z = own[2];
+    if (first + 3 < SIZE) four.w = own[3];
+    return four;
+  }
+}
 
 }  // namespace ingot

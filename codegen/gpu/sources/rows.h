@@ -43,24 +43,48 @@ INGOT_DEVICE void layer_norm(Here here, SHARED float (&parts)[THREADS / WARP], G
                              GLOBAL const float* residual, GLOBAL const float* weight, GLOBAL const float* bias,
                              GLOBAL float* total, GLOBAL float* out, float epsilon) {
   int row = here.block_x();
-  float sum = 0;
-  for (int i = here.thread_index(); i < SIZE; i += THREADS) {
-    float value = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, i);
-    if constexpr (HAS_RESIDUAL) total[(int64)row * SIZE + i] = value;
-    sum += value;
+  for (int start = 0; start < X::WIDTH; start += SIZE) {
+    float sum = 0;
+    for (int i = here.thread_index(); i < SIZE; i += THREADS) {
+      float value = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, start + i);
+      if constexpr (HAS_RESIDUAL) total[(int64)row * X::WIDTH + start + i] = value;
+      sum += value;
+    }
+    float mean = sum_of_block(here, parts, sum) / SIZE;
+    float squares = 0;
+    for (int i = here.thread_index(); i < SIZE; i += THREADS) {
+      float away = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, start + i) - mean;
+      squares = fused_multiply_add(away, away, squares);
+    }
+    float factor = divide(1.0f, square_root(sum_of_block(here, parts, squares) / SIZE + epsilon));
+    for (int i = here.thread_index(); i < SIZE; i += THREADS) {
+      float away = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, start + i) - mean;
+      float normed = away * factor * weight[i];
+      if constexpr (HAS_BIAS) normed += bias[i];
+      out[(int64)row * X::WIDTH + start + i] = normed;
+    }
   }
-  float mean = sum_of_block(here, parts, sum) / SIZE;
-  float squares = 0;
-  for (int i = here.thread_index(); i < SIZE; i += THREADS) {
-    float away = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, i) - mean;
-    squares = fused_multiply_add(away, away, squares);
-  }
-  float factor = divide(1.0f, square_root(sum_of_block(here, parts, squares) / SIZE + epsilon));
-  for (int i = here.thread_index(); i < SIZE; i += THREADS) {
-    float away = total_at<X, Residual, HAS_RESIDUAL>(x, residual, row, i) - mean;
-    float normed = away * factor * weight[i];
-    if constexpr (HAS_BIAS) normed += bias[i];
-    out[(int64)row * SIZE + i] = normed;
+}
+
+// Of SIZE elements that are INNER apart, for each of the parts that a row has of them: a warp or a thread each.
+template <int THREADS, class X, int SIZE, int INNER>
+INGOT_DEVICE void mean(Here here, GLOBAL const float* x, GLOBAL float* out) {
+  constexpr int RESULTS = X::WIDTH / SIZE;
+  GLOBAL const float* own = X::at(x, here.block_x());
+  GLOBAL float* result = out + (int64)here.block_x() * RESULTS;
+  if constexpr (INNER == 1) {
+    for (int part = here.warp(); part < RESULTS; part += THREADS / WARP) {
+      float sum = 0;
+      for (int i = here.lane(); i < SIZE; i += WARP) sum += own[part * SIZE + i];
+      sum = sum_of_warp(sum);
+      if (here.lane() == 0) result[part] = divide(sum, float(SIZE));
+    }
+  } else {
+    for (int part = here.thread_index(); part < RESULTS; part += THREADS) {
+      float sum = 0;
+      for (int i = 0; i < SIZE; ++i) sum += own[(part / INNER * SIZE + i) * INNER + part % INNER];
+      result[part] = divide(sum, float(SIZE));
+    }
   }
 }
 
@@ -116,6 +140,13 @@ INGOT_DEVICE void gather_rows(Here here, GLOBAL const float* table, GLOBAL const
   GLOBAL const float* found = Table::at(table, numbers[here.block_x()]);
   for (int i = here.thread_index(); i < Table::WIDTH; i += THREADS)
     out[(int64)here.block_x() * Table::WIDTH + i] = found[i];
+}
+
+// Rows with their elements in another order.
+template <int THREADS, class X>
+INGOT_DEVICE void permute_columns(Here here, GLOBAL const float* x, GLOBAL const int* order, GLOBAL float* out) {
+  GLOBAL const float* own = X::at(x, here.block_x());
+  for (int i = here.thread_index(); i < X::WIDTH; i += THREADS) out[(int64)here.block_x() * X::WIDTH + i] = own[order[i]];
 }
 
 INGOT_DEVICE float peak_of(float x) { return x != x ? bits_to_float(0x7f800000) : magnitude(x); }

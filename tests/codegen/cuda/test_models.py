@@ -42,6 +42,7 @@ MORE: dict[str, dict[str, Any]] = {
         f"{name} in float32": {"architecture": name}
         for name in ("starcoder2", "glm4", "olmo2", "qwen3", "granite")
     },
+    **{f"{name} in float32": {"architecture": name} for name in ("granitemoehybrid", "lfm2", "qwen3_5_text")},
     "llama in bfloat16": {"architecture": "llama", "dtype": "bfloat16"},
     "gemma2 in float16": {"architecture": "gemma2", "dtype": "float16"},
     "qwen2 in int4": {"architecture": "qwen2", "quant": "int4", **WHOLE_GROUPS},
