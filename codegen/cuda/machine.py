@@ -18,6 +18,9 @@ _SOURCES = Path(__file__).with_name("sources")
 _WARPS, _ROWS_AT_ONCE, _BLOCKS_AT_ONCE = 4, 32, 2
 """Of products of many rows: warps of a block, rows of each, and blocks of 16 outputs of each."""
 
+_SCALED_INPUTS = 16
+"""Inputs of one product on tensor cores, whose weights must share a scale."""
+
 _LINES = 16
 """Heads of tokens that a block of attention takes, the rows of a tensor core's product."""
 
@@ -33,9 +36,13 @@ def _write_kernel(function: DeviceFunction) -> str:
 
 
 def _multiply_many(planning: Planning, product: Product) -> bool:
+    coded = product.weights.format
     if product.row_group:
         shape = f"{product.outputs}, {product.row_group}, {product.weights.type}, {product.flags}"
         template = f"multiply_many_codes<{_WARPS}, {shape}>"
+    elif coded is not None and (coded.group_size or _SCALED_INPUTS) % _SCALED_INPUTS == 0:
+        shape = f"{product.outputs}, {product.view}, {product.weights.type}, {product.flags}"
+        template = f"multiply_many_decoded<{_WARPS}, {shape}>"
     elif product.weights.is_half and product.inputs % 2 == 0:
         shape = (
             f"{product.inputs}, {product.outputs}, {product.view}, {product.weights.type}, {product.flags}"

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["DeviceFunction", "read_source", "source_of"]
 
 _SOURCES = Path(__file__).with_name("sources")
-_LIBRARY = ("numbers.h", "rows.h", "weights.h", "products.h", "attention.h", "recurrent.h", "vectors.h")
+_LIBRARY = (
+    "numbers.h",
+    "rows.h",
+    "formats.h",
+    "weights.h",
+    "products.h",
+    "attention.h",
+    "recurrent.h",
+    "vectors.h",
+)
 """In the order in which they need each other; the machine's header comes before all."""
 
 

@@ -13,6 +13,9 @@
 #define OWN
 #define CONSTANT static constexpr
 
+// A function's table of constants.
+#define TABLE static const
+
 // Declares what a block shares; for kernels alone.
 #define SHARED_ARRAY(type, name, extents) __shared__ type name extents
 
@@ -77,6 +80,11 @@ INGOT_DEVICE int dot_bytes(unsigned weights, unsigned activations, int sum) {
 
 // Bytes less bytes, without borrowing from a neighbour.
 INGOT_DEVICE unsigned subtract_bytes(unsigned a, unsigned b) { return __vsub4(a, b); }
+
+// Four of eight bytes, those of low before those of high: each four bits of selector say which.
+INGOT_DEVICE unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  return __byte_perm(low, high, selector);
+}
 
 // d[16, 8] += a[16, 16] b[16, 8], as the manual of PTX lays the fragments of mma.m16n8k16 over a warp.
 INGOT_DEVICE void multiply_bfloat16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {

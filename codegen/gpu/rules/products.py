@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from ....ir import Operation, QuantFormat, Value
 from ....ir.errors import CompileError
-from ....ir.quantization import Integers
 from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import BLOCK, num_blocks
 from ...lowering.step import width_of
+from ..formats import coded_type
 from ..planning import Planning, Rule, row_type, size_of
 
 __all__ = ["FEW_ROWS", "RULES", "Product", "Tiles", "Weights", "multiply", "weights_of"]
@@ -21,11 +21,6 @@ FEW_ROWS = 16
 
 _ROWS_AT_ONCE, _WARPS = 4, 4
 
-_SCALES = {
-    "float16": ("unsigned short", "Float16"),
-    "bfloat16": ("unsigned short", "BFloat16"),
-    "float32": ("float", "Float32"),
-}
 _ELEMENTS = {
     "float32": ("float", "Float32"),
     "float16": ("unsigned short", "Float16"),
@@ -35,14 +30,16 @@ _ELEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A matrix as kernels take it: C++ arguments, and the value made of them."""
+    """A matrix as kernels take it: C++ arguments, and the value made of them.
+
+    ``format`` is that of codes; floats ``is_half`` or not.
+    """
 
     arguments: tuple[tuple[str, Argument], ...]
     value: str
     type: str
     is_half: bool = False
-    is_coded: bool = False
-    is_two_level: bool = False
+    format: QuantFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +88,9 @@ class Product:
 
     @property
     def is_exact(self) -> bool:
-        """Whether sums are whole numbers until the end."""
-        return self.weights.is_two_level and self.row_group == self.inputs
+        """Whether sums are whole numbers until the end: rows of both are, times one scale."""
+        found = self.weights.format
+        return found is not None and found.is_whole_by_row and self.row_group == self.inputs
 
     @property
     def flags(self) -> str:
@@ -147,45 +145,9 @@ def weights_of(planning: Planning, weight: Value) -> Weights:
             kind,
             is_half=name != "Float32",
         )
-    return _coded(planning, weight, element, inputs, {part.suffix: array for part, array in arrays})
-
-
-def _coded(
-    planning: Planning, weight: Value, element: QuantFormat, inputs: int, arrays: Mapping[str, Argument]
-) -> Weights:
-    codes, scale = element.codes, element.scale
-    top = scale if scale.of is None else scale.of
-    is_two_level = element.has_whole_scales
-    fits = scale.of is None or is_two_level
-    if (
-        not isinstance(codes, Integers)
-        or not codes.signed
-        or element.offset is not None
-        or not fits
-        or top.type not in _SCALES
-    ):
-        raise CompileError(
-            f"%{weight.name}: weights in {element.name} have no kernel on {planning.machine}; those of "
-            "whole numbers with a scale for each group or row have, such as int4 and int8"
-        )
-    group = element.group_size or inputs
-    if group % 32:
-        raise CompileError(
-            f"%{weight.name}: groups of {group} have no kernel on {planning.machine}, multiples of 32 have"
-        )
-    stored, name = _SCALES[top.type]
-    numbers = f"{codes.bits}, {1 << (codes.bits - 1)}, {inputs}, {group}"
-    kind = f"CodedWeights<{numbers}, {name}, {str(is_two_level).lower()}>"
-    arguments = [("GLOBAL const unsigned char* weights", arrays[".codes"])]
-    if is_two_level:
-        arguments += [
-            (f"GLOBAL const {stored}* scales", arrays[".super_scales"]),
-            ("GLOBAL const signed char* factors", arrays[".scales"]),
-        ]
-    else:
-        arguments += [(f"GLOBAL const {stored}* scales", arrays[".scales"])]
-    value = f"{kind}{{weights, scales, {'factors' if is_two_level else 'nullptr'}}}"
-    return Weights(tuple(arguments), value, kind, is_coded=True, is_two_level=is_two_level)
+    coded = coded_type(element, inputs)
+    arguments = tuple((coded.parameters[part.suffix], array) for part, array in arrays)
+    return Weights(arguments, coded.value, coded.name, format=element)
 
 
 def _linear(planning: Planning, operation: Operation) -> None:
@@ -260,18 +222,21 @@ def multiply(
 
 
 def _multiply_few(product: Product) -> str:
-    element = "int" if product.is_exact else "float"
-    parts = f"SHARED_ARRAY({element}, parts, [{_WARPS}][{_ROWS_AT_ONCE}][{BLOCK}]); "
-    if product.row_group:
-        shape = f"{product.outputs}, {product.row_group}, {element}, {product.weights.type}"
+    """A kernel's statements; of exact sums with offsets, those of rows' codes are a column more."""
+    coded = product.weights.format
+    sum_type = "int" if product.is_exact else "float"
+    columns = BLOCK + (product.is_exact and coded is not None and coded.offset is not None)
+    parts = f"SHARED_ARRAY({sum_type}, parts, [{_WARPS}][{_ROWS_AT_ONCE}][{columns}]); "
+    shape, name = f"{product.outputs}, {product.view}, {product.weights.type}", "multiply_few_decoded"
+    if coded is None:
+        shape, name = f"{product.inputs}, {shape}", "multiply_few"
+    elif product.row_group:
+        shape = f"{product.outputs}, {product.row_group}, {sum_type}, {columns}, {product.weights.type}"
         name = "multiply_few_codes"
-    else:
-        shape = f"{product.inputs}, {product.outputs}, {product.view}, {product.weights.type}"
-        name = "multiply_few"
     return f"{parts}{name}<{_WARPS}, {_ROWS_AT_ONCE}, {shape}, {product.flags}>(here, parts, {product.call}"
 
 
 RULES: Mapping[str, Rule] = {"linear": _linear}
 """By operator."""
 
-assert BLOCK == 16, "sources/weights.h has blocks of 16"
+assert BLOCK == 16, "sources/formats.h has blocks of 16"

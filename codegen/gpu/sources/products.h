@@ -15,6 +15,36 @@ struct RowsInOrder {
   INGOT_DEVICE int piece() const { return 0; }
 };
 
+// What the lanes of each warp have of four neighbouring outputs, added up, is left where all warps find it.
+template <int WARPS, int ROWS, int WIDTH, class Sum>
+INGOT_DEVICE void leave_parts(Here here, SHARED Sum (&parts)[WARPS][ROWS][WIDTH], OWN const Sum (&sums)[ROWS][4]) {
+  for (int m = 0; m < ROWS; ++m)
+    for (int j = 0; j < 4; ++j) {
+      Sum sum = sums[m][j];
+      for (int mask = 4; mask < WARP; mask *= 2) sum += shuffle_xor(sum, mask);
+      if (here.lane() < 4) parts[here.warp()][m][here.lane() * 4 + j] = sum;
+    }
+  block_barrier();
+}
+
+// The same of sums that are each row's, in the last column.
+template <int WARPS, int ROWS, int WIDTH, class Sum>
+INGOT_DEVICE void leave_row_parts(Here here, SHARED Sum (&parts)[WARPS][ROWS][WIDTH], OWN const Sum (&sums)[ROWS]) {
+  for (int m = 0; m < ROWS; ++m) {
+    Sum sum = sums[m];
+    for (int mask = 4; mask < WARP; mask *= 2) sum += shuffle_xor(sum, mask);
+    if (here.lane() == 0) parts[here.warp()][m][WIDTH - 1] = sum;
+  }
+}
+
+// The warps' parts of a row's column, in their order.
+template <int WARPS, int ROWS, int WIDTH, class Sum>
+INGOT_DEVICE Sum join_parts(SHARED const Sum (&parts)[WARPS][ROWS][WIDTH], int row, int column) {
+  Sum sum = 0;
+  for (int warp = 0; warp < WARPS; ++warp) sum += parts[warp][row][column];
+  return sum;
+}
+
 // Few rows of floats. A block of WARPS warps takes 16 outputs and ROWS rows; each warp every WARPS-th sixteen inputs.
 // A lane has four outputs and two of the sixteen.
 template <int WARPS, int ROWS, int INPUTS, int OUTPUTS, class X, class Weights, bool HAS_BIAS, class Tile>
@@ -43,80 +73,134 @@ INGOT_DEVICE void multiply_few(Here here, SHARED float (&parts)[WARPS][ROWS][BLO
         sums[m][j] = fused_multiply_add(next, next_weight[j], fused_multiply_add(value, weight[j], sums[m][j]));
     }
   }
-  for (int m = 0; m < ROWS; ++m)
-    for (int j = 0; j < 4; ++j) {
-      float sum = sums[m][j];
-      for (int mask = 4; mask < WARP; mask *= 2) sum += shuffle_xor(sum, mask);
-      if (here.lane() < 4) parts[here.warp()][m][first_output + j] = sum;
-    }
-  block_barrier();
+  leave_parts(here, parts, sums);
   for (int i = here.thread_index(); i < ROWS * BLOCK; i += WARPS * WARP) {
-    int m = i / BLOCK, row = tile.first_row + m, output = here.block_x() * BLOCK + i % BLOCK;
+    int row = tile.first_row + i / BLOCK, output = here.block_x() * BLOCK + i % BLOCK;
     if (row >= tile.end_row || output >= OUTPUTS) continue;
-    float sum = 0;
-    for (int warp = 0; warp < WARPS; ++warp) sum += parts[warp][m][i % BLOCK];
-    if constexpr (HAS_BIAS) sum += bias[stored * BLOCK + i % BLOCK];
-    out[((int64)tile.target(row) * Tile::PIECES + tile.piece()) * OUTPUTS + output] = sum;
+    float result = join_parts(parts, i / BLOCK, i % BLOCK);
+    if constexpr (HAS_BIAS) result += bias[stored * BLOCK + i % BLOCK];
+    out[((int64)tile.target(row) * Tile::PIECES + tile.piece()) * OUTPUTS + output] = result;
   }
 }
 
-// Few rows of int8 codes with scales for ROW_GROUP elements. A block takes 16 outputs, a warp every WARPS-th span,
-// a lane four outputs and one four of inputs. With scales in two levels, and one for a row, sums are whole numbers,
-// so exact: Sum is int then, and else float.
-template <int WARPS, int ROWS, int OUTPUTS, int ROW_GROUP, class Sum, class Weights, bool HAS_BIAS, class Tile>
-INGOT_DEVICE void multiply_few_codes(Here here, SHARED Sum (&parts)[WARPS][ROWS][BLOCK], Tile tile,
+// Few rows of floats times weights in a format. A block takes 16 outputs, a warp every WARPS-th span, a lane four
+// outputs and one four of inputs, which share a scale.
+template <int WARPS, int ROWS, int OUTPUTS, class X, class Weights, bool HAS_BIAS, class Tile>
+INGOT_DEVICE void multiply_few_decoded(Here here, SHARED float (&parts)[WARPS][ROWS][BLOCK], Tile tile,
+                                       GLOBAL const float* x, Weights weights, GLOBAL const float* bias,
+                                       GLOBAL float* out) {
+  constexpr int INPUTS = Weights::INPUTS;
+  int stored = tile.first_block() + here.block_x();
+  int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
+  int sources[ROWS];
+  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(tile.first_row + m);
+  float sums[ROWS][4] = {};
+#pragma unroll 2
+  for (int span = here.warp(); span * SPAN < INPUTS; span += WARPS) {
+    int input = span * SPAN + four * 4;
+    if (INPUTS % SPAN != 0 && input >= INPUTS) continue;
+    unsigned codes[4];
+    float scale[4], offset[4];
+    weights.fours(stored, span, four, first_output, codes);
+    weights.scales.four(stored, input, first_output, scale);
+    weights.offsets.four(stored, input, first_output, offset);
+    float weight[4][4];
+    for (int j = 0; j < 4; ++j)
+      for (int e = 0; e < 4; ++e) weight[j][e] = Weights::Kind::value(codes[j] >> 8 * e & 255);
+#pragma unroll
+    for (int m = 0; m < ROWS; ++m) {
+      if (tile.first_row + m >= tile.end_row) break;
+      GLOBAL const float* own = X::at(x, sources[m]) + tile.piece() * INPUTS + input;
+      float value[4];
+      if constexpr (X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0 && INPUTS % 4 == 0) {
+        load_four(own, value);
+      } else {
+        for (int e = 0; e < 4; ++e) value[e] = INPUTS % 4 == 0 || input + e < INPUTS ? own[e] : 0.0f;
+      }
+      float row_sum = value[0] + value[1] + (value[2] + value[3]);
+      for (int j = 0; j < 4; ++j) {
+        float product = 0;
+        for (int e = 0; e < 4; ++e) product = fused_multiply_add(value[e], weight[j][e], product);
+        sums[m][j] = fused_multiply_add(product, scale[j], sums[m][j]);
+        if constexpr (Weights::HAS_OFFSETS)
+          sums[m][j] = fused_multiply_add(row_sum, Weights::zero(scale[j], offset[j]), sums[m][j]);
+      }
+    }
+  }
+  leave_parts(here, parts, sums);
+  for (int i = here.thread_index(); i < ROWS * BLOCK; i += WARPS * WARP) {
+    int row = tile.first_row + i / BLOCK, output = here.block_x() * BLOCK + i % BLOCK;
+    if (row >= tile.end_row || output >= OUTPUTS) continue;
+    float result = join_parts(parts, i / BLOCK, i % BLOCK);
+    if constexpr (HAS_BIAS) result += bias[stored * BLOCK + i % BLOCK];
+    out[((int64)tile.target(row) * Tile::PIECES + tile.piece()) * OUTPUTS + output] = result;
+  }
+}
+
+// Few rows of int8 codes with scales for ROW_GROUP elements, laid over lanes alike. Where rows of weights are whole
+// numbers times one scale and so are these, sums are whole numbers, so exact: Sum is int then, and else float. Where
+// there are offsets then, the sums of rows' codes lie in one more column of parts.
+template <int WARPS, int ROWS, int OUTPUTS, int ROW_GROUP, class Sum, int WIDTH, class Weights, bool HAS_BIAS,
+          class Tile>
+INGOT_DEVICE void multiply_few_codes(Here here, SHARED Sum (&parts)[WARPS][ROWS][WIDTH], Tile tile,
                                      GLOBAL const signed char* codes, GLOBAL const float* row_scales, Weights weights,
                                      GLOBAL const float* bias, GLOBAL float* out) {
+  using Kind = typename Weights::Kind;
   constexpr int INPUTS = Weights::INPUTS, GROUPS = INPUTS / ROW_GROUP;
-  constexpr bool IS_EXACT = Weights::TWO_LEVEL && ROW_GROUP == INPUTS;
+  constexpr bool IS_EXACT = Weights::IS_WHOLE && ROW_GROUP == INPUTS;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
   int64 sources[ROWS];  // among pieces
-  for (int m = 0; m < ROWS; ++m)
-    sources[m] = (int64)tile.source(tile.first_row + m) * Tile::PIECES + tile.piece();
-  Sum sums[ROWS][4] = {};
+  for (int m = 0; m < ROWS; ++m) sources[m] = (int64)tile.source(tile.first_row + m) * Tile::PIECES + tile.piece();
+  Sum sums[ROWS][4] = {}, row_sums[ROWS] = {};
 #pragma unroll 4
   for (int span = here.warp(); span < INPUTS / SPAN; span += WARPS) {
+    int input = span * SPAN + four * 4;
     unsigned word[4];
     weights.fours(stored, span, four, first_output, word);
+    for (int j = 0; j < 4; ++j) word[j] = Kind::unsigned_bytes(word[j]);
+    float scale[4], zero[4];
+    int factor[4];
+    if constexpr (IS_EXACT) weights.scales.factors(stored, input, first_output, factor);
+    else weights.scales.four(stored, input, first_output, scale);
+    if constexpr (!IS_EXACT && Weights::HAS_OFFSETS) {
+      weights.offsets.four(stored, input, first_output, zero);
+      for (int j = 0; j < 4; ++j) zero[j] = Weights::zero(scale[j], zero[j]);
+    }
 #pragma unroll
     for (int m = 0; m < ROWS; ++m) {
       if (tile.first_row + m >= tile.end_row) break;
       unsigned x = reinterpret_cast<GLOBAL const unsigned*>(codes + sources[m] * INPUTS)[span * (SPAN / 4) + four];
-      int away = dot_bytes(0x01010101u, x, 0) * -Weights::ZERO;
+      int row_sum = dot_bytes(0x01010101u, x, 0);
       for (int j = 0; j < 4; ++j) {
-        int product = dot_bytes(word[j], x, away);
-        int group = span * SPAN / Weights::GROUP;
-        if constexpr (Weights::TWO_LEVEL) product *= int(weights.factor_of(stored, group, first_output + j));
+        int product = dot_bytes(word[j], x, row_sum * -Kind::ZERO);
         if constexpr (IS_EXACT) {
-          sums[m][j] += product;
+          sums[m][j] += product * factor[j];
         } else {
-          float scale = row_scales[sources[m] * GROUPS + span * SPAN / ROW_GROUP];
-          scale *= weights.scale_of(stored, group, first_output + j);
-          sums[m][j] = fused_multiply_add(float(product), scale, sums[m][j]);
+          float row_scale = row_scales[sources[m] * GROUPS + span * SPAN / ROW_GROUP];
+          float value = float(product) * scale[j];
+          if constexpr (Weights::HAS_OFFSETS) value = fused_multiply_add(float(row_sum), zero[j], value);
+          sums[m][j] = fused_multiply_add(value, row_scale, sums[m][j]);
         }
       }
+      if constexpr (WIDTH > BLOCK) row_sums[m] += row_sum;
     }
   }
-  for (int m = 0; m < ROWS; ++m)
-    for (int j = 0; j < 4; ++j) {
-      Sum sum = sums[m][j];
-      for (int mask = 4; mask < WARP; mask *= 2) sum += shuffle_xor(sum, mask);
-      if (here.lane() < 4) parts[here.warp()][m][first_output + j] = sum;
-    }
-  block_barrier();
+  if constexpr (WIDTH > BLOCK) leave_row_parts(here, parts, row_sums);
+  leave_parts(here, parts, sums);
   for (int i = here.thread_index(); i < ROWS * BLOCK; i += WARPS * WARP) {
-    int m = i / BLOCK, row = tile.first_row + m, output = here.block_x() * BLOCK + i % BLOCK;
+    int row = tile.first_row + i / BLOCK, output = here.block_x() * BLOCK + i % BLOCK;
     if (row >= tile.end_row || output >= OUTPUTS) continue;
-    Sum sum = 0;
-    for (int warp = 0; warp < WARPS; ++warp) sum += parts[warp][m][i % BLOCK];
-    float result = float(sum);
+    int64 target = (int64)tile.target(row) * Tile::PIECES + tile.piece();
+    float result = float(join_parts(parts, i / BLOCK, i % BLOCK));
     if constexpr (IS_EXACT) {
+      int row_sum = 0;
+      if constexpr (WIDTH > BLOCK) row_sum = join_parts(parts, i / BLOCK, BLOCK);
       int64 source = (int64)tile.source(row) * Tile::PIECES + tile.piece();
-      result *= row_scales[source] * weights.scale_of(stored, 0, i % BLOCK);
+      result = weights.of_sums(stored, i % BLOCK, result, row_sum, row_scales[source]);
     }
     if constexpr (HAS_BIAS) result += bias[stored * BLOCK + i % BLOCK];
-    out[((int64)tile.target(row) * Tile::PIECES + tile.piece()) * OUTPUTS + output] = result;
+    out[target * OUTPUTS + output] = result;
   }
 }
 

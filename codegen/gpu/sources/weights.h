@@ -6,8 +6,6 @@
 
 namespace ingot {
 
-CONSTANT int BLOCK = 16, SPAN = 32;
-
 // float32 and float16: [block, input, 16]; bfloat16 PAIRED [block, pair, 16, 2], filled up to whole spans.
 template <class Type, int INPUTS, bool PAIRED = false>
 struct FloatWeights {
@@ -56,37 +54,39 @@ struct FloatWeights {
   }
 };
 
-// Codes of BITS bits in planes of 4, 2 and 1 bits (or whole bytes), and scales [block, group, 16]. A weight is
-// (code - ZERO) * scale; where groups are TWO_LEVEL their scales are whole numbers times one of the row.
-template <int BITS_, int ZERO_, int INPUTS_, int GROUP_, class Scale, bool TWO_LEVEL_ = false>
+// Weights in a quantization format, see formats.h: codes in planes of 4, 2 and 1 bits (or whole bytes), what groups
+// of them share, and whether rows are whole numbers of eight bits times one scale.
+template <class Kind_, int INPUTS_, class Scales, class Offsets, bool IS_WHOLE_>
 struct CodedWeights {
-  CONSTANT int BITS = BITS_, ZERO = ZERO_, INPUTS = INPUTS_, GROUP = GROUP_;
-  CONSTANT bool TWO_LEVEL = TWO_LEVEL_;
+  using Kind = Kind_;
+  CONSTANT int INPUTS = INPUTS_, GROUP = Scales::SIZE ? Scales::SIZE : INPUTS_;
+  CONSTANT bool IS_WHOLE = IS_WHOLE_, HAS_OFFSETS = Offsets::ARE_THERE, HAS_FACTORS = Scales::HAS_FACTORS;
   GLOBAL const unsigned char* codes;
-  GLOBAL const typename Scale::Stored* scales;  // of groups, or with TWO_LEVEL of rows
-  GLOBAL const signed char* factors;            // of groups with TWO_LEVEL
+  Scales scales;
+  Offsets offsets;
 
+  INGOT_DEVICE GLOBAL const unsigned char* span_at(int block, int span) const {
+    constexpr int SPANS = (INPUTS + SPAN - 1) / SPAN;
+    return codes + ((int64)block * SPANS + span) * (SPAN * BLOCK * Kind::BITS / 8);
+  }
   // The codes of four neighbouring inputs (number four of a span) of an output, a byte each.
   INGOT_DEVICE unsigned four(int block, int span, int four, int output) const {
-    constexpr int SPANS = (INPUTS + SPAN - 1) / SPAN;
-    GLOBAL const unsigned* words =
-        reinterpret_cast<GLOBAL const unsigned*>(codes + ((int64)block * SPANS + span) * (SPAN * BLOCK * BITS / 8));
-    if constexpr (BITS == 8) return words[four * BLOCK + output];
+    GLOBAL const unsigned* words = reinterpret_cast<GLOBAL const unsigned*>(span_at(block, span));
+    if constexpr (Kind::BITS == 8) return words[four * BLOCK + output];
     return plane<4>(words, four, output) | plane<2>(words, four, output) | plane<1>(words, four, output);
   }
   // What the plane of WIDTH bits adds to the codes; nothing where codes have none. Wider planes come first.
   template <int WIDTH>
   static INGOT_DEVICE unsigned plane(GLOBAL const unsigned* words, int four, int output) {
-    if constexpr ((BITS & WIDTH) == 0) return 0;
-    constexpr int PER_VECTOR = 8 / WIDTH, LOWEST = BITS & ~(2 * WIDTH - 1);
+    if constexpr ((Kind::BITS & WIDTH) == 0) return 0;
+    constexpr int PER_VECTOR = 8 / WIDTH, LOWEST = Kind::BITS & ~(2 * WIDTH - 1);
     constexpr unsigned MASK = 0x01010101u * ((1 << WIDTH) - 1);
     int vector = LOWEST + four / PER_VECTOR, slot = four % PER_VECTOR;
     return (words[vector * BLOCK + output] >> slot * WIDTH & MASK) << LOWEST;
   }
   // The same of four neighbouring outputs, from as few loads as planes are.
   INGOT_DEVICE void fours(int block, int span, int four, int output, OWN unsigned (&result)[4]) const {
-    constexpr int SPANS = (INPUTS + SPAN - 1) / SPAN;
-    GLOBAL const unsigned char* start = codes + ((int64)block * SPANS + span) * (SPAN * BLOCK * BITS / 8);
+    GLOBAL const unsigned char* start = span_at(block, span);
     for (int j = 0; j < 4; ++j) result[j] = 0;
     add_planes<8>(start, four, output, result);
     add_planes<4>(start, four, output, result);
@@ -96,8 +96,8 @@ struct CodedWeights {
   template <int WIDTH>
   static INGOT_DEVICE void add_planes(
       GLOBAL const unsigned char* start, int four, int output, OWN unsigned (&result)[4]) {
-    if constexpr ((BITS & WIDTH) != 0) {
-      constexpr int PER_VECTOR = 8 / WIDTH, LOWEST = BITS & ~(2 * WIDTH - 1);
+    if constexpr ((Kind::BITS & WIDTH) != 0) {
+      constexpr int PER_VECTOR = 8 / WIDTH, LOWEST = Kind::BITS & ~(2 * WIDTH - 1);
       constexpr unsigned MASK = 0x01010101u * ((1 << WIDTH) - 1);
       int vector = LOWEST + four / PER_VECTOR, shift = four % PER_VECTOR * WIDTH;
       uint4 words = *reinterpret_cast<GLOBAL const uint4*>(start + (vector * BLOCK + output) * 4);
@@ -105,29 +105,32 @@ struct CodedWeights {
       for (int j = 0; j < 4; ++j) result[j] |= (all[j] >> shift & MASK) << LOWEST;
     }
   }
-  // One output's as signed bytes; with TWO_LEVEL times the group's factor, which still fits.
+  // One output's as signed bytes; of whole rows times the group's factor, which still fits.
   INGOT_DEVICE unsigned signed_four(int block, int span, int number, int output) const {
     unsigned unsigned_codes = four(block, span, number, output);
-    if constexpr (TWO_LEVEL) {
+    if constexpr (IS_WHOLE && HAS_FACTORS) {
       // A factor below zero is one above for codes counted from the other end, which is all bits turned.
-      int factor = factor_of(block, span * SPAN / GROUP, output);
-      unsigned size = factor < 0 ? -factor : factor, turned = factor < 0 ? (1u << BITS) - 1 : 0;
-      unsigned zero = factor < 0 ? ZERO - 1 : ZERO;
+      int factor = scales.factor(block, span * SPAN + number * 4, output);
+      unsigned size = factor < 0 ? -factor : factor, turned = factor < 0 ? (1u << Kind::BITS) - 1 : 0;
+      unsigned zero = factor < 0 ? Kind::ZERO - 1 : Kind::ZERO;
       return subtract_bytes((unsigned_codes ^ turned * 0x01010101u) * size, zero * size * 0x01010101u);
     }
-    return subtract_bytes(unsigned_codes, ZERO * 0x01010101u);
+    return Kind::signed_bytes(unsigned_codes);
   }
-  INGOT_DEVICE float scale_of(int block, int group, int output) const {
-    constexpr int GROUPS = TWO_LEVEL ? 1 : INPUTS / GROUP;
-    return Scale::widen(scales[((int64)block * GROUPS + (TWO_LEVEL ? 0 : group)) * BLOCK + output]);
+  // What a row's exact sum gives: its scale, times the sum less what offsets take off each of its codes.
+  INGOT_DEVICE float of_sums(int block, int output, float sum, int row_sum, float row_scale) const {
+    if constexpr (HAS_OFFSETS) sum = fused_multiply_add(zero(1, offsets.at(block, 0, output)), float(row_sum), sum);
+    return sum * (row_scale * scales.of_row(block, output));
   }
-  INGOT_DEVICE int factor_of(int block, int group, int output) const {
-    return factors[((int64)block * (INPUTS / GROUP) + group) * BLOCK + output];
+  static INGOT_DEVICE float zero(float scale, float offset) { return Offsets::zero(scale, offset); }
+  // What is added for each input whose code stands for zero.
+  INGOT_DEVICE float zero_of(int block, int input, int output) const {
+    if constexpr (!HAS_OFFSETS) return 0;
+    return Offsets::zero(scales.at(block, input, output), offsets.at(block, input, output));
   }
   INGOT_DEVICE float at(int block, int input, int output) const {
-    int code = int(four(block, input / SPAN, input % SPAN / 4, output) >> input % 4 * 8 & 255) - ZERO;
-    if constexpr (TWO_LEVEL) code *= factor_of(block, input / GROUP, output);
-    return float(code) * scale_of(block, input / GROUP, output);
+    float value = Kind::value(four(block, input / SPAN, input % SPAN / 4, output) >> input % 4 * 8 & 255);
+    return Offsets::moved(value, scales.at(block, input, output), offsets.at(block, input, output));
   }
 };
 

@@ -19,6 +19,7 @@
 #define SHARED
 #define OWN
 #define CONSTANT static constexpr
+#define TABLE static const
 #define SHARED_ARRAY(type, name, extents) static type name extents
 #define __restrict__
 
@@ -217,6 +218,13 @@ inline int dot_bytes(unsigned weights, unsigned activations, int sum) {
 inline unsigned subtract_bytes(unsigned a, unsigned b) {
   unsigned result = 0;
   for (int i = 0; i < 4; ++i) result |= ((a >> 8 * i) - (b >> 8 * i) & 255) << 8 * i;
+  return result;
+}
+
+inline unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  uint64_t bytes = uint64_t(high) << 32 | low;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) result |= unsigned(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
   return result;
 }
 
