@@ -37,17 +37,18 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Size(_Record, frozen=True):
-    """``times`` and the symbols multiplied, divided by ``over`` and rounded up, with ``plus`` added."""
+    """``times`` and the symbols multiplied, over ``over``, rounded up; and ``plus`` and ``more``."""
 
     times: int = 1
     symbols: tuple[str, ...] = ()
     over: int = 1
     plus: tuple[str, ...] = ()
+    more: int = 0
 
     def value(self, symbols: Mapping[str, int]) -> int:
         """The number, for a batch whose symbols are these."""
         product = self.times * math.prod(symbols[name] for name in self.symbols)
-        return -(-product // self.over) + sum(symbols[name] for name in self.plus)
+        return -(-product // self.over) + sum(symbols[name] for name in self.plus) + self.more
 
 
 class PlannedBuffer(_Record, frozen=True):

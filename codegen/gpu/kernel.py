@@ -19,7 +19,9 @@ _LIBRARY = (
     "formats.h",
     "weights.h",
     "products.h",
+    "experts.h",
     "attention.h",
+    "latent.h",
     "recurrent.h",
     "vectors.h",
 )

@@ -25,7 +25,7 @@ from ..lowering.layouts import parameter_layouts
 from .kernel import DeviceFunction
 from .machine import Machine
 
-__all__ = ["PIECE", "Planning", "Region", "Rule", "row_type", "size_of"]
+__all__ = ["PIECE", "Codes", "Grouping", "Planning", "Region", "Rule", "row_type", "size_of"]
 
 PIECE = 512
 """Keys of a context that one block of attention takes where contexts are cut."""
@@ -44,13 +44,25 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A quantized activation: codes int8 ``[rows, width]``, scales float32 ``[rows, width / group_size]``."""
+    """A quantized activation: codes int8 ``[rows, width]``, scales float32 ``[rows, width / group_size]``.
+
+    Those of heads or experts have so many rows for each of the symbol ``rows``.
+    """
 
     codes: Argument
     scales: Argument
     rows: int | str
     width: int
     group_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """A step's pairs of tokens and experts in order, and the tiles they are cut into, see ``experts.h``."""
+
+    order: Argument
+    tiles: Argument
+    num_tiles: Size
 
 
 def row_type(view: Rows) -> str:
@@ -75,6 +87,8 @@ class Planning:
         self.rounded: dict[Value, Codes] = {}
         self.plain: dict[Value, Argument] = {}
         self.states: dict[Value, Argument] = {}
+        self.groupings: dict[tuple[Value, int, int, bool], Grouping] = {}
+        """Of who chose, among how many experts, with so many rows a tile, by position or by number."""
         self.numbers: dict[Value, float] = {}
         self.inlined: dict[Value, Operation] = {}
         self.stored: dict[Value, tuple[tuple[Component, Argument], ...]] = {}
@@ -112,7 +126,7 @@ class Planning:
     def new_array(self, size: Size, item_bytes: int) -> Argument:
         """An array for what is computed, of ``size`` items."""
         name = f"work{len(self._buffers)}"
-        num_bytes = Size(size.times * item_bytes, size.symbols, size.over, size.plus)
+        num_bytes = Size(size.times * item_bytes, size.symbols, size.over, size.plus, size.more * item_bytes)
         self._buffers[name] = num_bytes, len(self._launches), len(self._launches)
         return Argument("buffer", name)
 
@@ -137,6 +151,17 @@ class Planning:
         raise CompileError(
             f"%{value.name} ({value.type}) is used where rows of activations are needed on {self.machine}"
         )
+
+    def row_by_row(self, value: Value) -> tuple[Region, int, Rows]:
+        """An activation whose last dimension alone makes a row: how many a token has, and one of them."""
+        region, width = self.region(value), int(value.type.shape[-1])
+        times = region.view.width // width
+        if times > 1 and region.view != Rows.dense(times * width):
+            raise CompileError(
+                f"parts of %{value.name} ({value.type}) lie within wider rows, which has no kernel "
+                f"on {self.machine}"
+            )
+        return region, times, region.view if times == 1 else Rows.dense(width)
 
     def parameter(self, value: Value) -> Argument:
         """The array of a parameter that has one."""

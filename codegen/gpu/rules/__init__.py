@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..planning import Rule
-from . import arithmetic, attention, products, rearranging, recurrent, rowwise, vectors
+from . import (
+    arithmetic,
+    attention,
+    experts,
+    latent,
+    products,
+    rearranging,
+    recurrent,
+    rowwise,
+    vectors,
+)
 
 __all__ = ["RULES"]
 
@@ -16,7 +26,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **rowwise.RULES,
         **arithmetic.RULES,
         **products.RULES,
+        **experts.RULES,
         **attention.RULES,
+        **latent.RULES,
         **recurrent.RULES,
         **vectors.RULES,
     }

@@ -16,7 +16,7 @@ from ..planning import Planning, Rule, row_type, size_of
 from .batch import MAKE_BATCH, batch_arguments
 from .rowwise import THREADS
 
-__all__ = ["RULES", "Attention"]
+__all__ = ["RULES", "Attention", "element_of"]
 
 _ELEMENTS = {
     ScalarType.FLOAT32: ("float", "Float32"),
@@ -58,7 +58,8 @@ class Attention:
     page_size: int
 
 
-def _element_of(planning: Planning, cache: Value) -> tuple[str, str]:
+def element_of(planning: Planning, cache: Value) -> tuple[str, str]:
+    """How the numbers of a cache are stored, and what templates call them."""
     element = cache.type.element
     if not isinstance(element, ScalarType) or element not in _ELEMENTS:
         raise CompileError(
@@ -70,7 +71,7 @@ def _element_of(planning: Planning, cache: Value) -> tuple[str, str]:
 
 def _append_kv(planning: Planning, operation: Operation) -> None:
     keys, values, k, v, slots = operation.operands
-    stored, element = _element_of(planning, keys)
+    stored, element = element_of(planning, keys)
     pages, kv_heads, page_size, dim = keys.type.shape
     value_dim = values.type.shape[3]
     for cache, shape in (
@@ -100,7 +101,7 @@ def _append_kv(planning: Planning, operation: Operation) -> None:
 def _paged_attention(planning: Planning, operation: Operation) -> None:
     q, keys, values, *rest = operation.operands
     described, sinks = rest[:3], rest[3:]
-    stored, element = _element_of(planning, keys)
+    stored, element = element_of(planning, keys)
     heads, dim = (int(size) for size in q.type.shape[1:])
     kv_heads, page_size = (int(size) for size in keys.type.shape[1:3])
     value_dim = int(values.type.shape[3])

@@ -10,6 +10,7 @@ from ....ir import Operation, QuantFormat, Value
 from ....ir.errors import CompileError
 from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import BLOCK, num_blocks
+from ...kernels.rows import Rows
 from ...lowering.step import width_of
 from ..formats import coded_type
 from ..planning import Planning, Rule, row_type, size_of
@@ -172,6 +173,7 @@ def multiply(
     biases: Sequence[Value],
     tiles_of: TilesOf,
     *,
+    view: Rows | None = None,
     few: int = FEW_ROWS,
     are_bounded: bool = False,
 ) -> None:
@@ -182,6 +184,7 @@ def multiply(
         operation: its first operands are the rows and the weight.
         biases: a bias, if there is one.
         tiles_of: how rows are cut.
+        view: of rows of floats as tiles count them; that of the operand unless given.
         few: rows up to which reading the weights is what takes time.
         are_bounded: tiles differ for few rows and for many, so that each kernel is for one of both.
     """
@@ -189,7 +192,7 @@ def multiply(
     weights = weights_of(planning, weight)
     outputs, inputs = (int(dim) for dim in weight.type.shape[-2:])
     bias = [("GLOBAL const float* bias", planning.parameter(value)) for value in biases]
-    view, row_group = "", 0
+    row_view, row_group = "", 0
     if x in planning.rounded:
         codes = planning.rounded[x]
         rows, row_group = codes.rows, codes.group_size
@@ -199,12 +202,12 @@ def multiply(
         ]
     else:
         region = planning.region(x)
-        rows, view = region.rows, row_type(region.view)
+        rows, row_view = region.rows, row_type(view or region.view)
         source = [("GLOBAL const float* x", region.array)]
     out = planning.result(operation.result, rows, width_of(operation.result.type))
     arguments = (*source, *weights.arguments, *bias, ("GLOBAL float* out", out.array))
     product = Product(
-        arguments, tiles_of, str(rows), few, inputs, outputs, weights, view, row_group, bool(bias)
+        arguments, tiles_of, str(rows), few, inputs, outputs, weights, row_view, row_group, bool(bias)
     )
     at_most, at_least = Bound(product.rows, at_most=few), Bound(product.rows, at_least=few + 1)
     has_many = planning.machine.multiply_many(planning, product)

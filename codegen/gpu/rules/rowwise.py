@@ -98,22 +98,22 @@ def _rope(planning: Planning, operation: Operation) -> None:
 
 
 def _gate(planning: Planning, operation: Operation) -> None:
-    x = planning.region(operation.operands[0])
+    x, times, view = planning.row_by_row(operation.operands[0])
     out = planning.result(operation.result, x.rows, x.view.width // 2)
-    body = f"gate<{THREADS}, {row_type(x.view)}, {_ACTIVATIONS[operation.operator]}>(here, x, out);"
+    body = f"gate<{THREADS}, {row_type(view)}, {_ACTIVATIONS[operation.operator]}>(here, x, out);"
     planning.launch(
         "gate",
         body,
         [("GLOBAL const float* x", x.array), ("GLOBAL float* out", out.array)],
-        (size_of(x.rows),),
+        (size_of(x.rows, times),),
         THREADS,
     )
 
 
 def _quantize(planning: Planning, operation: Operation) -> None:
-    element, width = cast(QuantFormat, operation.result.type.element), width_of(operation.result.type)
+    element, width = cast(QuantFormat, operation.result.type.element), int(operation.result.type.shape[-1])
     size = element.group_size or width
-    x = planning.region(operation.operands[0])
+    x, times, view = planning.row_by_row(operation.operands[0])
     fits = (
         isinstance(element.codes, Integers)
         and element.codes == Integers(8)
@@ -124,16 +124,16 @@ def _quantize(planning: Planning, operation: Operation) -> None:
             f"rows cannot be rounded to {element.name} on {planning.machine}: "
             "dynamic_int8_g32 and _row can be"
         )
-    codes = planning.new_array(size_of(x.rows, width), 1)
-    scales = planning.new_array(size_of(x.rows, width // size), 4)
+    codes = planning.new_array(size_of(x.rows, times * width), 1)
+    scales = planning.new_array(size_of(x.rows, times * (width // size)), 4)
     planning.rounded[operation.result] = Codes(codes, scales, x.rows, width, size)
-    body = f"{BLOCK_PARTS} round_rows<{THREADS}, {row_type(x.view)}, {size}>(here, parts, x, codes, scales);"
+    body = f"{BLOCK_PARTS} round_rows<{THREADS}, {row_type(view)}, {size}>(here, parts, x, codes, scales);"
     arguments = [
         ("GLOBAL const float* x", x.array),
         ("GLOBAL signed char* codes", codes),
         ("GLOBAL float* scales", scales),
     ]
-    planning.launch("round_rows", body, arguments, (size_of(x.rows),), THREADS)
+    planning.launch("round_rows", body, arguments, (size_of(x.rows, times),), THREADS)
 
 
 RULES: Mapping[str, Rule] = {

@@ -15,6 +15,8 @@ from ingot.codegen import compile_model
 from ingot.codegen.adding import add_targets
 from ingot.codegen.commands import compile_command
 from ingot.codegen.cuda.build import build_program
+from ingot.codegen.gpu import lower
+from ingot.codegen.gpu.rules import RULES
 from ingot.ir.errors import ArtifactError, CompileError, RequestError
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.execution.artifact import open_artifact
@@ -108,9 +110,12 @@ def test_an_artifact_as_it_is_takes_no_other_options(artifact: Path) -> None:
     assert "--add-target keeps an artifact as it is; leave away quant" in result.stderr
 
 
-def test_operators_without_a_kernel_are_named(parent: Path, tmp_path: Path) -> None:
-    folder = make_tiny("mixtral", parent)
-    with pytest.raises(CompileError, match=r"no kernel for operator route .* on CUDA"):
+def test_operators_without_a_kernel_are_named(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny("llama", parent)
+    monkeypatch.setattr(lower, "RULES", {key: rule for key, rule in RULES.items() if key != "silu_mul"})
+    with pytest.raises(CompileError, match=r"no kernel for operator silu_mul .* on CUDA"):
         compile_model(
             folder, tmp_path / "a.ingot", targets=["cuda:sm_90"], dtype="float32", kv_cache="float32"
         )

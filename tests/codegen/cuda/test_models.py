@@ -15,7 +15,7 @@ from ingot.codegen import compile_model
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.sampling.sampling_params import SamplingParams
 
-from ...compiled import WHOLE_GROUPS
+from ...compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_LATENTS
 from ...tiny_models import make_tiny
 from .emulated import needs_compiler
 
@@ -32,6 +32,7 @@ FEW: dict[str, dict[str, Any]] = {
         "dtype": "float16",
         **WHOLE_GROUPS,
     },
+    "deepseek_v3 in float32": {"architecture": "deepseek_v3", "num_hidden_layers": 2, "num_tokens": 2},
 }
 MORE: dict[str, dict[str, Any]] = {
     **{
@@ -43,12 +44,42 @@ MORE: dict[str, dict[str, Any]] = {
         for name in ("starcoder2", "glm4", "olmo2", "qwen3", "granite")
     },
     **{f"{name} in float32": {"architecture": name} for name in ("granitemoehybrid", "lfm2", "qwen3_5_text")},
+    **{
+        f"{name} in float32": {"architecture": name}
+        for name in ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "phimoe")
+    },
+    **{
+        f"{name} in float32": {"architecture": name}
+        for name in ("gpt_oss", "deepseek_v2", "dots1", "glm4_moe", "glm4_moe_lite", "youtu")
+    },
+    **{
+        f"{name} in {quant}": {"architecture": name, "quant": quant, **WHOLE_GROUPS}
+        for name in ("mixtral", "gpt_oss")
+        for quant in ("int8", "int4")
+    },
+    **{
+        f"deepseek_v3 in {quant}": {
+            "architecture": "deepseek_v3",
+            "quant": quant,
+            **WHOLE_GROUPS,
+            **WHOLE_GROUPS_OF_LATENTS,
+        }
+        for quant in ("int8", "int4")
+    },
+    "deepseek_v3 in bfloat16": {"architecture": "deepseek_v3", "dtype": "bfloat16"},
+    "mixtral in float16": {"architecture": "mixtral", "dtype": "float16"},
     "llama in bfloat16": {"architecture": "llama", "dtype": "bfloat16"},
     "gemma2 in float16": {"architecture": "gemma2", "dtype": "float16"},
     "qwen2 in int4": {"architecture": "qwen2", "quant": "int4", **WHOLE_GROUPS},
     "mistral in float16, a window": {"architecture": "mistral", "sliding_window": 21, "dtype": "float16"},
 }
-MODEL_OPTIONS = {"architecture", *WHOLE_GROUPS, "sliding_window"}
+MODEL_OPTIONS = {
+    "architecture",
+    *WHOLE_GROUPS,
+    *WHOLE_GROUPS_OF_LATENTS,
+    "num_hidden_layers",
+    "sliding_window",
+}
 
 
 def compiled(options: dict[str, Any], tmp_path: Path) -> Path:
@@ -69,7 +100,7 @@ def log_probs(artifact: Path, device: str, num_tokens: int) -> list[list[dict[in
     return [[{one.token_id: one.logprob for one in token.top} for token in tokens] for tokens in every]
 
 
-def differences(artifact: Path, num_tokens: int = 6) -> list[float]:
+def differences(artifact: Path, num_tokens: int) -> list[float]:
     cpu, gpu = (log_probs(artifact, device, num_tokens) for device in ("cpu", "cuda"))
     found = []
     for ours, theirs in zip(cpu, gpu, strict=True):
@@ -82,7 +113,9 @@ def differences(artifact: Path, num_tokens: int = 6) -> list[float]:
 
 def check(options: dict[str, Any], tmp_path: Path) -> None:
     """Within rounding; where rows become codes or bfloat16, a value between two can become either."""
-    found = differences(compiled(options, tmp_path))
+    options = dict(options)
+    num_tokens = options.pop("num_tokens", 6)
+    found = differences(compiled(options, tmp_path), num_tokens)
     if "quant" in options or options.get("dtype") == "bfloat16":
         assert np.median(found) < 5e-3
         assert max(found) < 0.2
