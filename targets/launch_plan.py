@@ -20,15 +20,17 @@ __all__ = [
     "Argument",
     "Bound",
     "Launch",
+    "LaunchGroup",
     "LaunchPlan",
     "PlannedBuffer",
     "Size",
     "StateShape",
+    "TokenChoice",
     "read_plan",
     "write_plan",
 ]
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 """The schema that this version writes and reads."""
 
 
@@ -63,10 +65,11 @@ class PlannedBuffer(_Record, frozen=True):
 class Argument(_Record, frozen=True):
     """A kernel's argument: a pointer to an array by name, or a symbol's number (int32).
 
-    A parameter's array is named by the parameter and its number among that one's arrays, ``NAME#0``.
+    A parameter's array is named by the parameter and its number among that one's arrays, ``NAME#0``. What
+    choosing tokens takes and gives is a ``choice``: ``choices``, ``masks``, ``edits`` and ``chosen``.
     """
 
-    kind: Literal["input", "logits", "state", "parameter", "buffer", "symbol"]
+    kind: Literal["input", "logits", "state", "parameter", "buffer", "symbol", "choice"]
     name: str
 
 
@@ -101,6 +104,26 @@ class StateShape(_Record, frozen=True):
     dtype: str
 
 
+class LaunchGroup(_Record, frozen=True):
+    """Launches in order, and the arrays that they compute on their way."""
+
+    buffers: tuple[PlannedBuffer, ...]
+    launches: tuple[Launch, ...]
+
+
+class TokenChoice(_Record, frozen=True):
+    """Choosing tokens of the step's logits, a line for each; symbols are ``lines``, and ``edits``, which is
+    0 where no line edits its logits.
+
+    Attributes:
+        likeliest: for lines that take the likeliest token and nothing else.
+        drawn: for any lines.
+    """
+
+    likeliest: LaunchGroup
+    drawn: LaunchGroup
+
+
 class LaunchPlan(_Record, frozen=True):
     """A step.
 
@@ -112,6 +135,7 @@ class LaunchPlan(_Record, frozen=True):
         states: arrays kept between steps.
         buffers: what the step computes on its way.
         launches: in order.
+        choice: how tokens are chosen on the device; None: they are not.
     """
 
     schema: int
@@ -120,6 +144,13 @@ class LaunchPlan(_Record, frozen=True):
     states: tuple[StateShape, ...]
     buffers: tuple[PlannedBuffer, ...]
     launches: tuple[Launch, ...]
+    choice: TokenChoice | None = None
+
+    @property
+    def groups(self) -> tuple[LaunchGroup, ...]:
+        """The step's launches, and then those for its tokens."""
+        step = LaunchGroup(self.buffers, self.launches)
+        return (step,) if self.choice is None else (step, self.choice.likeliest, self.choice.drawn)
 
 
 def read_plan(path: Path) -> LaunchPlan:

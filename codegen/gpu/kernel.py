@@ -24,6 +24,7 @@ _LIBRARY = (
     "latent.h",
     "recurrent.h",
     "vectors.h",
+    "sampling.h",
 )
 """In the order in which they need each other; the machine's header comes before all."""
 

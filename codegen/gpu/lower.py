@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ...ir import Module
 from ...ir.errors import CompileError
-from ...targets.launch_plan import LaunchPlan
+from ...targets.launch_plan import LaunchPlan, TokenChoice
 from .kernel import DeviceFunction
 from .machine import Machine
 from .planning import Planning
 from .rules import RULES
+from .token_choice import plan_drawn, plan_likeliest
 
 __all__ = ["plan_step"]
 
@@ -16,7 +19,8 @@ __all__ = ["plan_step"]
 def plan_step(
     module: Module, machine: Machine, modules: tuple[str, ...] = ()
 ) -> tuple[LaunchPlan, tuple[DeviceFunction, ...]]:
-    """The step of ``module`` as launches, and the kernels launched, which will be in files ``modules``.
+    """The step of ``module`` as launches, with those that choose tokens of its logits, and the kernels
+    launched, which will be in files ``modules``.
 
     Raises :class:`CompileError` for an operator, or operands, that have no kernel on ``machine``.
     """
@@ -24,4 +28,7 @@ def plan_step(
         raise CompileError(
             f"{machine} runs models that generate: a paged module is needed, not one at stage {module.stage}"
         )
-    return Planning(module.forward, machine, {**RULES, **machine.rules}).run(modules)
+    planning = Planning(module.forward, machine, {**RULES, **machine.rules})
+    plan, _ = planning.run(modules)
+    choice = TokenChoice(likeliest=planning.apart(plan_likeliest), drawn=planning.apart(plan_drawn))
+    return msgspec.structs.replace(plan, choice=choice), planning.functions

@@ -14,6 +14,7 @@ from ...targets.launch_plan import (
     Argument,
     Bound,
     Launch,
+    LaunchGroup,
     LaunchPlan,
     PlannedBuffer,
     Size,
@@ -115,11 +116,32 @@ class Planning:
                     f"on {self.machine}"
                 )
             rule(self, operation)
+        step = self._group()
+        plan = LaunchPlan(PLAN_SCHEMA, modules, PIECE, tuple(self._states), step.buffers, step.launches)
+        return plan, self.functions
+
+    def _group(self) -> LaunchGroup:
+        """What was planned so far, and is not any more."""
         buffers = tuple(
             PlannedBuffer(name, size, first, last) for name, (size, first, last) in self._buffers.items()
         )
-        plan = LaunchPlan(PLAN_SCHEMA, modules, PIECE, tuple(self._states), buffers, tuple(self._launches))
-        return plan, tuple(self._functions.values())
+        launches, self._launches, self._buffers = tuple(self._launches), [], {}
+        return LaunchGroup(buffers, launches)
+
+    def apart(self, plan: Callable[[Planning], None]) -> LaunchGroup:
+        """What ``plan`` launches, apart from all else."""
+        plan(self)
+        return self._group()
+
+    @property
+    def functions(self) -> tuple[DeviceFunction, ...]:
+        """The kernels launched so far."""
+        return tuple(self._functions.values())
+
+    @property
+    def vocab_size(self) -> int:
+        """The width of the logits."""
+        return int(self.graph.outputs[0].type.shape[1])
 
     # --- arrays
 

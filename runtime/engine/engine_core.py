@@ -13,11 +13,12 @@ from ...ir.errors import CapacityError, IngotError
 from ..execution.model_info import ModelInfo
 from ..grammar.mask_worker import MaskWorker
 from ..grammar.state import GrammarState
-from ..sampling.sampler import SamplingFailure, log_softmax, sample
+from ..sampling.choosing import choose
+from ..sampling.sampler import SamplingFailure, log_softmax
 from ..scheduling.limits import Limits
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.sequence import TokenHistory
-from ..scheduling.step import Executor, SequenceChunk, Step
+from ..scheduling.step import Executor, SequenceChunk, Step, StepOutput
 from ..text.tokenizer import Tokenizer
 from .beam_group import BeamGroup
 from .best_of import best_of
@@ -172,7 +173,7 @@ class EngineCore:
         guided = self._guided(step)
         self._masks.begin([state for _, state in guided])
         try:
-            logits = self._executor.run(step).logits
+            output = self._executor.run(step)
         except Exception as error:
             _LOG.exception("the executor failed")
             self._fail_step(step, error)
@@ -181,14 +182,14 @@ class EngineCore:
         self._seconds.execute += executed - scheduled
         self._num_steps += 1
         self._scheduler.advance(step)
-        places = self._distribute(step, logits)
+        places = self._distribute(step, output)
         distributed = perf_counter()
         self._seconds.schedule += distributed - executed
         if guided:
             places = self._guide(places, guided)
             self._seconds.grammar += perf_counter() - distributed
         if places:
-            self._choose(places, logits)
+            self._choose(places, output)
 
     def close(self) -> None:
         """End what threads there are besides the caller's."""
@@ -263,7 +264,7 @@ class EngineCore:
                 job.flight.num_cached_tokens = job.history.num_cached_tokens or 0
                 self._num_queued -= 1
 
-    def _distribute(self, step: Step, logits: Floats) -> list[Place]:
+    def _distribute(self, step: Step, output: StepOutput) -> list[Place]:
         """Hand each sequence its logits; return where tokens are to be chosen."""
         places: list[Place] = []
         row = 0
@@ -275,35 +276,35 @@ class EngineCore:
                 continue  # a sibling's failure has ended it
             match job.work:
                 case Scoring() as scoring:
-                    scoring.add(chunk.num_computed_tokens, logits[row : row + num_rows])
+                    scoring.add(chunk.num_computed_tokens, output.logits[row : row + num_rows])
                     if job.is_whole_after(chunk):
                         self._end_sequences(job.flight)
                         self._end_flight(job.flight)
                         job.flight.sink(Scores(scoring.log_probs))
                 case Prompt() as prompt:
-                    rows = logits[row : row + num_rows]
-                    if self._score(job, prompt, chunk, rows) and job.is_whole_after(chunk):
-                        places += self._part(job, prompt, row + num_rows - 1, logits)
+                    if self._score(job, prompt, chunk, row, output) and job.is_whole_after(chunk):
+                        places += self._part(job, prompt, row + num_rows - 1, output)
                 case BeamGroup() as group:
                     if job.is_whole_after(chunk):
-                        self._search(job, group, logits[row + num_rows - 1])
+                        self._search(job, group, output.rows([row + num_rows - 1])[0])
                 case Generation() as generation:
                     if job.is_whole_after(chunk):
                         places.append(Place(row + num_rows - 1, chunk.sequence_id, generation))
             row += num_rows
         return places
 
-    def _score(self, job: Job, prompt: Prompt, chunk: SequenceChunk, rows: Floats) -> bool:
+    def _score(self, job: Job, prompt: Prompt, chunk: SequenceChunk, row: int, output: StepOutput) -> bool:
         """Take the log-probabilities of a prompt's own tokens; ``False`` where that failed its request."""
         try:
             if prompt.scoring is not None:
+                rows = output.logits[row : row + chunk.num_logit_rows]
                 prompt.scoring.add(chunk.num_computed_tokens, rows)
         except IngotError as error:
             self._fail(job.flight, error)
             return False
         return True
 
-    def _part(self, job: Job, prompt: Prompt, row: int, logits: Floats) -> list[Place]:
+    def _part(self, job: Job, prompt: Prompt, row: int, output: StepOutput) -> list[Place]:
         """Give each choice a sequence of its own, now that the prompt they share is computed."""
         first, *others = prompt.generations
         sequence_id, prompt_ids = job.history.sequence_id, job.history.token_ids
@@ -317,7 +318,7 @@ class EngineCore:
             return []
         if first.params.beam_width is not None:
             job.work = group = BeamGroup(prompt.generations, sequence_id)
-            self._search(job, group, logits[row])
+            self._search(job, group, output.rows([row])[0])
             return []
         job.work = first
         places = [Place(row, sequence_id, first)]
@@ -367,14 +368,16 @@ class EngineCore:
             self._scheduler.append_token(sequence_id, step.token_id)
         group.sequence_ids = beams
 
-    def _choose(self, places: list[Place], logits: Floats) -> None:
+    def _choose(self, places: list[Place], output: StepOutput) -> None:
         """Choose a token in each place, and tell of it."""
         began = perf_counter()
-        rows = [place.row for place in places]
-        own = logits if rows == list(range(len(logits))) else logits[rows]
-        chosen = sample(own, [place.generation.sampling for place in places])
+        states = [place.generation.sampling for place in places]
+        chosen = choose(output, [place.row for place in places], states)
         sampled_at = perf_counter()
-        self._seconds.sample += sampled_at - began
+        if output.chooser is None:
+            self._seconds.sample += sampled_at - began
+        else:
+            self._seconds.execute += sampled_at - began  # what the device still computed is in it
         for place, sampled in zip(places, chosen, strict=True):
             job = self._jobs.get(place.sequence_id)
             if job is None:

@@ -21,6 +21,9 @@ KV_SHARE = 0.5
 
 _LOGIT_BYTES = 4  # float32
 
+_INT4_BYTES = 0.57
+"""Bytes that a parameter takes in int4, scales and what stays wider counted in."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedMemory:
@@ -94,17 +97,22 @@ def plan_memory(
     max_num_batched_tokens: int,
     max_seq_len: int | None = None,
     available_bytes: int | None = None,
+    activation_bytes: int | None = None,
+    kv_share: float = KV_SHARE,
 ) -> PlannedMemory:
     """Plan a model's memory.
 
     Args:
         manifest: of the model's artifact.
-        kv_memory: bytes for pages; ``None``: enough for ``max_num_seqs`` of the longest sequences, or half of
-            what weights leave of the memory, if that is less. Pages beyond use are not taken.
+        kv_memory: bytes for pages; ``None``: enough for ``max_num_seqs`` of the longest sequences, or
+            ``kv_share`` of what all else leaves of the memory, if that is less. Pages beyond use are not
+            taken.
         max_num_seqs: most sequences in a step.
         max_num_batched_tokens: most tokens in a step.
         max_seq_len: a length of sequence that must fit; ``None``: what fits is enough.
         available_bytes: memory there is; ``None``: what this machine, or this container, has left now.
+        activation_bytes: what the largest step computes on its way; ``None``: as its manifest says.
+        kv_share: see ``kv_memory``.
 
     Raises:
         CapacityError: steps of so many tokens cannot be run, ``kv_memory`` holds no page or no sequence of
@@ -121,7 +129,13 @@ def plan_memory(
     if manifest.model.task != "generate":
         return _fitting(_plan_vectors(manifest, max_num_batched_tokens, max_seq_len, available), manifest)
     page_bytes = record.kv_bytes_per_token * record.page_size
-    num_pages = _num_pages(manifest, kv_memory, max_num_seqs, available)
+    if activation_bytes is None:
+        activation_bytes = max_num_batched_tokens * record.activation_bytes_per_token
+    logits_bytes = max_num_batched_tokens * manifest.model.vocab_size * _LOGIT_BYTES
+    left = available - record.weight_bytes - logits_bytes - activation_bytes
+    if left < page_bytes:
+        raise _does_not_fit(manifest, logits_bytes + activation_bytes + page_bytes, available)
+    num_pages = _num_pages(manifest, kv_memory, max_num_seqs, int(left * kv_share))
     num_kv_tokens = num_pages * record.page_size
     longest = min(num_kv_tokens, manifest.model.max_seq_len)
     if max_seq_len is not None:
@@ -137,8 +151,8 @@ def plan_memory(
     plan = PlannedMemory(
         weight_bytes=record.weight_bytes,
         kv_bytes=num_pages * page_bytes,
-        logits_bytes=max_num_batched_tokens * manifest.model.vocab_size * _LOGIT_BYTES,
-        activation_bytes=max_num_batched_tokens * record.activation_bytes_per_token,
+        logits_bytes=logits_bytes,
+        activation_bytes=activation_bytes,
         available_bytes=available,
         num_pages=num_pages,
         page_size=record.page_size,
@@ -173,23 +187,38 @@ def _fitting(plan: PlannedMemory, manifest: Manifest) -> PlannedMemory:
     """``plan``; raises :class:`CapacityError` where it takes more memory than there is."""
     if plan.total_bytes > plan.available_bytes:
         parts = ", ".join(f"{name} {format_size(size)}" for name, size in plan.parts.items())
+        missing = format_size(plan.total_bytes - plan.available_bytes)
         raise CapacityError(
             f"{manifest.model.name} takes {format_size(plan.total_bytes)} of memory ({parts}), and "
-            f"{format_size(plan.available_bytes)} can be had: give less kv_memory, smaller steps "
-            "(max_num_batched_tokens), or the machine more memory",
+            f"{format_size(plan.available_bytes)} can be had, {missing} too little: give less kv_memory, "
+            "smaller steps (max_num_batched_tokens), or the machine more memory",
             "kv_memory",
         )
     return plan
 
 
-def _num_pages(manifest: Manifest, kv_memory: int | None, max_num_seqs: int, available: int) -> int:
-    """Pages that ``kv_memory`` bytes hold, or as many as are of use."""
+def _does_not_fit(manifest: Manifest, num_other_bytes: int, available: int) -> CapacityError:
+    """What to say where a model finds no room even for steps over a single page."""
+    weight_bytes = manifest.memory.weight_bytes
+    missing = weight_bytes + num_other_bytes - available
+    advice = ["smaller steps (max_num_batched_tokens)", "more memory"]
+    of_int4 = int(manifest.model.num_parameters * _INT4_BYTES)
+    if weight_bytes - of_int4 >= missing:
+        advice.insert(0, f"fewer bits a weight (--quant int4 would be about {format_size(of_int4)})")
+    return CapacityError(
+        f"{manifest.model.name} does not fit: weights take {format_size(weight_bytes)}, steps "
+        f"{format_size(num_other_bytes)} beside them, and {format_size(available)} can be had, "
+        f"{format_size(missing)} too little; what helps is {', or '.join(advice)}"
+    )
+
+
+def _num_pages(manifest: Manifest, kv_memory: int | None, max_num_seqs: int, most_bytes: int) -> int:
+    """Pages that ``kv_memory`` bytes hold, or as many as are of use and ``most_bytes`` hold."""
     record = manifest.memory
     page_bytes = record.kv_bytes_per_token * record.page_size
     of_use = max_num_seqs * -(-manifest.model.max_seq_len // record.page_size)
     if kv_memory is None:
-        free = max(0, available - record.weight_bytes)
-        kv_memory = min(of_use * page_bytes, int(free * KV_SHARE))
+        kv_memory = max(min(of_use * page_bytes, most_bytes), page_bytes)
     if kv_memory < page_bytes:
         raise CapacityError(
             f"{kv_memory} bytes hold no page of keys and values, which takes {page_bytes} "

@@ -43,7 +43,7 @@ class OnnxExecutor(ModelExecutor):
             artifact: what to run.
             library: the graph among its libraries.
             kv_memory: bytes for pages; None: enough for ``max_num_seqs`` of the longest sequences, or half of
-                what weights leave of the memory, if that is less.
+                what all else leaves of the memory, if that is less.
             max_num_seqs: most sequences in a step.
             max_num_batched_tokens: most tokens in a step.
             device: one of :data:`.onnx_session.DEVICES`, or ``auto``.

@@ -31,7 +31,7 @@ class TvmExecutor(ModelExecutor):
         Args:
             artifact: what to run.
             kv_memory: bytes for pages; None: enough for ``max_num_seqs`` of the longest sequences, or half of
-                what weights leave of the memory, if that is less.
+                what all else leaves of the memory, if that is less.
             max_num_seqs: most sequences in a step.
             max_num_batched_tokens: most tokens in a step.
 

@@ -4,7 +4,7 @@ A step's masks depend on the tokens before it alone, so they can be had before i
 thread writes, around the call that computes a step::
 
     worker.begin(states)                    # of the sequences whose logits the step gives, in their order
-    logits = executor.run(step).logits      # lets other Python threads run while it computes
+    output = executor.run(step)             # lets other Python threads run while it computes
     masks = worker.masks()                  # one for each state: a row, or the error of that state alone
 
 In between it must not touch the states. llguidance lets other threads run too, so the worker stops the engine

@@ -60,6 +60,11 @@ class Repetitions:
 
     def penalize(self, logits: npt.NDArray[np.float32]) -> None:
         """Apply the penalty to float32 ``[vocab_size]``, in place."""
+        for token_id, penalty in self.penalties().items():
+            logits[token_id] -= np.float32(penalty)
+
+    def penalties(self) -> dict[int, float]:
+        """What is taken from the logits of which tokens."""
         params = self._params
         window = self._num_tokens if params.dry_penalty_last_n is None else params.dry_penalty_last_n
         start = max(0, self._num_tokens - window)
@@ -67,14 +72,16 @@ class Repetitions:
         lengths = np.minimum(np.minimum(self._lengths[ends], ends - start + 1), self._num_unbroken)
         repeated = lengths >= params.dry_allowed_length
         if not repeated.any():
-            return
+            return {}
         longest: dict[int, int] = {}
         pairs = zip(self._ids[ends[repeated] + 1].tolist(), lengths[repeated].tolist(), strict=True)
         for token_id, length in pairs:
             longest[token_id] = max(length, longest.get(token_id, 0))
-        for token_id, length in longest.items():
-            if not self._ends_breaker(self._token_bytes(token_id)):
-                logits[token_id] -= np.float32(self._penalty(length))
+        return {
+            token_id: self._penalty(length)
+            for token_id, length in longest.items()
+            if not self._ends_breaker(self._token_bytes(token_id))
+        }
 
     def _penalty(self, length: int) -> float:
         params = self._params

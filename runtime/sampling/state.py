@@ -16,6 +16,8 @@ __all__ = ["SamplingState"]
 Floats = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.int64]
 
+_NOTHING = np.zeros(0, np.int64), np.zeros(0, np.float32)
+
 
 class SamplingState:
     """What sampling one sequence needs to know of it: parameters, random stream, tokens so far.
@@ -62,6 +64,25 @@ class SamplingState:
     def suppressed(self) -> TokenIds:
         """The tokens that must not come yet."""
         return self._suppressed if self.num_generated < self.params.min_tokens else self._suppressed[:0]
+
+    @property
+    def counted(self) -> tuple[TokenIds, Floats]:
+        """The tokens that penalties fall on, and how often the answer holds each."""
+        return _NOTHING if self._counts is None else self._counts.pairs
+
+    @property
+    def repeated(self) -> tuple[TokenIds, Floats]:
+        """The tokens that would go on with a repetition, and what is added to their logits for it."""
+        if self._repetitions is None:
+            return _NOTHING
+        penalties = self._repetitions.penalties()
+        ids = np.fromiter(penalties.keys(), np.int64, len(penalties))
+        return ids, -np.fromiter(penalties.values(), np.float32, len(penalties))
+
+    @property
+    def biased(self) -> tuple[TokenIds, Floats]:
+        """The tokens with a bias, and what that is."""
+        return self._bias_ids, self._biases
 
     def record(self, token_id: int) -> None:
         """Take note of a generated token."""

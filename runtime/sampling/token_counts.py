@@ -31,13 +31,17 @@ class TokenCounts:
             self._ids[slot] = token_id
         self._counts[slot] += 1.0
 
+    @property
+    def pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The tokens, and their counts in the answer."""
+        return self._ids[: len(self._slots)], self._counts[: len(self._slots)]
+
     def penalize(self, logits: npt.NDArray[np.float32], params: SamplingParams) -> None:
         """Apply the three penalties to float32 ``[vocab_size]``, in place.
 
         Repetition looks at prompt and answer, presence and frequency at the answer alone.
         """
-        ids = self._ids[: len(self._slots)]
-        counts = self._counts[: len(self._slots)]
+        ids, counts = self.pairs
         values = logits[ids]
         if params.repetition_penalty != 1.0:
             penalty = np.float32(params.repetition_penalty)

@@ -6,12 +6,15 @@ with the pages that hold (and will hold) its keys and values. The shape of the r
 ``v1/core/sched/output.py``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from .choosing import TokenChooser
 
 __all__ = ["Executor", "LogitRows", "PageCopy", "SequenceChunk", "Step", "StepOutput"]
 
@@ -87,17 +90,29 @@ class Step:
         return sum(chunk.num_logit_rows for chunk in self.chunks)
 
 
-@dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What a step gave.
+    """What a step gave: logits in memory. Executors whose logits lie elsewhere have a class of their own."""
 
-    Attributes:
-        logits: float32 ``[rows, vocab_size]``, rows in the order of the step's chunks (``LAST``: one,
-            ``ALL``: one for each token in order). The array belongs to the caller, who may write to it,
-            until the next ``run``.
-    """
+    def __init__(self, logits: npt.NDArray[np.float32]) -> None:
+        self._logits = logits
 
-    logits: npt.NDArray[np.float32]
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Float32 ``[rows, vocab_size]``, rows in the order of the step's chunks (``LAST``: one, ``ALL``: one
+        for each token in order). The array belongs to the caller, who may write to it, until the next
+        ``run``.
+        """
+        return self._logits
+
+    def rows(self, numbers: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Some rows of the logits."""
+        logits = self.logits
+        return logits if list(numbers) == list(range(len(logits))) else logits[list(numbers)]
+
+    @property
+    def chooser(self) -> TokenChooser | None:
+        """Chooses tokens where the logits are; ``None``: nobody does, and logits are to be read."""
+        return None
 
 
 class Executor(Protocol):
@@ -120,7 +135,10 @@ class Executor(Protocol):
         """The longest sequence, in tokens, that the compiled model can run."""
 
     def run(self, step: Step) -> StepOutput:
-        """Make a step's page copies, compute it, and append its keys and values to the pages it names."""
+        """Make a step's page copies, compute it, and append its keys and values to the pages it names.
+
+        It may return while a device still computes; who asks the output for something then waits for it.
+        """
 
     def close(self) -> None:
         """Release the device's memory; called once, after the last ``run``."""

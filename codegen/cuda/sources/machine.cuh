@@ -22,6 +22,7 @@
 namespace ingot {
 
 using int64 = long long;
+using uint64 = unsigned long long;
 
 CONSTANT int WARP = 32;
 
@@ -57,6 +58,7 @@ INGOT_DEVICE float bits_to_float(unsigned bits) { return __uint_as_float(bits); 
 INGOT_DEVICE unsigned float_to_bits(float value) { return __float_as_uint(value); }
 INGOT_DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 INGOT_DEVICE float square_root(float x) { return __fsqrt_rn(x); }
+INGOT_DEVICE float product(float a, float b) { return __fmul_rn(a, b); }  // rounded, whatever is added to it
 INGOT_DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
 INGOT_DEVICE float nearest(float x) { return rintf(x); }
 INGOT_DEVICE int nearest_integer(float x) { return __float2int_rn(x); }
@@ -70,6 +72,9 @@ INGOT_DEVICE float round_down(float x) { return floorf(x); }
 INGOT_DEVICE float magnitude(float x) { return fabsf(x); }
 INGOT_DEVICE float larger(float a, float b) { return fmaxf(a, b); }
 INGOT_DEVICE float smaller(float a, float b) { return fminf(a, b); }
+
+// Add to a number that a block shares; returns what it was.
+INGOT_DEVICE int add_shared(SHARED int& number, int amount) { return atomicAdd(&number, amount); }
 
 // Four products of bytes, added to sum: weights are unsigned, activations signed.
 INGOT_DEVICE int dot_bytes(unsigned weights, unsigned activations, int sum) {

@@ -19,15 +19,14 @@ from ....targets.cuda import CudaGpu, find_gpus, load_driver, version_of
 from ....targets.manifest import ArrayRecord, LibraryRecord
 from ....targets.sizes import format_size
 from ..mapped_arrays import MappedArrays
+from .arena import aligned
 from .device import Function, KernelLaunch
+from .uploading import upload
 
 __all__ = ["CudaDevice", "open_gpu"]
 
 _OUT_OF_MEMORY, _NO_BINARY, _BAD_PTX_VERSION = 2, 209, 222
-_STAGING_BYTES = 32 << 20
-"""A transfer's part: copied to pinned memory while the part before is on its way."""
-
-_THREAD_LOCAL_CAPTURE = 1
+_THREAD_LOCAL_CAPTURE, _NO_TIMING = 1, 2
 
 
 def open_gpu(library: LibraryRecord) -> CudaDevice:
@@ -48,7 +47,7 @@ class CudaDevice:
             raise ArtifactError("there is no NVIDIA driver on this machine, or no GPU that it can use")
         self._driver, self._gpu = driver, gpu
         self._device, self._context, self._stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
-        self._staging = ctypes.c_void_p()
+        self._pinned: list[ctypes.c_void_p] = []
         self._held: set[int] = set()
         self._call("cuDeviceGet", ctypes.byref(self._device), gpu.number)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
@@ -93,49 +92,50 @@ class CudaDevice:
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def write(self, address: int, array: npt.NDArray[np.generic]) -> None:
-        """See :class:`Device`; large arrays go through pinned memory, one part filled as another travels."""
-        if array.nbytes <= 1 << 20:
-            self._call(
-                "cuMemcpyHtoDAsync_v2",
-                ctypes.c_uint64(address),
-                self._pointer(array),
-                self._size(array.nbytes),
-                self._stream,
-            )
-            return
-        flat = array.reshape(-1).view(np.uint8)
-        staging = self._pinned()
-        half = len(staging) // 2
-        for number, start in enumerate(range(0, len(flat), half)):
-            part = flat[start : start + half]
-            # Two parts at once: the one that used this half before must have arrived.
-            if number >= 2:
-                self.synchronize()
-            own = staging[number % 2 * half : number % 2 * half + len(part)]
-            own[:] = part
-            self._call(
-                "cuMemcpyHtoDAsync_v2",
-                ctypes.c_uint64(address + start),
-                self._pointer(own),
-                self._size(len(part)),
-                self._stream,
-            )
-        self.synchronize()
+        """See :class:`Device`."""
+        self._call(
+            "cuMemcpyHtoDAsync_v2",
+            ctypes.c_uint64(address),
+            self._pointer(array),
+            self._size(array.nbytes),
+            self._stream,
+        )
+
+    def host_memory(self, num_bytes: int) -> npt.NDArray[np.uint8]:
+        """See :class:`Device`: its pages stay where they are, so that the device reads them by itself."""
+        address = ctypes.c_void_p()
+        self._call("cuMemAllocHost_v2", ctypes.byref(address), self._size(num_bytes))
+        self._pinned.append(address)
+        return np.ctypeslib.as_array((ctypes.c_ubyte * num_bytes).from_address(address.value or 0))
+
+    def send(self, address: int, part: npt.NDArray[np.uint8]) -> None:
+        """See :class:`Device`."""
+        self.write(address, part)
+
+    def mark(self) -> Callable[[], None]:
+        """What waits until all work asked for so far is done; to be called once."""
+        event = ctypes.c_void_p()
+        self._call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
+        self._call("cuEventRecord", event, self._stream)
+
+        def wait() -> None:
+            self._call("cuEventSynchronize", event)
+            self._call("cuEventDestroy_v2", event)
+
+        return wait
 
     def place(self, arrays: MappedArrays, records: Sequence[ArrayRecord]) -> list[int]:
-        """See :class:`Device`; each has memory of its own, to which it is copied."""
-        addresses = []
+        """See :class:`Device`; all lie in one piece of memory, to which they are copied."""
+        offsets, num_bytes = [], 0
         for record in records:
-            array = arrays[record]
-            addresses.append(self.allocate(max(array.nbytes, 1)))
-            self.write(addresses[-1], array)
+            offsets.append(num_bytes)
+            num_bytes += aligned(len(arrays.bytes_of(record)))
+        address = self.allocate(aligned(num_bytes))
+        addresses = [address + offset for offset in offsets]
+        flat = (arrays.bytes_of(record) for record in records)
+        upload(self, zip(addresses, flat, strict=True))
+        self._free_pinned()
         return addresses
-
-    def _pinned(self) -> npt.NDArray[np.uint8]:
-        if not self._staging.value:
-            self._call("cuMemAllocHost_v2", ctypes.byref(self._staging), self._size(_STAGING_BYTES))
-        pinned = (ctypes.c_ubyte * _STAGING_BYTES).from_address(self._staging.value or 0)
-        return np.ctypeslib.as_array(pinned)
 
     def read(self, address: int, array: npt.NDArray[np.generic]) -> None:
         """See :class:`Device`."""
@@ -194,11 +194,11 @@ class CudaDevice:
     def launch(self, launches: Sequence[KernelLaunch]) -> None:
         """See :class:`Device`."""
         for one in launches:
-            values = [
-                ctypes.c_int32(int(value)) if isinstance(value, np.int32) else ctypes.c_uint64(value)
-                for value in one.arguments
-            ]
-            given = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+            # All of eight bytes: of a number, which has four, the driver reads the lower ones.
+            count = len(one.arguments)
+            values = (ctypes.c_uint64 * count)(*map(int, one.arguments))
+            first = ctypes.addressof(values)
+            given = (ctypes.c_uint64 * count)(*range(first, first + 8 * count, 8))
             self._call(
                 "cuLaunchKernel", one.function, *one.grid, one.threads, 1, 1, 0, self._stream, given, None
             )
@@ -215,6 +215,11 @@ class CudaDevice:
         self._call("cuGraphDestroy", graph)
         return lambda: self._call("cuGraphLaunch", executable, self._stream)
 
+    def _free_pinned(self) -> None:
+        for address in self._pinned:
+            self._call("cuMemFreeHost", address)
+        self._pinned.clear()
+
     def close(self) -> None:
         """See :class:`Device`."""
         if not self._context.value:
@@ -223,8 +228,7 @@ class CudaDevice:
         self.synchronize()
         for address in tuple(self._held):
             self.free(address)
-        if self._staging.value:
-            self._call("cuMemFreeHost", self._staging)
+        self._free_pinned()
         self._call("cuDevicePrimaryCtxRelease_v2", self._device)
         self._context = ctypes.c_void_p()
 

@@ -49,6 +49,16 @@ class Device(Protocol):
         """Copy an array to the device; its memory can be used again when this returns."""
         ...
 
+    def host_memory(self, num_bytes: int) -> npt.NDArray[np.uint8]:
+        """Memory of this machine from which :meth:`send` copies; it is the device's, and lives as long."""
+        ...
+
+    def send(self, address: int, part: npt.NDArray[np.uint8]) -> None:
+        """Copy part of :meth:`host_memory` to the device. It must not be written to again before
+        :meth:`synchronize`, or a :meth:`read`.
+        """
+        ...
+
     def read(self, address: int, array: npt.NDArray[np.generic]) -> None:
         """Copy from the device into an array, when all work asked for is done."""
         ...
@@ -78,6 +88,10 @@ class Device(Protocol):
 
     def record(self, launches: Sequence[KernelLaunch]) -> Callable[[], None]:
         """What launches these kernels whenever it is called, at less cost; now they are not run."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until all work asked for is done."""
         ...
 
     def enter(self) -> None:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ....ir.errors import ArtifactError
+from ....targets import Manifest
 from ....targets.launch_plan import LaunchPlan, read_plan
 from ....targets.manifest import LibraryRecord
+from ...scheduling.choosing import TokenChooser
 from ...scheduling.step import Step, StepOutput
 from ..artifact import Artifact
 from ..batch import describe_batch
 from ..memory_plan import plan_memory
 from ..model_executor import ModelExecutor
 from .device import Device
-from .plan_runner import PlanRunner
+from .plan_runner import PlanRunner, num_work_bytes
+from .token_chooser import num_choice_bytes
 
 __all__ = ["GpuExecutor"]
+
+_KV_SHARE = 0.9
+"""The part of a device's memory that all else leaves which pages may take: nobody else is to have it."""
+
+_KEPT_BYTES = 256 << 20
+"""Memory that is left alone, for the driver's own needs: kernels, recordings, stacks."""
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "int8": 1, "uint8": 1}
 
@@ -47,8 +56,8 @@ class GpuExecutor(ModelExecutor):
             artifact: what to run.
             library: the plan in it.
             device: where.
-            kv_memory: bytes for pages; None: enough for ``max_num_seqs`` of the longest sequences, or half of
-                what weights leave of the device's memory, if that is less.
+            kv_memory: bytes for pages; None: enough for ``max_num_seqs`` of the longest sequences, or nine
+                tenths of what all else leaves of the device's memory, if that is less.
             max_num_seqs: most sequences in a step.
             max_num_batched_tokens: most tokens in a step.
 
@@ -58,16 +67,21 @@ class GpuExecutor(ModelExecutor):
         """
         manifest = artifact.manifest
         device.enter()
+        plan = read_plan(artifact.folder / library.path)
+        # With the longest sequence that the model takes: what fits is known only when this is.
+        most = _most(manifest, plan, max_num_seqs, max_num_batched_tokens, manifest.model.max_seq_len)
         memory = plan_memory(
             manifest,
             kv_memory=kv_memory,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
-            available_bytes=device.memory_bytes()[0],
+            available_bytes=device.memory_bytes()[0] - _KEPT_BYTES,
+            activation_bytes=num_work_bytes(plan, most)
+            + num_choice_bytes(manifest.model.vocab_size, max_num_seqs),
+            kv_share=_KV_SHARE,
         )
         super().__init__(manifest, memory.num_pages)
-        self._device = device
-        plan = read_plan(artifact.folder / library.path)
+        self._device, self._piece_size = device, plan.piece_size
         records = {
             f"{parameter.name}#{number}": record
             for parameter in manifest.parameters
@@ -83,58 +97,90 @@ class GpuExecutor(ModelExecutor):
         self._states = {
             name: device.allocate(size * self._num_pages) for name, size in self._page_bytes.items()
         }
-        self._table_width = -(-memory.max_seq_len // self.page_size)
-        self._piece_size = plan.piece_size
-        most = {
-            "tokens": max_num_batched_tokens,
-            "rows": max_num_batched_tokens,
-            "sequences": max_num_seqs,
-            "pages_per_sequence": self._table_width,
-            "pieces": -(-memory.max_seq_len // plan.piece_size),
-        }
-        sizes = {**most, "sequence_bounds": max_num_seqs + 1}
+        self._most = _most(manifest, plan, max_num_seqs, max_num_batched_tokens, memory.max_seq_len)
+        sizes = {**self._most, "sequence_bounds": max_num_seqs + 1}
         inputs = {
             record.name: math.prod(sizes[dim] if isinstance(dim, str) else dim for dim in record.shape)
             for record in manifest.inputs
         }
+        kernels = {launch.kernel for group in plan.groups for launch in group.launches}
         self._runner = PlanRunner(
             plan,
             device,
-            device.load(
-                _module(artifact.folder, library, plan, device),
-                sorted({one.kernel for one in plan.launches}),
-            ),
+            device.load(_module(artifact.folder, library, plan, device), sorted(kernels)),
             parameters=parameters,
             states=self._states,
-            most=most,
+            most=self._most,
             inputs=inputs,
             vocab_size=self.vocab_size,
         )
 
     def run(self, step: Step) -> StepOutput:
-        """See :meth:`Executor.run`."""
+        """See :meth:`Executor.run`; this returns as soon as all is launched."""
         self._device.enter()
         for copy in step.page_copies:
             for name, num_bytes in self._page_bytes.items():
                 pages = self._states[name]
                 self._device.copy(pages + copy.target * num_bytes, pages + copy.source * num_bytes, num_bytes)
         batch = dict(describe_batch(step, self.page_size))
-        batch["page_table"] = _widened(batch["page_table"], self._table_width)
-        logits = self._runner.run(batch, self._symbols(batch))
-        return StepOutput(logits[: step.num_logit_rows])
+        batch["page_table"] = _widened(batch["page_table"], self._most["pages_per_sequence"])
+        self._runner.start(batch, self._symbols(batch))
+        return _Output(self._runner, step.num_logit_rows)
 
     def _symbols(self, batch: Mapping[str, npt.NDArray[np.int32]]) -> dict[str, int]:
+        """The batch's numbers. Of a context's pieces there are so many that few numbers come: a power of two;
+        blocks that find theirs empty end at once.
+        """
+        pieces = -(-int(batch["context_lengths"].max()) // self._piece_size)
         return {
             "tokens": len(batch["token_ids"]),
             "rows": len(batch["logit_rows"]),
             "sequences": len(batch["context_lengths"]),
-            "pages_per_sequence": self._table_width,
-            "pieces": -(-int(batch["context_lengths"].max()) // self._piece_size),
+            "pages_per_sequence": self._most["pages_per_sequence"],
+            "pieces": min(1 << (pieces - 1).bit_length(), self._most["pieces"]),
         }
 
     def close(self) -> None:
         """Let go of weights and pages."""
         self._device.close()
+
+
+class _Output(StepOutput):
+    """Logits that stay on the device until somebody asks for them."""
+
+    def __init__(self, runner: PlanRunner, num_rows: int) -> None:
+        self._runner, self._num_rows = runner, num_rows
+        self._read: npt.NDArray[np.float32] | None = None
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """See :class:`StepOutput`; copied from the device when they are first asked for."""
+        if self._read is None:
+            self._read = self._runner.logits(range(self._num_rows))
+        return self._read
+
+    def rows(self, numbers: Sequence[int]) -> npt.NDArray[np.float32]:
+        """See :class:`StepOutput`; only these are copied."""
+        return self._runner.logits(numbers) if self._read is None else super().rows(numbers)
+
+    @property
+    def chooser(self) -> TokenChooser | None:
+        """See :class:`StepOutput`."""
+        return self._runner.chooser
+
+
+def _most(
+    manifest: Manifest, plan: LaunchPlan, max_num_seqs: int, max_num_batched_tokens: int, max_seq_len: int
+) -> dict[str, int]:
+    """The largest number of each symbol that a batch will have."""
+    return {
+        "tokens": max_num_batched_tokens,
+        "rows": max_num_batched_tokens,
+        "sequences": max_num_seqs,
+        "pages_per_sequence": -(-max_seq_len // manifest.memory.page_size),
+        "pieces": -(-max_seq_len // plan.piece_size),
+        "lines": max_num_seqs,
+    }
 
 
 def _widened(table: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:

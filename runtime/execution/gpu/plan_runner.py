@@ -1,31 +1,27 @@
-"""Replays a plan of launches: knows where each array lies on the device, and what a batch's symbols are."""
+"""A plan on a device: memory for what its steps take, compute and give, and their launches over it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ....ir.errors import ArtifactError
-from ....targets.launch_plan import Argument, LaunchPlan, PlannedBuffer
-from .device import Device, Function, KernelLaunch
+from ....targets.launch_plan import LaunchGroup, LaunchPlan
+from .arena import aligned, place_buffers
+from .device import Device, Function
+from .replay import Replay
+from .sent_arrays import SentArrays
+from .token_chooser import DeviceTokenChooser
 
-__all__ = ["PlanRunner", "place_buffers"]
-
-ALIGNMENT = 256
-"""Of every array, in bytes."""
+__all__ = ["PlanRunner", "num_work_bytes"]
 
 MOST_REPLAYED_TOKENS = 64
 """Steps of more tokens take so long that launching their kernels one by one costs nothing."""
 
-MOST_RECORDINGS = 64
-"""Recordings that are kept; of more, the one not used for longest goes."""
-
 
 class PlanRunner:
-    """A plan on a device.
+    """Runs steps, and chooses tokens of the logits they leave on the device.
 
     Args:
         plan: what to launch.
@@ -50,95 +46,53 @@ class PlanRunner:
         inputs: Mapping[str, int],
         vocab_size: int,
     ) -> None:
-        self._plan, self._device, self._functions = plan, device, functions
-        self._vocab_size = vocab_size
-        self._seen: set[tuple[tuple[str, int], ...]] = set()
-        self._recorded: OrderedDict[tuple[tuple[str, int], ...], Callable[[], None]] = OrderedDict()
-        offsets, num_bytes = place_buffers(plan.buffers, most)
-        self._arena = device.allocate(max(num_bytes, ALIGNMENT))
-        self._inputs = {name: device.allocate(4 * max(count, 1)) for name, count in inputs.items()}
+        self._device, self._vocab_size = device, vocab_size
+        # No token is chosen before the step is computed: all launches use the same memory on their way.
+        arena = device.allocate(num_work_bytes(plan, most))
         self._logits = device.allocate(4 * most["rows"] * vocab_size)
-        self._addresses: dict[tuple[str, str], int] = {("logits", "logits"): self._logits}
-        for kind, known in (("parameter", parameters), ("state", states), ("input", self._inputs)):
-            self._addresses.update({(kind, name): address for name, address in known.items()})
-        self._addresses.update({("buffer", name): self._arena + offset for name, offset in offsets.items()})
-        for launch in plan.launches:
-            for argument in launch.arguments:
-                if argument.kind != "symbol" and (argument.kind, argument.name) not in self._addresses:
-                    raise ArtifactError(
-                        f"the plan wants the {argument.kind} {argument.name}, which there is not"
-                    )
+        self._inputs = SentArrays(device, {name: 4 * count for name, count in inputs.items()})
+        known = {("logits", "logits"): self._logits}
+        known |= {("input", name): address for name, address in self._inputs.addresses.items()}
+        known |= {("parameter", name): address for name, address in parameters.items()}
+        known |= {("state", name): address for name, address in states.items()}
+
+        def replay(group: LaunchGroup, further: Mapping[tuple[str, str], int]) -> Replay:
+            offsets, _ = place_buffers(group.buffers, most)
+            own = {("buffer", name): arena + offset for name, offset in offsets.items()}
+            return Replay(device, functions, group.launches, {**known, **further, **own})
+
+        self._step = replay(plan.groups[0], {})
+        self.chooser: DeviceTokenChooser | None = None
+        if plan.choice is not None:
+            self.chooser = DeviceTokenChooser(
+                device, plan.choice, replay, vocab_size=vocab_size, most_lines=most["lines"]
+            )
 
     def run(
         self, batch: Mapping[str, npt.NDArray[np.int32]], symbols: Mapping[str, int]
     ) -> npt.NDArray[np.float32]:
-        """The logits ``[rows, vocabulary]`` of a batch.
+        """The logits ``[rows, vocab_size]`` of a batch."""
+        self.start(batch, symbols)
+        return self.logits(range(symbols["rows"]))
 
-        Launches of small batches, whose symbols come again and again, are recorded the second time and
-        replayed from then on.
-        """
-        for name, address in self._inputs.items():
-            self._device.write(address, np.ascontiguousarray(batch[name]))
-        self._launch(tuple(sorted(symbols.items())), symbols)
-        logits = np.empty((symbols["rows"], self._vocab_size), np.float32)
-        self._device.read(self._logits, logits)
+    def start(self, batch: Mapping[str, npt.NDArray[np.int32]], symbols: Mapping[str, int]) -> None:
+        """Begin to compute the logits of a batch; this returns before they are there."""
+        self._device.synchronize()  # what was sent last may not have been read yet
+        self._inputs.send(batch)
+        self._step.run(symbols, is_recorded=symbols["tokens"] <= MOST_REPLAYED_TOKENS)
+
+    def logits(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Rows of the last batch's logits, float32 ``[rows, vocab_size]``, once they are there."""
+        logits = np.empty((len(rows), self._vocab_size), np.float32)
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or rows[end] != rows[end - 1] + 1:
+                address = self._logits + 4 * self._vocab_size * rows[start]
+                self._device.read(address, logits[start:end])
+                start = end
         return logits
 
-    def _launch(self, key: tuple[tuple[str, int], ...], symbols: Mapping[str, int]) -> None:
-        if symbols["tokens"] > MOST_REPLAYED_TOKENS:
-            self._device.launch(self._launches(symbols))
-            return
-        if key in self._recorded:
-            self._recorded.move_to_end(key)
-            self._recorded[key]()
-            return
-        if key in self._seen:
-            self._recorded[key] = self._device.record(self._launches(symbols))
-            self._seen.discard(key)
-            if len(self._recorded) > MOST_RECORDINGS:
-                self._recorded.popitem(last=False)
-            self._recorded[key]()
-            return
-        self._seen.add(key)
-        self._device.launch(self._launches(symbols))
 
-    def _launches(self, symbols: Mapping[str, int]) -> list[KernelLaunch]:
-        """The plan's launches for a batch whose symbols are these."""
-        return [
-            KernelLaunch(
-                self._functions[launch.kernel],
-                (launch.grid[0].value(symbols), launch.grid[1].value(symbols), launch.grid[2].value(symbols)),
-                launch.threads,
-                tuple(self._value(argument, symbols) for argument in launch.arguments),
-            )
-            for launch in self._plan.launches
-            if all(bound.holds(symbols) for bound in launch.bounds)
-        ]
-
-    def _value(self, argument: Argument, symbols: Mapping[str, int]) -> int | np.int32:
-        if argument.kind == "symbol":
-            return np.int32(symbols[argument.name])
-        return self._addresses[argument.kind, argument.name]
-
-
-def place_buffers(buffers: Sequence[PlannedBuffer], most: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """An offset for each buffer so that those that live at the same time do not overlap, and the end of all.
-
-    Largest first, each at the lowest offset that is free while it lives (Pisarchyk and Lee, 2020).
-    """
-    placed: list[tuple[int, int, PlannedBuffer]] = []
-    offsets: dict[str, int] = {}
-    sizes = {buffer.name: _aligned(buffer.num_bytes.value(most)) for buffer in buffers}
-    for buffer in sorted(buffers, key=lambda buffer: (-sizes[buffer.name], buffer.first, buffer.name)):
-        offset = 0
-        for start, end, other in sorted(placed, key=lambda entry: entry[0]):
-            lives_then = buffer.first <= other.last and other.first <= buffer.last
-            if lives_then and offset + sizes[buffer.name] > start and end > offset:
-                offset = end
-        offsets[buffer.name] = offset
-        placed.append((offset, offset + sizes[buffer.name], buffer))
-    return offsets, max((end for _, end, _ in placed), default=0)
-
-
-def _aligned(num_bytes: int) -> int:
-    return -(-num_bytes // ALIGNMENT) * ALIGNMENT
+def num_work_bytes(plan: LaunchPlan, most: Mapping[str, int]) -> int:
+    """What a plan's launches compute on their way, in bytes."""
+    return aligned(max(place_buffers(group.buffers, most)[1] for group in plan.groups))

@@ -222,7 +222,7 @@ def test_a_failing_executor_fails_its_requests_and_the_engine_goes_on() -> None:
 def test_a_defect_in_the_engine_itself_reaches_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = FakeExecutor()
     engine = _engine(executor)
-    monkeypatch.setattr("ingot.runtime.engine.engine_core.sample", lambda *_: 1 / 0)
+    monkeypatch.setattr("ingot.runtime.engine.engine_core.choose", lambda *_: 1 / 0)
     with pytest.raises(IngotError, match="the engine has failed: ZeroDivisionError"):
         engine.generate("a", GREEDY)
     with pytest.raises(IngotError, match="the engine has failed"):

@@ -79,8 +79,8 @@ def test_pages_beyond_use_are_not_taken() -> None:
     assert planned.max_seq_len == 1000
 
 
-def test_without_a_size_pages_take_half_of_what_weights_leave() -> None:
-    assert plan(kv_memory=None, available_bytes=50_000).kv_bytes == 12 * 1600
+def test_without_a_size_pages_take_half_of_what_all_else_leaves() -> None:
+    assert plan(kv_memory=None, available_bytes=50_000).kv_bytes == 10 * 1600
     assert plan(kv_memory=None, available_bytes=10**7).num_pages == 4 * 63
 
 
@@ -92,7 +92,12 @@ def test_without_a_size_pages_take_half_of_what_weights_leave() -> None:
         ({"max_seq_len": 193}, r"holds 192 tokens .* less than a sequence of max_seq_len=193"),
         (
             {"available_bytes": 36_559},
-            r"little takes 35.7 KiB of memory \(weights 9.8 KiB, kv_pages 18.8 KiB",
+            r"little takes 35.7 KiB of memory \(weights 9.8 KiB, kv_pages 18.8 KiB.* 1 B too little",
+        ),
+        (
+            {"available_bytes": 18_000},
+            r"little does not fit: weights take 9.8 KiB, steps 8.8 KiB beside them, and 17.6 KiB can be had, "
+            r"960 B too little; what helps is fewer bits a weight \(--quant int4 would be about 0 B\)",
         ),
     ],
 )

@@ -186,7 +186,7 @@ def test_what_does_not_fit_beside_the_others_is_refused(http: httpx.Client, arti
     assert [load(http, name, artifact).status_code for name in ("a", "b", "c")] == [201, 201, 400]
     refused = error_of(load(http, "c", artifact))
     assert refused["code"] == "insufficient_memory"
-    assert "letters takes 621.5 KiB of memory" in refused["message"]
+    assert "letters does not fit: weights take 1000 B" in refused["message"]
     assert "310.8 KiB can be had" in refused["message"]
     # What leaves makes room.
     assert http.delete("/admin/models/a").status_code == 200

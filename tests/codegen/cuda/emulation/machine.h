@@ -148,6 +148,7 @@ inline void launch(void (*kernel)(void**), const int* grid, int num_threads, voi
 namespace ingot {
 
 using int64 = long long;
+using uint64 = unsigned long long;
 
 CONSTANT int WARP = 32;
 
@@ -197,6 +198,7 @@ inline unsigned short narrow_half(float value) {
 
 inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 inline float square_root(float x) { return std::sqrt(x); }
+inline float product(float a, float b) { return a * b; }
 inline float divide(float a, float b) { return a / b; }
 inline float nearest(float x) { return std::rint(x); }
 inline int nearest_integer(float x) { return int(std::rint(x)); }
@@ -210,6 +212,12 @@ inline float round_down(float x) { return std::floor(x); }
 inline float magnitude(float x) { return std::fabs(x); }
 inline float larger(float a, float b) { return std::fmax(a, b); }
 inline float smaller(float a, float b) { return std::fmin(a, b); }
+
+inline int add_shared(int& number, int amount) {
+  int before = number;
+  number += amount;
+  return before;
+}
 
 inline int dot_bytes(unsigned weights, unsigned activations, int sum) {
   for (int i = 0; i < 4; ++i) sum += int(weights >> 8 * i & 255) * int(int8_t(activations >> 8 * i));
