@@ -64,7 +64,7 @@ def _multiply_many(planning: Planning, product: Product) -> bool:
 
 def _attend(planning: Planning, attention: Attention) -> bool:
     """A kernel of tiles: over whole contexts for many tokens, over pieces that are joined for few."""
-    if attention.element == "Float32" or attention.dim % 2 or attention.page_size % 16:
+    if attention.element not in ("Float16", "BFloat16") or attention.dim % 2 or attention.page_size % 16:
         return False
     rows, group = attention.rows, attention.heads // attention.kv_heads
     at_once = min(group, _LINES)

@@ -12,9 +12,9 @@ from ...ir.errors import CompileError
 from ...ir.quantization import CodeBook, Factor, Float8, Integers, OffsetRole
 from ..kernels.layout import are_paired
 
-__all__ = ["CodedType", "coded_type"]
+__all__ = ["NUMBERS", "CodedType", "coded_type"]
 
-_NUMBERS = {
+NUMBERS = {
     "float16": ("unsigned short", "Float16"),
     "bfloat16": ("unsigned short", "BFloat16"),
     "float32": ("float", "Float32"),
@@ -89,7 +89,7 @@ class _Factor:
 
     def type(self, inputs: int) -> str:
         """The C++ type."""
-        parts = [f"Numbers<{_NUMBERS[type_][1]}, {inputs}, {size or 0}>" for _, type_, size in self._arrays]
+        parts = [f"Numbers<{NUMBERS[type_][1]}, {inputs}, {size or 0}>" for _, type_, size in self._arrays]
         return parts[0] if len(parts) == 1 else f"Multiples<{', '.join(parts)}>"
 
     @property
@@ -101,7 +101,7 @@ class _Factor:
     @property
     def parameters(self) -> dict[str, str]:
         """Declarations by the suffix of the array."""
-        return {f".{name}": f"GLOBAL const {_NUMBERS[type_][0]}* {name}" for name, type_, _ in self._arrays}
+        return {f".{name}": f"GLOBAL const {NUMBERS[type_][0]}* {name}" for name, type_, _ in self._arrays}
 
 
 def _moved(role: OffsetRole, stored: str, zero: int) -> str:

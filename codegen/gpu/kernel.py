@@ -20,6 +20,7 @@ _LIBRARY = (
     "weights.h",
     "products.h",
     "experts.h",
+    "cache.h",
     "attention.h",
     "latent.h",
     "recurrent.h",

@@ -90,6 +90,8 @@ class Planning:
         self.states: dict[Value, Argument] = {}
         self.groupings: dict[tuple[Value, int, int, bool], Grouping] = {}
         """Of who chose, among how many experts, with so many rows a tile, by position or by number."""
+        self.caches: dict[Value, tuple[Argument, ...]] = {}
+        """Pages of keys, or of values: floats, or codes and scales."""
         self.numbers: dict[Value, float] = {}
         self.inlined: dict[Value, Operation] = {}
         self.stored: dict[Value, tuple[tuple[Component, Argument], ...]] = {}

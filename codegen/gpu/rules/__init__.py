@@ -9,6 +9,7 @@ from ..planning import Rule
 from . import (
     arithmetic,
     attention,
+    cache,
     experts,
     latent,
     products,
@@ -29,6 +30,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **experts.RULES,
         **attention.RULES,
         **latent.RULES,
+        **cache.RULES,
         **recurrent.RULES,
         **vectors.RULES,
     }

@@ -9,8 +9,8 @@ from ....ir import Operation, ScalarType
 from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import num_blocks
 from ..planning import PIECE, Planning, Rule, row_type, size_of
-from .attention import element_of
 from .batch import MAKE_BATCH, batch_arguments
+from .cache import element_of
 from .products import Tiles, multiply
 from .rowwise import THREADS
 

@@ -1,7 +1,4 @@
 // Causal attention over pages, for any mixture of prefill and decode.
-//
-// Keys lie [page, kv_head, offset, dim], values [page, kv_head, dim, offset]: neighbours of a row of either second
-// factor of a tensor core's product are neighbours in memory.
 #pragma once
 
 namespace ingot {
@@ -39,21 +36,6 @@ struct Scores {
   }
 };
 
-// Write each token's keys and values to their slots.
-template <int THREADS, class K, class V, class Element, int KV_HEADS, int DIM, int VALUE_DIM, int PAGE_SIZE>
-INGOT_DEVICE void append(Here here, GLOBAL typename Element::Stored* keys, GLOBAL typename Element::Stored* values,
-                         GLOBAL const float* k, GLOBAL const float* v, GLOBAL const int* slots) {
-  int row = here.block_x(), page = slots[row] / PAGE_SIZE, offset = slots[row] % PAGE_SIZE;
-  for (int i = here.thread_index(); i < KV_HEADS * DIM; i += THREADS) {
-    int64 head = (int64)page * KV_HEADS + i / DIM;
-    keys[(head * PAGE_SIZE + offset) * DIM + i % DIM] = Element::narrow(K::at(k, row)[i]);
-  }
-  for (int i = here.thread_index(); i < KV_HEADS * VALUE_DIM; i += THREADS) {
-    int64 head = (int64)page * KV_HEADS + i / VALUE_DIM;
-    values[(head * VALUE_DIM + i % VALUE_DIM) * PAGE_SIZE + offset] = Element::narrow(V::at(v, row)[i]);
-  }
-}
-
 INGOT_DEVICE int sequence_of(Batch batch, int row) {
   int low = 0, high = batch.num_sequences - 1;
   while (low < high) {
@@ -84,9 +66,8 @@ INGOT_DEVICE Tile tile_of(GLOBAL const int* sequence_starts, int num_sequences, 
 }
 
 // In float32, a warp for a token's head: a lane has a key of 32 at a time, then an element of the values.
-template <class Shape, class Element, class Q>
-INGOT_DEVICE void attend(Here here, SHARED float (&weights)[WARP], GLOBAL const float* q,
-                         GLOBAL const typename Element::Stored* keys, GLOBAL const typename Element::Stored* values,
+template <class Shape, class Keys, class Values, class Q>
+INGOT_DEVICE void attend(Here here, SHARED float (&weights)[WARP], GLOBAL const float* q, Keys keys, Values values,
                          Batch batch, Scores scores, GLOBAL float* out) {
   constexpr int PARTS = (Shape::VALUE_DIM + WARP - 1) / WARP;
   int row = here.block_x(), head = here.block_y(), kv_head = head / Shape::GROUP, lane = here.lane();
@@ -105,9 +86,8 @@ INGOT_DEVICE void attend(Here here, SHARED float (&weights)[WARP], GLOBAL const 
     int key = start + lane;
     float product = 0;
     if (key <= own) {
-      int64 place = ((int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head) * Shape::PAGE_SIZE;
-      GLOBAL const typename Element::Stored* found = keys + (place + key % Shape::PAGE_SIZE) * Shape::DIM;
-      for (int i = 0; i < Shape::DIM; ++i) product = fused_multiply_add(query[i], Element::widen(found[i]), product);
+      int64 place = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
+      product = keys.product(query, place, key % Shape::PAGE_SIZE);
     }
     float score = scores.template of<Shape>(product, head, own, key);
     float now = larger(most, largest_of_warp(score)), kept = exponential(most - now);
@@ -124,8 +104,7 @@ INGOT_DEVICE void attend(Here here, SHARED float (&weights)[WARP], GLOBAL const 
         for (int i = 0; i < WARP && start + i <= own; ++i) {
           int at = start + i;
           int64 place = (int64)pages[at / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
-          place = (place * Shape::VALUE_DIM + element) * Shape::PAGE_SIZE + at % Shape::PAGE_SIZE;
-          sum = fused_multiply_add(weights[i], Element::widen(values[place]), sum);
+          sum = fused_multiply_add(weights[i], values.at(place, at % Shape::PAGE_SIZE, element), sum);
         }
       result[part] = sum;
     }

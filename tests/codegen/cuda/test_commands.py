@@ -23,7 +23,7 @@ from ingot.runtime.execution.artifact import open_artifact
 from ingot.targets import cuda, parse_targets, read_manifest
 from ingot.targets.cuda import CudaGpu
 
-from ...compiled import WHOLE_GROUPS, compile_tiny
+from ...compiled import compile_tiny
 from ...tiny_models import make_tiny
 from .emulated import needs_compiler
 
@@ -120,12 +120,6 @@ def test_operators_without_a_kernel_are_named(
             folder, tmp_path / "a.ingot", targets=["cuda:sm_90"], dtype="float32", kv_cache="float32"
         )
     assert not (tmp_path / "a.ingot").exists()
-
-
-def test_caches_of_codes_are_refused_by_name(parent: Path, tmp_path: Path) -> None:
-    folder = make_tiny("llama", parent, **WHOLE_GROUPS)
-    with pytest.raises(CompileError, match=r"a cache of .* has no kernel on CUDA; .*--kv-cache"):
-        compile_model(folder, tmp_path / "a.ingot", targets=["cuda:sm_90"], kv_cache="int8")
 
 
 def test_without_a_compiler_it_says_what_brings_one(monkeypatch: pytest.MonkeyPatch) -> None:

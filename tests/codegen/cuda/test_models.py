@@ -70,6 +70,18 @@ MORE: dict[str, dict[str, Any]] = {
     "mixtral in float16": {"architecture": "mixtral", "dtype": "float16"},
     "llama in bfloat16": {"architecture": "llama", "dtype": "bfloat16"},
     "gemma2 in float16": {"architecture": "gemma2", "dtype": "float16"},
+    "llama in float32, int8 pages": {"architecture": "llama", "kv_cache": "int8", **WHOLE_GROUPS},
+    "gemma2 in nf4, int4 pages": {
+        "architecture": "gemma2",
+        "quant": "nf4_g32",
+        "kv_cache": "int4",
+        **WHOLE_GROUPS,
+    },
+    "phi in fp8, int8 pages of whole heads": {
+        "architecture": "phi",
+        "quant": "fp8_e4m3_row",
+        "kv_cache": "int8",
+    },
     "qwen2 in int4": {"architecture": "qwen2", "quant": "int4", **WHOLE_GROUPS},
     "mistral in float16, a window": {"architecture": "mistral", "sliding_window": 21, "dtype": "float16"},
 }
