@@ -87,13 +87,17 @@ class Bound(_Record, frozen=True):
 
 
 class Launch(_Record, frozen=True):
-    """One kernel, over a grid of blocks of ``threads``."""
+    """One kernel, over a grid of blocks of ``threads``.
+
+    Each block takes ``shared_bytes`` of shared memory, or what the device has of them: it asks how many.
+    """
 
     kernel: str
     grid: tuple[Size, Size, Size]
     threads: int
     arguments: tuple[Argument, ...]
     bounds: tuple[Bound, ...] = ()
+    shared_bytes: int = 0
 
 
 class StateShape(_Record, frozen=True):

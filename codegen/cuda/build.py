@@ -33,9 +33,10 @@ def build_program(source: str, architecture: str) -> CudaCode:
     Raises :class:`CompileError` where there is no compiler, or it refuses.
     """
     if (nvcc := _find_nvcc()) is not None:
+        own, later = _features(architecture), architecture.replace("sm", "compute")
+        generate = f"-gencode=arch={own.replace('sm', 'compute')},code={own}"
         return CudaCode(
-            _run_nvcc(nvcc, source, "-cubin", f"-arch={architecture}"),
-            _run_nvcc(nvcc, source, "-ptx", f"-arch={architecture.replace('sm', 'compute')}"),
+            _run_nvcc(nvcc, source, "-cubin", generate), _run_nvcc(nvcc, source, "-ptx", f"-arch={later}")
         )
     if (library := _find_nvrtc()) is not None:
         return _Nvrtc(library).compile(source, architecture)
@@ -53,6 +54,11 @@ def toolchain() -> dict[str, str]:
     if (library := _find_nvrtc()) is not None:
         return {"nvrtc": _Nvrtc(library).version}
     return {}
+
+
+def _features(architecture: str) -> str:
+    """An architecture with what no later one has too: Hopper's products of four warps. PTX does without."""
+    return f"{architecture}a" if architecture == "sm_90" else architecture
 
 
 @cache
@@ -107,6 +113,10 @@ class _Nvrtc:
 
     def compile(self, source: str, architecture: str) -> CudaCode:
         """See :func:`build_program`."""
+        cubin = self._compile(source, _features(architecture), "CUBIN")
+        return CudaCode(cubin, self._compile(source, architecture.replace("sm", "compute"), "PTX"))
+
+    def _compile(self, source: str, architecture: str, kind: str) -> bytes:
         program = ctypes.c_void_p()
         self._library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"step.cu", 0, None, None)
         try:
@@ -116,9 +126,7 @@ class _Nvrtc:
                 log = self._read(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog")
                 reason = _first_error(log.decode(errors="replace"))
                 raise CompileError(f"NVRTC {self.version} refuses the generated kernels: {reason}")
-            cubin = self._read(program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN")
-            ptx = self._read(program, "nvrtcGetPTXSize", "nvrtcGetPTX")
-            return CudaCode(cubin, ptx)
+            return self._read(program, f"nvrtcGet{kind}Size", f"nvrtcGet{kind}")
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -10,6 +10,7 @@ from ..gpu.machine import Machine
 from ..gpu.planning import PIECE, Planning, size_of
 from ..gpu.rules.attention import Attention
 from ..gpu.rules.products import Product
+from .tile_products import multiply_in_tiles
 
 __all__ = ["CUDA"]
 
@@ -36,6 +37,8 @@ def _write_kernel(function: DeviceFunction) -> str:
 
 
 def _multiply_many(planning: Planning, product: Product) -> bool:
+    if multiply_in_tiles(planning, product):
+        return True
     coded = product.weights.format
     if product.row_group:
         shape = f"{product.outputs}, {product.row_group}, {product.weights.type}, {product.flags}"
@@ -122,7 +125,13 @@ def _attend(planning: Planning, attention: Attention) -> bool:
 CUDA = Machine(
     name="CUDA",
     header=_SOURCES / "machine.cuh",
-    sources=(_SOURCES / "tensor_products.cuh", _SOURCES / "tensor_attention.cuh"),
+    sources=(
+        _SOURCES / "tensor_products.cuh",
+        _SOURCES / "tiles.cuh",
+        _SOURCES / "fragments.cuh",
+        _SOURCES / "tile_products.cuh",
+        _SOURCES / "tensor_attention.cuh",
+    ),
     write_kernel=_write_kernel,
     rules={},
     multiply_many=_multiply_many,

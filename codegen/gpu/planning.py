@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -92,6 +92,8 @@ class Planning:
         """Of who chose, among how many experts, with so many rows a tile, by position or by number."""
         self.caches: dict[Value, tuple[Argument, ...]] = {}
         """Pages of keys, or of values: floats, or codes and scales."""
+        self.tiled: dict[Hashable, tuple[Argument, ...]] = {}
+        """Activations as a machine lays them out for products of its own."""
         self.numbers: dict[Value, float] = {}
         self.inlined: dict[Value, Operation] = {}
         self.stored: dict[Value, tuple[tuple[Component, Argument], ...]] = {}
@@ -215,6 +217,8 @@ class Planning:
         grid: tuple[Size, ...],
         threads: int,
         bounds: tuple[Bound, ...] = (),
+        *,
+        shared_bytes: int = 0,
     ) -> None:
         """Launch a kernel of these statements over C++ ``arguments``: declarations, and what is given."""
         declarations = tuple(declaration for declaration, _ in arguments)
@@ -230,5 +234,12 @@ class Planning:
         whole = (*grid, *[Size()] * (3 - len(grid)))
         given = tuple(argument for _, argument in arguments)
         self._launches.append(
-            Launch(self._functions[key].name, (whole[0], whole[1], whole[2]), threads, given, bounds)
+            Launch(
+                self._functions[key].name,
+                (whole[0], whole[1], whole[2]),
+                threads,
+                given,
+                bounds,
+                shared_bytes,
+            )
         )

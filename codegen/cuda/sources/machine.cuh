@@ -117,16 +117,145 @@ INGOT_DEVICE void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsig
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// 16 bytes from device to shared memory, on their way until wait_for_copies; zeros where not wanted.
-INGOT_DEVICE void copy_later(void* shared, const void* source, bool wanted) {
-  unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  int num_bytes = wanted ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(source), "r"(num_bytes));
+// --- copies to shared memory that go on beside the work, and barriers that say when they have come
+
+// Shared memory whose size a launch says, from the first multiple of 1024 bytes on; for kernels alone.
+#define DYNAMIC_SHARED(name)                                   \
+  extern __shared__ __align__(1024) unsigned char all_##name[]; \
+  unsigned char* name = all_##name + (1024 - ingot::shared_address(all_##name) % 1024) % 1024
+
+INGOT_DEVICE unsigned shared_address(const void* shared) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
-INGOT_DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::); }
+
+INGOT_DEVICE int dynamic_shared_bytes() {
+  int num_bytes;
+  asm volatile("mov.u32 %0, %%dynamic_smem_size;" : "=r"(num_bytes));
+  return num_bytes;
+}
+
+#if __CUDA_ARCH__ >= 900
+#define INGOT_BULK_COPIES 1
+#else
+#define INGOT_BULK_COPIES 0
+#endif
+
+// A barrier of arrivals, and of bytes that are on their way. Its phases are odd and even in turn; the first is even.
+INGOT_DEVICE void start_barrier(uint64* barrier, int num_arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(num_arrivals) : "memory");
+}
+// What copies by hardware see of barriers that were started by threads.
+INGOT_DEVICE void publish_barriers() {
+#if INGOT_BULK_COPIES
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+INGOT_DEVICE void arrive(uint64* barrier) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier)) : "memory");
+}
+// Wait until the phase of this parity is over.
+INGOT_DEVICE void wait_for(uint64* barrier, unsigned parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred over;\n"
+      "again:\n"
+#if INGOT_BULK_COPIES
+      "mbarrier.try_wait.parity.shared.b64 over, [%0], %1;\n"
+#else
+      "mbarrier.test_wait.parity.shared.b64 over, [%0], %1;\n"
+#endif
+      "@over bra done;\n"
+      "bra again;\n"
+      "done:\n"
+      "}" ::"r"(shared_address(barrier)), "r"(parity) : "memory");
+}
+
+// Copy num_bytes, a multiple of 16, by a whole warp, which arrives COPY_ARRIVALS times when they have come.
+CONSTANT int COPY_ARRIVALS = INGOT_BULK_COPIES ? 1 : WARP;
+INGOT_DEVICE void copy_by_warp(Here here, unsigned char* shared, const unsigned char* source, int num_bytes, uint64* barrier) {
+#if INGOT_BULK_COPIES
+  if (here.lane() == 0) {
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }" ::"r"(shared_address(barrier)),
+                 "r"(num_bytes) : "memory");
+    if (num_bytes == 0) return;
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(shared)), "l"(source), "r"(num_bytes), "r"(shared_address(barrier)) : "memory");
+  }
+#else
+  for (int i = here.lane() * 16; i < num_bytes; i += WARP * 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared + i)), "l"(source + i) : "memory");
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+#endif
+}
+
+// 16 bytes a thread, on their way until wait_for_copies; zeros where not wanted.
+INGOT_DEVICE void copy_later(void* shared, const void* source, bool wanted) {
+  int num_bytes = wanted ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(source), "r"(num_bytes)
+               : "memory");
+}
+INGOT_DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING>
 INGOT_DEVICE void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING));
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
+
+// Four matrices of eight rows of 16 bytes: lane l gives the address of row l % 8 of matrix l / 8, and gets of each
+// matrix word l % 4 of row l / 4.
+INGOT_DEVICE void load_matrices(unsigned (&words)[4], const unsigned char* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(shared_address(row)) : "memory");
+}
+
+// --- products of a group of four warps (wgmma), which Hopper has, and no architecture after it
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define INGOT_WARPGROUPS 1
+
+INGOT_DEVICE void start_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+INGOT_DEVICE void end_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int PENDING>
+INGOT_DEVICE void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+
+// The operands of accumulators: how they are named in PTX, and which they are.
+#define INGOT_NAMES_32 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define INGOT_NAMES_64 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define INGOT_NAMES_128 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define INGOT_8(kind, d, i) \
+  kind(d[i]), kind(d[i + 1]), kind(d[i + 2]), kind(d[i + 3]), kind(d[i + 4]), kind(d[i + 5]), kind(d[i + 6]), kind(d[i + 7])
+#define INGOT_OPERANDS_32(kind, d, i) INGOT_8(kind, d, i), INGOT_8(kind, d, i + 8), INGOT_8(kind, d, i + 16), INGOT_8(kind, d, i + 24)
+#define INGOT_OPERANDS_64(kind, d, i) INGOT_OPERANDS_32(kind, d, i), INGOT_OPERANDS_32(kind, d, i + 32)
+#define INGOT_OPERANDS_128(kind, d, i) INGOT_OPERANDS_64(kind, d, i), INGOT_OPERANDS_64(kind, d, i + 64)
+#define INGOT_FLOAT_OPERAND(x) "+f"(x)
+#define INGOT_WHOLE_OPERAND(x) "+r"(x)
+
+// d[64, COLUMNS] += a[64, 16] b[16, COLUMNS] of halves, or [64, 32] and [32, COLUMNS] of signed bytes. A warp has 16 rows
+// of a and d, laid over its lanes as mma.sync has them; b lies as the descriptor of a matrix in shared memory says.
+#define INGOT_GROUP_PRODUCT(name, sum, kind, columns, size, a0, a1, a2, a3, b, type, last)                               \
+  INGOT_DEVICE void name(sum (&d)[size], const unsigned (&a)[4], uint64 matrix) {                                        \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns type " {" INGOT_NAMES_##size "}, {" a0 ", " a1 ", " a2 ", " a3 \
+                 "}, " b ", " last ";"                                                                                   \
+                 : INGOT_OPERANDS_##size(kind, d, 0)                                                                     \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(matrix));                                             \
+  }
+INGOT_GROUP_PRODUCT(group_multiply_bfloat16, float, INGOT_FLOAT_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k16.f32.bf16.bf16", "1, 1, 1, 0")
+INGOT_GROUP_PRODUCT(group_multiply_half, float, INGOT_FLOAT_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k16.f32.f16.f16", "1, 1, 1, 0")
+INGOT_GROUP_PRODUCT(group_multiply_int8, int, INGOT_WHOLE_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k32.s32.s8.s8", "1")
+INGOT_GROUP_PRODUCT(group_multiply_bfloat16, float, INGOT_FLOAT_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k16.f32.bf16.bf16", "1, 1, 1, 0")
+INGOT_GROUP_PRODUCT(group_multiply_half, float, INGOT_FLOAT_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k16.f32.f16.f16", "1, 1, 1, 0")
+INGOT_GROUP_PRODUCT(group_multiply_int8, int, INGOT_WHOLE_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k32.s32.s8.s8", "1")
+INGOT_GROUP_PRODUCT(group_multiply_bfloat16, float, INGOT_FLOAT_OPERAND, 256, 128, "%128", "%129", "%130", "%131", "%132", "k16.f32.bf16.bf16", "1, 1, 1, 0")
+INGOT_GROUP_PRODUCT(group_multiply_half, float, INGOT_FLOAT_OPERAND, 256, 128, "%128", "%129", "%130", "%131", "%132", "k16.f32.f16.f16", "1, 1, 1, 0")
+INGOT_GROUP_PRODUCT(group_multiply_int8, int, INGOT_WHOLE_OPERAND, 256, 128, "%128", "%129", "%130", "%131", "%132", "k32.s32.s8.s8", "1")
+#else
+#define INGOT_WARPGROUPS 0
+#endif
 
 }  // namespace ingot

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ....ir import Operation, QuantFormat, Value
+from ....ir import Operation, QuantFormat, ScalarType, Value
 from ....ir.errors import CompileError
 from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import BLOCK, num_blocks
@@ -74,6 +74,8 @@ class Product:
         view: rows of floats as templates take them; empty for codes.
         row_group: how many codes of a row share a scale; zero for floats.
         has_bias: whether there is ``bias``.
+        are_rounded: whether the rows' floats are those of bfloat16.
+        are_in_order: whether tiles are simply the rows one after the other, times one matrix.
     """
 
     arguments: tuple[tuple[str, Argument], ...]
@@ -86,6 +88,8 @@ class Product:
     view: str
     row_group: int
     has_bias: bool
+    are_rounded: bool
+    are_in_order: bool
 
     @property
     def is_exact(self) -> bool:
@@ -164,7 +168,7 @@ def _linear(planning: Planning, operation: Operation) -> None:
         setup = f"RowsInOrder tile{{here.block_y() * {rows_at_once}, num_rows}}; "
         return Tiles(setup, (num_rows,), (size_of(region.rows, over=rows_at_once),))
 
-    multiply(planning, operation, operation.operands[2:], tiles_of)
+    multiply(planning, operation, operation.operands[2:], tiles_of, are_in_order=True)
 
 
 def multiply(
@@ -176,6 +180,7 @@ def multiply(
     view: Rows | None = None,
     few: int = FEW_ROWS,
     are_bounded: bool = False,
+    are_in_order: bool = False,
 ) -> None:
     """Rows times a matrix, or each times one of several of a weight ``[matrices, outputs, inputs]``.
 
@@ -187,6 +192,7 @@ def multiply(
         view: of rows of floats as tiles count them; that of the operand unless given.
         few: rows up to which reading the weights is what takes time.
         are_bounded: tiles differ for few rows and for many, so that each kernel is for one of both.
+        are_in_order: see :class:`Product`.
     """
     x, weight = operation.operands[:2]
     weights = weights_of(planning, weight)
@@ -207,7 +213,18 @@ def multiply(
     out = planning.result(operation.result, rows, width_of(operation.result.type))
     arguments = (*source, *weights.arguments, *bias, ("GLOBAL float* out", out.array))
     product = Product(
-        arguments, tiles_of, str(rows), few, inputs, outputs, weights, row_view, row_group, bool(bias)
+        arguments,
+        tiles_of,
+        str(rows),
+        few,
+        inputs,
+        outputs,
+        weights,
+        row_view,
+        row_group,
+        bool(bias),
+        x.type.element is ScalarType.BFLOAT16,
+        are_in_order,
     )
     at_most, at_least = Bound(product.rows, at_most=few), Bound(product.rows, at_least=few + 1)
     has_many = planning.machine.multiply_many(planning, product)

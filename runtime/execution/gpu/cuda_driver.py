@@ -28,6 +28,12 @@ __all__ = ["CudaDevice", "open_gpu"]
 _OUT_OF_MEMORY, _NO_BINARY, _BAD_PTX_VERSION = 2, 209, 222
 _THREAD_LOCAL_CAPTURE, _NO_TIMING = 1, 2
 
+_MOST_SHARED_BYTES, _SHARED_BYTES_OF_FUNCTION = 97, 8
+"""Attributes: of a device what a block can have, and of a function what its blocks may be given."""
+
+_USUAL_SHARED_BYTES = 48 << 10
+"""What a block is given of shared memory without having to ask."""
+
 
 def open_gpu(library: LibraryRecord) -> CudaDevice:
     """The first GPU of this machine that runs a library's kernels."""
@@ -49,7 +55,11 @@ class CudaDevice:
         self._device, self._context, self._stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
         self._pinned: list[ctypes.c_void_p] = []
         self._held: set[int] = set()
+        self._lent: dict[int | None, int] = {}
         self._call("cuDeviceGet", ctypes.byref(self._device), gpu.number)
+        shared = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(shared), _MOST_SHARED_BYTES, self._device)
+        self._most_shared_bytes = shared.value
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self._call("cuCtxSetCurrent", self._context)
         self._call("cuStreamCreate", ctypes.byref(self._stream), 1)
@@ -200,8 +210,27 @@ class CudaDevice:
             first = ctypes.addressof(values)
             given = (ctypes.c_uint64 * count)(*range(first, first + 8 * count, 8))
             self._call(
-                "cuLaunchKernel", one.function, *one.grid, one.threads, 1, 1, 0, self._stream, given, None
+                "cuLaunchKernel",
+                one.function,
+                *one.grid,
+                one.threads,
+                1,
+                1,
+                self._lend(one),
+                self._stream,
+                given,
+                None,
             )
+
+    def _lend(self, launch: KernelLaunch) -> int:
+        """The bytes of shared memory that a launch gets."""
+        if launch.shared_bytes <= _USUAL_SHARED_BYTES:
+            return launch.shared_bytes
+        lent = min(launch.shared_bytes, self._most_shared_bytes)
+        if self._lent.get(launch.function.value, 0) < lent:
+            self._call("cuFuncSetAttribute", launch.function, _SHARED_BYTES_OF_FUNCTION, lent)
+            self._lent[launch.function.value] = lent
+        return lent
 
     def record(self, launches: Sequence[KernelLaunch]) -> Callable[[], None]:
         """What replays the launches at once (a CUDA graph); they are not run while recorded."""

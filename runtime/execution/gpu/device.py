@@ -21,12 +21,16 @@ Function = Any
 
 @dataclass(frozen=True, slots=True)
 class KernelLaunch:
-    """A kernel over a ``grid`` of blocks of ``threads``; arguments are addresses, or int32 numbers."""
+    """A kernel over a ``grid`` of blocks of ``threads``; arguments are addresses, or int32 numbers.
+
+    A block has ``shared_bytes`` of shared memory beside what it declares, or what the device has of them.
+    """
 
     function: Function
     grid: tuple[int, int, int]
     threads: int
     arguments: tuple[int | np.int32, ...]
+    shared_bytes: int = 0
 
 
 class Device(Protocol):

@@ -71,6 +71,7 @@ class Replay:
                 (launch.grid[0].value(symbols), launch.grid[1].value(symbols), launch.grid[2].value(symbols)),
                 launch.threads,
                 tuple(self._value(argument, symbols) for argument in launch.arguments),
+                launch.shared_bytes,
             )
             for launch in self._launches
             if all(bound.holds(symbols) for bound in launch.bounds)

@@ -18,6 +18,9 @@ from ingot.codegen.gpu.kernel import DeviceFunction, source_of
 
 EMULATION = Path(__file__).with_name("emulation")
 
+HAS_WARPGROUPS = True
+"""Whether the emulated GPU is Hopper, or one before it."""
+
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="the emulation of a GPU is compiled by g++"
 )
@@ -28,7 +31,8 @@ def compile_emulated(functions: Sequence[DeviceFunction], folder: Path) -> Path:
     text = source_of(functions, CUDA, header=(EMULATION / "machine.h").read_text())
     source, library = folder / "kernels.cpp", folder / "kernels.so"
     source.write_text(text + "\n".join(_launcher(function) for function in functions))
-    _compile(source, library, "-ffp-contract=off", "-mf16c", "-mfma")
+    warpgroups = f"-DINGOT_WARPGROUPS={int(HAS_WARPGROUPS)}"
+    _compile(source, library, "-ffp-contract=off", "-mf16c", "-mfma", warpgroups)
     return library
 
 
@@ -63,7 +67,8 @@ def _launcher(function: DeviceFunction) -> str:
     values = ", ".join(f"*({kind}*)values[{number}]" for number, kind in enumerate(types))
     return (
         f"static void unpack_{function.name}(void** values) {{ {function.name}({values}); }}\n"
-        f'extern "C" void launch_{function.name}(const int* grid, int threads, void** values) {{\n'
+        f'extern "C" void launch_{function.name}(const int* grid, int threads, int shared, void** values)\n'
+        "{\n"
         f"  if (!grid) {{ *(int*)values[0] = {len(types)}; return; }}\n"
-        f"  emulation::launch(unpack_{function.name}, grid, threads, values);\n}}\n"
+        f"  emulation::launch(unpack_{function.name}, grid, threads, shared, values);\n}}\n"
     )

@@ -5,27 +5,29 @@
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <map>
 #include <string>
 #include <vector>
 
 namespace {
 
-typedef void (*Launcher)(const int*, int, void**);
+typedef void (*Launcher)(const int*, int, int, void**);
 
 struct Recorded {
   Launcher launcher;
-  int grid[3], threads;
+  int grid[3], threads, shared_bytes;
   std::vector<uint64_t> values;
 };
 
 std::vector<Recorded>* recording = nullptr;
 int num_launches = 0, num_replays = 0, num_allocations = 0, num_events = 0;
+const int SHARED_BYTES = 227 << 10;  // of a block, as Hopper has them
 size_t free_bytes = size_t(1) << 30;
 
 void run(const Recorded& launch) {
   std::vector<void*> pointers;
   for (const uint64_t& value : launch.values) pointers.push_back(const_cast<uint64_t*>(&value));
-  launch.launcher(launch.grid, launch.threads, pointers.data());
+  launch.launcher(launch.grid, launch.threads, launch.shared_bytes, pointers.data());
 }
 
 }  // namespace
@@ -41,7 +43,10 @@ int cuDeviceGetCount(int* count) { *count = 1; return 0; }
 int cuDeviceGet(int* device, int) { *device = 0; return 0; }
 int cuDeviceGetName(char* name, int length, int) { strncpy(name, "Emulated GPU", length); return 0; }
 int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = size_t(1) << 30; return 0; }
-int cuDeviceGetAttribute(int* value, int which, int) { *value = which == 75 ? 9 : which == 76 ? 0 : 4; return 0; }
+int cuDeviceGetAttribute(int* value, int which, int) {
+  *value = which == 75 ? 9 : which == 76 ? 0 : which == 97 ? SHARED_BYTES : 4;
+  return 0;
+}
 int cuDevicePrimaryCtxRetain(void** context, int) { *context = &num_launches; return 0; }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void*) { return 0; }
@@ -91,15 +96,23 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
   *function = dlsym(module, (std::string("launch_") + name).c_str());
   return *function ? 0 : 500;
 }
-int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned,
-                   void*, void** arguments, void**) {
+// More than 48 KiB of shared memory are given to who asked for them.
+std::map<void*, int> most_shared_bytes;
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+  if (attribute != 8 || value > SHARED_BYTES) return 1;
+  most_shared_bytes[function] = value;
+  return 0;
+}
+int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned,
+                   unsigned shared_bytes, void*, void** arguments, void**) {
+  if (int(shared_bytes) > 48 << 10 && int(shared_bytes) > most_shared_bytes[function]) return 1;
   typedef int (*Counter)();
   Launcher launcher = reinterpret_cast<Launcher>(function);
-  Recorded launch{launcher, {int(x), int(y), int(z)}, int(threads), {}};
+  Recorded launch{launcher, {int(x), int(y), int(z)}, int(threads), int(shared_bytes), {}};
   // How many arguments there are, a launcher says where it is asked with no grid.
   int count = 0;
   void* answer = &count;
-  launcher(nullptr, 0, &answer);
+  launcher(nullptr, 0, 0, &answer);
   for (int i = 0; i < count; ++i) {
     uint64_t value = 0;
     // A pointer has eight bytes, a number four; reading eight of either is safe from ctypes' objects.

@@ -21,10 +21,18 @@
 #define CONSTANT static constexpr
 #define TABLE static const
 #define SHARED_ARRAY(type, name, extents) static type name extents
+#define DYNAMIC_SHARED(name) unsigned char* name = emulation::dynamic_shared
 #define __restrict__
+
+// Of which architecture: Hopper, unless the kernels are compiled for one before it.
+#ifndef INGOT_WARPGROUPS
+#define INGOT_WARPGROUPS 1
+#endif
+#define INGOT_BULK_COPIES INGOT_WARPGROUPS
 
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
+struct float2 { float x, y; };
 struct float4 { float x, y, z, w; };
 
 namespace emulation {
@@ -99,7 +107,29 @@ inline uint64_t (*exchange(const uint64_t* words, int count))[8] {
   return warp.slots[turn];
 }
 
+// Shared memory whose size a launch says, which begins at an address of its own.
+constexpr unsigned DYNAMIC_START = 1024;
+alignas(1024) inline unsigned char dynamic_shared[227 << 10];
+inline int dynamic_bytes = 0;
+
+// Copies and products that are on their way are done as late as they may be, so that who does not wait is found out.
+struct Copy {
+  unsigned char* shared;
+  const unsigned char* source;
+  int num_bytes;
+  uint64_t* barrier;
+  bool counts_bytes;  // or, of none, is an arrival
+};
+inline std::vector<Copy> copies;
+
+[[noreturn]] inline void fail(const char* reason) {
+  fprintf(stderr, "the emulated kernel %s\n", reason);
+  abort();
+}
+
 inline void run_block(int num_threads) {
+  memset(dynamic_shared, 0xff, dynamic_bytes);
+  if (!copies.empty()) fail("ended while copies were on their way");
   if (int(fibers.size()) < num_threads) {
     fibers.resize(num_threads);
     for (auto& fiber : fibers) fiber.stack.resize(STACK_BYTES);
@@ -135,9 +165,10 @@ inline void run_block(int num_threads) {
   }
 }
 
-inline void launch(void (*kernel)(void**), const int* grid, int num_threads, void** values) {
+inline void launch(void (*kernel)(void**), const int* grid, int num_threads, int shared_bytes, void** values) {
   body = kernel;
   arguments = values;
+  dynamic_bytes = shared_bytes;
   for (block.z = 0; block.z < grid[2]; ++block.z)
     for (block.y = 0; block.y < grid[1]; ++block.y)
       for (block.x = 0; block.x < grid[0]; ++block.x) run_block(num_threads);
@@ -267,6 +298,83 @@ inline void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsigned (&
   multiply_fragments<int, 4>(d, a, b, [](unsigned word, int e) { return int(int8_t(word >> 8 * e)); });
 }
 
+// Of dynamic shared memory alone.
+inline unsigned shared_address(const void* shared) {
+  return unsigned(static_cast<const unsigned char*>(shared) - emulation::dynamic_shared) + emulation::DYNAMIC_START;
+}
+inline unsigned char* at_shared_address(unsigned address) {
+  if (address < emulation::DYNAMIC_START || address >= emulation::DYNAMIC_START + emulation::dynamic_bytes)
+    emulation::fail("reads past its shared memory");
+  return emulation::dynamic_shared + (address - emulation::DYNAMIC_START);
+}
+inline int dynamic_shared_bytes() { return emulation::dynamic_bytes; }
+
+// A barrier's 64 bits: arrivals that a phase has, those still missing, bytes on their way, and the phase.
+struct BarrierState {
+  uint64_t expected : 12, missing : 12, phase : 1, padding : 7;
+  int64_t num_bytes : 32;
+};
+inline BarrierState& state_of(uint64* barrier) { return *reinterpret_cast<BarrierState*>(barrier); }
+inline void end_phase_if_over(uint64* barrier) {
+  BarrierState& state = state_of(barrier);
+  if (state.missing || state.num_bytes) return;
+  state.phase ^= 1;
+  state.missing = state.expected;
+}
+inline void start_barrier(uint64* barrier, int num_arrivals) {
+  state_of(barrier) = {uint64_t(num_arrivals), uint64_t(num_arrivals), 0, 0, 0};
+}
+inline void publish_barriers() {}
+inline void arrive(uint64* barrier) {
+  if (!state_of(barrier).missing) emulation::fail("has more arrivals at a barrier than it expects");
+  --state_of(barrier).missing;
+  end_phase_if_over(barrier);
+}
+inline bool end_a_copy(uint64* barrier) {
+  for (size_t i = 0; i < emulation::copies.size(); ++i) {
+    emulation::Copy copy = emulation::copies[i];
+    if (copy.barrier != reinterpret_cast<uint64_t*>(barrier)) continue;
+    memcpy(copy.shared, copy.source, copy.num_bytes);
+    emulation::copies.erase(emulation::copies.begin() + i);
+    if (copy.counts_bytes) {
+      state_of(barrier).num_bytes -= copy.num_bytes;
+      end_phase_if_over(barrier);
+    } else if (!copy.num_bytes) {
+      arrive(barrier);
+    }
+    return true;
+  }
+  return false;
+}
+inline void wait_for(uint64* barrier, unsigned parity) {
+  for (int times = 0; state_of(barrier).phase == (parity & 1); ++times) {
+    if (times > 1 << 16) emulation::fail("waits at a barrier for ever");
+    if (!end_a_copy(barrier)) emulation::give_way();
+  }
+}
+
+#if INGOT_BULK_COPIES
+CONSTANT int COPY_ARRIVALS = 1;
+#else
+CONSTANT int COPY_ARRIVALS = WARP;
+#endif
+inline void copy_by_warp(
+    Here here, unsigned char* shared, const unsigned char* source, int num_bytes, uint64* barrier) {
+  if (num_bytes % 16 || uintptr_t(source) % 16 || shared_address(shared) % 16) emulation::fail("copies no whole 16 bytes");
+  uint64_t* own = reinterpret_cast<uint64_t*>(barrier);
+#if INGOT_BULK_COPIES
+  if (here.lane() == 0) {
+    state_of(barrier).num_bytes += num_bytes;
+    arrive(barrier);
+    if (num_bytes) emulation::copies.push_back({shared, source, num_bytes, own, true});
+  }
+#else
+  for (int i = here.lane() * 16; i < num_bytes; i += WARP * 16)
+    emulation::copies.push_back({shared + i, source + i, 16, own, false});
+  emulation::copies.push_back({shared, source, 0, own, false});  // its arrival
+#endif
+}
+
 inline void copy_later(void* shared, const void* source, bool wanted) {
   if (wanted) memcpy(shared, source, 16);
   else memset(shared, 0, 16);
@@ -274,5 +382,110 @@ inline void copy_later(void* shared, const void* source, bool wanted) {
 inline void end_copies() {}
 template <int PENDING>
 inline void wait_for_copies() {}
+
+// As the manual of PTX lays them: matrix m's row r is at the address that lane 8 m + r gives.
+inline void load_matrices(unsigned (&words)[4], const unsigned char* row) {
+  uint64_t own = uint64_t(row);
+  if (own % 16) emulation::fail("loads a matrix' row that is not aligned");
+  auto all = emulation::exchange(&own, 1);
+  int lane = emulation::current % WARP;
+  for (int m = 0; m < 4; ++m) memcpy(&words[m], reinterpret_cast<const char*>(all[m * 8 + lane / 4][0]) + lane % 4 * 4, 4);
+}
+
+#if INGOT_WARPGROUPS
+namespace group_products {
+
+// A product that was begun: the words of the first factor are those of the lane's warp.
+struct Product {
+  void* sums;
+  unsigned words[WARP][4];
+  uint64 matrix;
+  void (*perform)(const Product&, int lane);
+};
+struct Lane {
+  std::vector<std::vector<Product>> groups;
+  std::vector<Product> open;
+  bool is_started = false;
+};
+inline std::vector<Lane> lanes(1024);
+
+// The bytes of a column's elements of a step in the second factor: rows of it that are k-major, with the swizzle of 128
+// bytes, which turns bits 4 to 6 of addresses by bits 7 to 9.
+inline const unsigned char* part_of(uint64 matrix, int column, int byte) {
+  unsigned start = unsigned(matrix & 0x3fff) << 4, stride = unsigned(matrix >> 32 & 0x3fff) << 4;
+  if (matrix >> 62 != 1 || (matrix >> 49 & 7)) emulation::fail("describes a matrix with another swizzle");
+  unsigned address = start + column / 8 * stride + column % 8 * 128 + byte;
+  return at_shared_address(address ^ (address >> 7 & 7) << 4);
+}
+
+template <class Sum, int COLUMNS, int PER_WORD, class Read>
+void perform(const Product& product, int lane) {
+  Sum* sums = static_cast<Sum*>(product.sums);
+  int group = lane / 4, inside = lane % 4;
+  for (int tile = 0; tile < COLUMNS / 8; ++tile)
+    for (int i = 0; i < 4; ++i) {
+      int row = group + i / 2 * 8, column = tile * 8 + inside * 2 + i % 2;
+      Sum sum = sums[tile * 4 + i];
+      for (int word = 0; word < 8; ++word) {
+        unsigned left = product.words[row % 8 * 4 + word % 4][word / 4 * 2 + row / 8], right;
+        memcpy(&right, part_of(product.matrix, column, word * 4), 4);
+        for (int e = 0; e < PER_WORD; ++e) sum += Read::of(left, e) * Read::of(right, e);
+      }
+      sums[tile * 4 + i] = sum;
+    }
+}
+
+template <class Sum, int COLUMNS, int PER_WORD, class Read>
+void begin(Sum* sums, const unsigned (&a)[4], uint64 matrix) {
+  Lane& own = lanes[emulation::current];
+  if (!own.is_started) emulation::fail("begins products of a group without start_products");
+  Product product{sums, {}, matrix, perform<Sum, COLUMNS, PER_WORD, Read>};
+  uint64_t words[4] = {a[0], a[1], a[2], a[3]};
+  auto all = emulation::exchange(words, 4);
+  for (int lane = 0; lane < WARP; ++lane)
+    for (int i = 0; i < 4; ++i) product.words[lane][i] = unsigned(all[lane][i]);
+  own.open.push_back(product);
+}
+
+struct Brain {
+  static float of(unsigned word, int e) { return bits_to_float(e ? word & 0xffff0000u : word << 16); }
+};
+struct Half {
+  static float of(unsigned word, int e) { return widen_half(word >> 16 * e); }
+};
+struct Byte {
+  static int of(unsigned word, int e) { return int8_t(word >> 8 * e); }
+};
+
+}  // namespace group_products
+
+inline void start_products() { group_products::lanes[emulation::current].is_started = true; }
+inline void end_products() {
+  auto& own = group_products::lanes[emulation::current];
+  own.groups.push_back(own.open);
+  own.open.clear();
+  own.is_started = false;
+}
+template <int PENDING>
+inline void wait_for_products() {
+  auto& groups = group_products::lanes[emulation::current].groups;
+  while (int(groups.size()) > PENDING) {
+    for (const auto& product : groups.front()) product.perform(product, emulation::current % WARP);
+    groups.erase(groups.begin());
+  }
+}
+template <int SIZE>
+inline void group_multiply_bfloat16(float (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
+  group_products::begin<float, SIZE * 2, 2, group_products::Brain>(d, a, matrix);
+}
+template <int SIZE>
+inline void group_multiply_half(float (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
+  group_products::begin<float, SIZE * 2, 2, group_products::Half>(d, a, matrix);
+}
+template <int SIZE>
+inline void group_multiply_int8(int (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
+  group_products::begin<int, SIZE * 2, 4, group_products::Byte>(d, a, matrix);
+}
+#endif
 
 }  // namespace ingot

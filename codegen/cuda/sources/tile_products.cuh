@@ -1,0 +1,261 @@
+// Many rows times weights on tensor cores.
+//
+// Tiles of rows (tiles.cuh) are copied to shared memory some chunks ahead. Weights are the first factor and go straight to
+// registers, where codes become numbers: so results are [output, row], and a lane has two neighbouring outputs of its
+// rows. A warp takes BLOCKS times 16 outputs and all ROWS rows of the tile; on Hopper four warps multiply at once (wgmma).
+// All warps do the same, so that each can have 255 registers: a warp more for the copies would leave 168.
+#pragma once
+
+namespace ingot {
+
+#if !INGOT_WARPGROUPS  // products of one warp are over when they return
+INGOT_DEVICE void start_products() {}
+INGOT_DEVICE void end_products() {}
+template <int PENDING>
+INGOT_DEVICE void wait_for_products() {}
+#endif
+
+CONSTANT int TILE_WARPS = 8, MOST_STAGES = 8, TILE_ALIGNMENT = 1024;
+
+// Stages of shared memory, as many as there is room for, each for a chunk of ROWS rows, filled and emptied in turn. Each
+// warp copies its share.
+template <int ROWS>
+struct Ring {
+  CONSTANT int BYTES = ROWS * CHUNK_BYTES, SHARE = ROWS / TILE_WARPS;
+  unsigned char* stages;
+  uint64 *full, *empty;
+  int num_stages, stage = 0, next_stage = 0;
+  unsigned parity = 0, next_parity = 1;
+
+  INGOT_DEVICE explicit Ring(unsigned char* shared) : stages(shared) {
+    int room = (dynamic_shared_bytes() - TILE_ALIGNMENT) / (BYTES + 2 * int(sizeof(uint64)));
+    num_stages = room < MOST_STAGES ? room : MOST_STAGES;
+    full = reinterpret_cast<uint64*>(shared + num_stages * BYTES);
+    empty = full + num_stages;
+  }
+  INGOT_DEVICE void start(Here here) {
+    if (here.thread_index() == 0) {
+      for (int i = 0; i < num_stages; ++i) {
+        start_barrier(full + i, TILE_WARPS * COPY_ARRIVALS);
+        start_barrier(empty + i, TILE_WARPS);
+      }
+      publish_barriers();
+    }
+    block_barrier();
+  }
+  // Copy this warp's share of the chunk that begins at source into the next stage, when that is empty.
+  INGOT_DEVICE void fill(Here here, const unsigned char* source, int num_rows) {
+    wait_for(empty + next_stage, next_parity);
+    int first = here.warp() * SHARE, present = num_rows - first < SHARE ? num_rows - first : SHARE;
+    copy_by_warp(here, stages + next_stage * BYTES + first * CHUNK_BYTES, source + first * CHUNK_BYTES,
+                 present > 0 ? present * CHUNK_BYTES : 0, full + next_stage);
+    if (++next_stage == num_stages) next_stage = 0, next_parity ^= 1;
+  }
+  INGOT_DEVICE const unsigned char* take() const {
+    wait_for(full + stage, parity);
+    return stages + stage * BYTES;
+  }
+  INGOT_DEVICE void give_back(Here here) {
+    warp_barrier();
+    if (here.lane() == 0) arrive(empty + stage);
+    if (++stage == num_stages) stage = 0, parity ^= 1;
+  }
+};
+
+// A step of a stage: sums += weights times rows. A lane's sums are, for each tile of eight rows, those of rows
+// 2 i and 2 i + 1 and output 2 g, then of the same rows and output 2 g + 1.
+template <int BLOCKS, int ROWS, class Fragments, class Sum>
+INGOT_DEVICE void multiply_step(Here here, Sum (&sums)[BLOCKS][ROWS / 2], const unsigned (&a)[BLOCKS][STEPS][4],
+                                const unsigned char* stage, int step) {
+#if INGOT_WARPGROUPS
+  // PTX' descriptor of a matrix: rows of 128 bytes, swizzled so, and 1024 bytes from eight of them to the next.
+  uint64 matrix = (shared_address(stage + step * 2 * PART_BYTES) & 0x3ffffu) >> 4;
+  matrix |= (uint64)1 << 16 | (uint64)(8 * CHUNK_BYTES >> 4) << 32 | (uint64)1 << 62;
+#pragma unroll
+  for (int b = 0; b < BLOCKS; ++b) Fragments::multiply_group(sums[b], a[b][step], matrix);
+#else
+  int row = here.lane() / 16 * 8 + here.lane() % 8, part = step * 2 + here.lane() / 8 % 2;
+  const unsigned char* own = stage + row * CHUNK_BYTES + (part ^ row % 8) * PART_BYTES;
+#pragma unroll
+  for (int tile = 0; tile < ROWS / 8; tile += 2) {
+    unsigned words[4];
+    load_matrices(words, own + tile * 8 * CHUNK_BYTES);
+    const unsigned low[2] = {words[0], words[1]}, high[2] = {words[2], words[3]};
+#pragma unroll
+    for (int b = 0; b < BLOCKS; ++b) {
+      Fragments::multiply(reinterpret_cast<Sum(&)[4]>(sums[b][tile * 4]), a[b][step], low);
+      Fragments::multiply(reinterpret_cast<Sum(&)[4]>(sums[b][tile * 4 + 4]), a[b][step], high);
+    }
+  }
+#endif
+}
+
+// How sums become results. Those of floats are results.
+struct NoScales {
+  CONSTANT bool ARE_OF_STEPS = false;
+  INGOT_DEVICE float finish(float sum, int, int) const { return sum; }
+};
+
+// Sums of whole numbers are scaled at the end, where each row and each output has one scale.
+template <class Weights>
+struct ScalesOfRows {
+  CONSTANT bool ARE_OF_STEPS = false;
+  Weights weights;
+  const float* row_scales;
+  INGOT_DEVICE float finish(int sum, int row, int output) const {
+    return weights.of_sums(output / BLOCK, output % BLOCK, float(sum), 0, row_scales[row]);
+  }
+};
+
+// Or step by step, where groups have scales; a row's are [group, row] here.
+template <class Weights, int ROW_GROUP>
+struct ScalesOfGroups {
+  CONSTANT bool ARE_OF_STEPS = true;
+  Weights weights;
+  const float* row_scales;
+  INGOT_DEVICE float finish(float sum, int, int) const { return sum; }
+
+  INGOT_DEVICE float scale_of(int block, int span, int output) const {
+    if constexpr (Weights::IS_WHOLE) return weights.scales.of_row(block, output);
+    return weights.scales.at(block, span * SPAN, output);
+  }
+  template <int ROWS>
+  INGOT_DEVICE void add(Here here, float (&sums)[ROWS / 2], const int (&products)[ROWS / 2], int block, int span,
+                        int first_row, int num_rows) const {
+    int group = here.lane() / 4, inside = here.lane() % 4;
+    const float* own = row_scales + (int64)(span * SPAN / ROW_GROUP) * ((num_rows + 1) / 2 * 2);
+    float first = scale_of(block, span, group * 2), second = scale_of(block, span, group * 2 + 1);
+#pragma unroll
+    for (int tile = 0; tile < ROWS / 8; ++tile) {
+      int row = first_row + tile * 8 + inside * 2;
+      float2 scale = {};
+      if (row < num_rows) scale = *reinterpret_cast<const float2*>(own + row);
+      sums[tile * 4] = fused_multiply_add(float(products[tile * 4]), scale.x * first, sums[tile * 4]);
+      sums[tile * 4 + 1] = fused_multiply_add(float(products[tile * 4 + 1]), scale.y * first, sums[tile * 4 + 1]);
+      sums[tile * 4 + 2] = fused_multiply_add(float(products[tile * 4 + 2]), scale.x * second, sums[tile * 4 + 2]);
+      sums[tile * 4 + 3] = fused_multiply_add(float(products[tile * 4 + 3]), scale.y * second, sums[tile * 4 + 3]);
+    }
+  }
+};
+
+template <bool IS_FLOAT, class Sum>
+struct SumOf {
+  using Type = Sum;
+};
+template <class Sum>
+struct SumOf<true, Sum> {  // scaled
+  using Type = float;
+};
+
+// The product. COPIES of each chunk's rows are multiplied by the same weights: two where rows are split. A block takes the
+// chunks of one of SPLIT parts, and with more than one gives its sums as they are to join_parts; weights are read
+// DEPTH chunks ahead.
+template <int BLOCKS, int ROWS, int DEPTH, int COPIES, int SPLIT, int OUTPUTS, class Fragments, bool HAS_BIAS, class Weights,
+          class Scales, class Result>
+INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned char* tiles, Weights weights, Scales scales,
+                                const float* bias, Result* out, int num_rows) {
+  constexpr int LAST_BLOCK = (OUTPUTS - 1) / BLOCK, IN_PART = (Fragments::CHUNKS + SPLIT - 1) / SPLIT;
+  using Sum = typename SumOf<Scales::ARE_OF_STEPS, typename Fragments::Sum>::Type;
+  int first_row = here.block_x() * ROWS, first_chunk = SPLIT > 1 ? here.block_z() * IN_PART : 0, num_chunks = IN_PART;
+  if (Fragments::CHUNKS % SPLIT != 0 && Fragments::CHUNKS - first_chunk < IN_PART) num_chunks = Fragments::CHUNKS - first_chunk;
+
+  Ring<ROWS> ring(shared);
+  ring.start(here);
+  const unsigned char* source = tiles + ((int64)first_chunk * COPIES * num_rows + first_row) * CHUNK_BYTES;
+  int num_fills = num_chunks * COPIES, fills = 0;
+  auto fill = [&]() {
+    if (fills < num_fills) ring.fill(here, source + (int64)fills * num_rows * CHUNK_BYTES, num_rows - first_row);
+    ++fills;
+  };
+  for (int i = 1; i < ring.num_stages; ++i) fill();
+
+  int blocks[BLOCKS];
+  for (int b = 0; b < BLOCKS; ++b) {
+    blocks[b] = (here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b;
+    if (blocks[b] > LAST_BLOCK) blocks[b] = LAST_BLOCK;  // the same again
+  }
+  typename Fragments::Raw raw[DEPTH][BLOCKS];
+  auto load = [&](int into, int chunk) {
+    if (chunk >= num_chunks) return;
+    for (int b = 0; b < BLOCKS; ++b) Fragments::load(weights, blocks[b], first_chunk + chunk, here.lane(), raw[into][b]);
+  };
+#pragma unroll
+  for (int d = 0; d < DEPTH; ++d) load(d, d);
+
+  Sum sums[BLOCKS][ROWS / 2] = {};
+  for (int start = 0; start < num_chunks; start += DEPTH) {
+#pragma unroll
+    for (int d = 0; d < DEPTH; ++d) {
+      if (DEPTH > 1 && start + d >= num_chunks) break;
+      unsigned a[BLOCKS][STEPS][4];
+      for (int b = 0; b < BLOCKS; ++b) Fragments::decode(raw[d][b], here.lane(), a[b]);
+      load(d, start + d + DEPTH);
+      for (int copy = 0; copy < COPIES; ++copy) {
+        const unsigned char* stage = ring.take();
+        if constexpr (Scales::ARE_OF_STEPS) {
+          fill();
+#pragma unroll
+          for (int step = 0; step < STEPS; ++step) {
+            int span = (first_chunk + start + d) * STEPS + step;
+            if (Fragments::SPANS % STEPS != 0 && span >= Fragments::SPANS) break;
+            int products[BLOCKS][ROWS / 2] = {};
+            start_products();
+            multiply_step<BLOCKS, ROWS, Fragments>(here, products, a, stage, step);
+            end_products();
+            wait_for_products<0>();
+            for (int b = 0; b < BLOCKS; ++b)
+              scales.template add<ROWS>(here, sums[b], products[b], blocks[b], span, first_row, num_rows);
+          }
+        } else {
+          start_products();
+#pragma unroll
+          for (int step = 0; step < STEPS; ++step) multiply_step<BLOCKS, ROWS, Fragments>(here, sums, a, stage, step);
+          end_products();
+          fill();  // meanwhile
+          wait_for_products<0>();
+        }
+        ring.give_back(here);
+      }
+    }
+  }
+
+  int group = here.lane() / 4, inside = here.lane() % 4;
+#pragma unroll
+  for (int b = 0; b < BLOCKS; ++b) {
+    int output = ((here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b) * BLOCK + group * 2;
+    if (output >= OUTPUTS) continue;
+    auto value = [&](Sum sum, int row, int own) {
+      if constexpr (SPLIT > 1) return sum;
+      else return scales.finish(sum, row, own) + (HAS_BIAS ? bias[own] : 0.0f);
+    };
+#pragma unroll
+    for (int tile = 0; tile < ROWS / 8; ++tile)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        int row = first_row + tile * 8 + inside * 2 + i;
+        if (row >= num_rows) continue;
+        Result* own = out + ((int64)here.block_z() * num_rows + row) * OUTPUTS + output;
+        Result pair[2] = {value(sums[b][tile * 4 + i], row, output), 0};
+        if (OUTPUTS % 2 == 0 || output + 1 < OUTPUTS) pair[1] = value(sums[b][tile * 4 + 2 + i], row, output + 1);
+        if constexpr (OUTPUTS % 2 == 0) {
+          *reinterpret_cast<uint2*>(own) = reinterpret_cast<const uint2&>(pair);
+        } else {
+          own[0] = pair[0];
+          if (output + 1 < OUTPUTS) own[1] = pair[1];
+        }
+      }
+  }
+}
+
+// The sums of the parts [part, row, output], added in their order. A block takes a row.
+template <int THREADS, int SPLIT, int OUTPUTS, bool HAS_BIAS, class Scales, class Sum>
+INGOT_DEVICE void join_parts(Here here, const Sum* parts, Scales scales, const float* bias, float* out, int num_rows) {
+  int row = here.block_x();
+  for (int output = here.thread_index(); output < OUTPUTS; output += THREADS) {
+    Sum sum = parts[(int64)row * OUTPUTS + output];
+    for (int part = 1; part < SPLIT; ++part) sum += parts[((int64)part * num_rows + row) * OUTPUTS + output];
+    out[(int64)row * OUTPUTS + output] = scales.finish(sum, row, output) + (HAS_BIAS ? bias[output] : 0.0f);
+  }
+}
+
+}  // namespace ingot

@@ -1,0 +1,64 @@
+// Rows as products of many take them: narrowed, and cut into tiles that one copy brings to shared memory.
+//
+// A row is cut into chunks of 128 bytes, which are 64 halves or 128 codes; of each chunk, all rows' lie one after the
+// other. The eight parts of a chunk change places by the row's number, so that eight rows' parts of a number lie in
+// different banks: what PTX calls a swizzle of 128 bytes.
+#pragma once
+
+namespace ingot {
+
+CONSTANT int CHUNK_BYTES = 128, PART_BYTES = 16, PARTS_IN_CHUNK = CHUNK_BYTES / PART_BYTES;
+
+INGOT_DEVICE int64 place_in_tiles(int64 chunk, int num_rows, int row, int part) {
+  return (chunk * num_rows + row) * CHUNK_BYTES + (part ^ row % 8) * PART_BYTES;
+}
+
+// Floats as halves. Rows that are not of this type already are split: the nearest half, and before it what rounding
+// took off, so that together they lose 2^-16 of bfloat16 where one loses 2^-8. A block takes a row.
+template <int THREADS, class X, class Type, bool ARE_SPLIT>
+INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int num_rows) {
+  constexpr int CHUNKS = (X::WIDTH + 63) / 64, COPIES = ARE_SPLIT ? 2 : 1;
+  constexpr bool ARE_ALIGNED = X::WIDTH % 8 == 0 && X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0;
+  int row = here.block_x();
+  const float* own = X::at(x, row);
+  for (int i = here.thread_index(); i < CHUNKS * PARTS_IN_CHUNK; i += THREADS) {
+    float values[8];
+    if (ARE_ALIGNED && i * 8 < X::WIDTH) {
+      float4 first = reinterpret_cast<const float4*>(own)[i * 2], second = reinterpret_cast<const float4*>(own)[i * 2 + 1];
+      values[0] = first.x, values[1] = first.y, values[2] = first.z, values[3] = first.w;
+      values[4] = second.x, values[5] = second.y, values[6] = second.z, values[7] = second.w;
+    } else {
+      for (int j = 0; j < 8; ++j) values[j] = i * 8 + j < X::WIDTH ? own[i * 8 + j] : 0.0f;
+    }
+    uint4 high, low;
+    split_pair<Type>(values[0], values[1], high.x, low.x);
+    split_pair<Type>(values[2], values[3], high.y, low.y);
+    split_pair<Type>(values[4], values[5], high.z, low.z);
+    split_pair<Type>(values[6], values[7], high.w, low.w);
+    int64 chunk = (int64)(i / PARTS_IN_CHUNK) * COPIES;
+    int part = i % PARTS_IN_CHUNK;
+    *reinterpret_cast<uint4*>(tiles + place_in_tiles(chunk + COPIES - 1, num_rows, row, part)) = high;
+    if constexpr (ARE_SPLIT) *reinterpret_cast<uint4*>(tiles + place_in_tiles(chunk, num_rows, row, part)) = low;
+  }
+}
+
+// Codes, the fours of each span in the order 0, 2, 4, 6, 1, 3, 5, 7: a word of weights of four bits holds an even
+// one and the next. Scales [row, group] become [group, row], with one row more where their number is odd.
+template <int THREADS, int INPUTS, int ROW_GROUP>
+INGOT_DEVICE void tile_codes(
+    Here here, const signed char* codes, const float* row_scales, unsigned char* tiles, float* scales, int num_rows) {
+  constexpr int CHUNKS = (INPUTS + CHUNK_BYTES - 1) / CHUNK_BYTES, GROUPS = INPUTS / ROW_GROUP;
+  int row = here.block_x();
+  const unsigned* words = reinterpret_cast<const unsigned*>(codes + (int64)row * INPUTS);
+  for (int i = here.thread_index(); i < CHUNKS * PARTS_IN_CHUNK; i += THREADS) {
+    int first = i / 2 * (SPAN / 4) + i % 2;
+    bool exists = i / 2 * SPAN < INPUTS;
+    uint4 part = {};
+    if (exists) part.x = words[first], part.y = words[first + 2], part.z = words[first + 4], part.w = words[first + 6];
+    *reinterpret_cast<uint4*>(tiles + place_in_tiles(i / PARTS_IN_CHUNK, num_rows, row, i % PARTS_IN_CHUNK)) = part;
+  }
+  for (int group = here.thread_index(); group < GROUPS; group += THREADS)
+    scales[(int64)group * ((num_rows + 1) / 2 * 2) + row] = row_scales[(int64)row * GROUPS + group];
+}
+
+}  // namespace ingot

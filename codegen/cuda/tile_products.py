@@ -1,0 +1,211 @@
+"""Products of many rows on tensor cores, over rows laid out as tiles: how they are cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ...ir.quantization import CodeBook, Integers
+from ...targets.launch_plan import Argument, Bound
+from ..gpu.planning import Planning, size_of
+from ..gpu.rules.products import Product
+from ..kernels.layout import num_blocks
+
+__all__ = ["multiply_in_tiles"]
+
+_THREADS, _WARPS = 256, 8
+_CHUNK_BYTES, _ALIGNMENT, _BARRIERS_BYTES = 128, 1024, 16
+_MOST_STAGES, _MOST_STAGE_BYTES = 8, 200 << 10
+
+ENOUGH_BLOCKS = 120
+"""Blocks that keep a large GPU busy: an H200 has 132 multiprocessors."""
+
+_ROWS_AND_DEPTHS = ((256, 1), (128, 2), (64, 3))
+"""Rows of a block, and chunks of weights that it reads ahead: what a thread's 255 registers allow."""
+
+_MOST_SPLIT_ROWS = 64
+"""Rows up to which the sums of a few outputs are split, so that enough blocks read the weights."""
+
+_FEWEST_CHUNKS = 4
+"""Of a part of a sum."""
+
+
+_Arguments: TypeAlias = "tuple[tuple[str, Argument], ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """A product's factors in C++: weights as ``fragments``, and ``copies`` of rows of ``element``.
+
+    ``scales`` makes results of sums, and is a value of ``scales_type``; ``sum_type`` is what sums are.
+    """
+
+    fragments: str
+    element: str
+    copies: int
+    inputs_in_chunk: int
+    scales_type: str
+    scales: str
+    sum_type: str
+
+    def chunks(self, inputs: int) -> int:
+        """Into how many chunks a row is cut."""
+        return -(-inputs // self.inputs_in_chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Blocks of ``rows`` that read weights ``depth`` chunks ahead, of sums in ``split`` parts; and when."""
+
+    rows: int
+    depth: int
+    split: int
+    bound: Bound
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Rows as tiles, and of codes the scales of their groups as products take them."""
+
+    tiles: Argument
+    scales: Argument
+
+
+def multiply_in_tiles(planning: Planning, product: Product) -> bool:
+    """Launch the product of more rows than ``product.few``, where tiles serve it; returns whether they do."""
+    factors = _code_factors(product) if product.row_group else _half_factors(product)
+    if factors is None or not product.are_in_order:
+        return False
+    tiles = _lay_out(planning, product, factors)
+    for shape in _shapes(product, factors):
+        _launch(planning, product, factors, tiles, shape)
+    return True
+
+
+def _half_factors(product: Product) -> _Factors | None:
+    if not product.weights.is_half or product.inputs % 2:
+        return None
+    element = "BFloat16" if "BFloat16" in product.weights.type else "Float16"
+    copies = 1 if product.are_rounded and element == "BFloat16" else 2
+    fragments = f"HalfFragments<{element}, {product.inputs}, {product.weights.type}>"
+    return _Factors(fragments, element, copies, _CHUNK_BYTES // 2, "NoScales", "NoScales{}", "float")
+
+
+def _code_factors(product: Product) -> _Factors | None:
+    found, kind = product.weights.format, product.weights.type
+    if found is None or found.offset is not None:
+        return None
+    is_whole = isinstance(found.codes, Integers) or (
+        isinstance(found.codes, CodeBook) and found.codes.is_integer
+    )
+    if not is_whole or (found.group_size or product.inputs) % 32 or product.row_group % 32:
+        return None
+    scales = f"ScalesOfRows<{kind}>" if product.is_exact else f"ScalesOfGroups<{kind}, {product.row_group}>"
+    value = f"{scales}{{{product.weights.value}, row_scales}}"
+    sum_type = "int" if product.is_exact else "float"
+    return _Factors(f"CodeFragments<{kind}>", "Codes", 1, _CHUNK_BYTES, scales, value, sum_type)
+
+
+def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
+    """Larger blocks for more rows, as soon as there are enough of them."""
+    tiles = -(-num_blocks(product.outputs) // _WARPS)
+    kinds = [kind for kind in _ROWS_AND_DEPTHS if "Groups" not in factors.scales or kind[0] == 64]
+    most = None
+    for rows, depth in kinds:
+        least = product.few + 1 if rows == 64 else max(rows // 2, ENOUGH_BLOCKS * rows // tiles) + 1
+        if rows > 64:
+            yield _Shape(rows, depth, 1, Bound(product.rows, least, most))
+            most = least - 1
+    chunks = factors.chunks(product.inputs)
+    split = min(ENOUGH_BLOCKS // tiles, chunks // _FEWEST_CHUNKS)
+    first = product.few + 1
+    if split > 1:
+        yield _Shape(64, 3, split, Bound(product.rows, first, _MOST_SPLIT_ROWS))
+        first = _MOST_SPLIT_ROWS + 1
+    yield _Shape(64, 3, 1, Bound(product.rows, first, most))
+
+
+def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
+    """The rows as tiles, which several products may share."""
+    source, _ = _divide(product)
+    key = source, product.view, factors.element, factors.copies
+    if (found := planning.tiled.get(key)) is not None:
+        return _Tiles(found[0], found[-1])
+    num_rows = ("int num_rows", Argument("symbol", product.rows))
+    num_bytes = factors.chunks(product.inputs) * factors.copies * _CHUNK_BYTES
+    tiles = scales = planning.new_array(size_of(product.rows, num_bytes), 1)
+    arguments = [*source, ("unsigned char* tiles", tiles)]
+    if product.row_group:
+        # One row more where their number is odd.
+        scales = planning.new_array(size_of(product.rows, 2 * product.inputs // product.row_group), 4)
+        arguments += [("float* scales", scales)]
+        shape, given = f"{product.inputs}, {product.row_group}", "x, row_scales, tiles, scales"
+        template = f"tile_codes<{_THREADS}, {shape}>"
+    else:
+        given = "x, tiles"
+        template = (
+            f"tile_rows<{_THREADS}, {product.view}, {factors.element}, {str(factors.copies == 2).lower()}>"
+        )
+    planning.launch(
+        "tile_rows",
+        f"{template}(here, {given}, num_rows);",
+        [*arguments, num_rows],
+        (size_of(product.rows),),
+        _THREADS,
+        (Bound(product.rows, at_least=product.few + 1),),
+    )
+    planning.tiled[key] = tiles, scales
+    return _Tiles(tiles, scales)
+
+
+def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Tiles, shape: _Shape) -> None:
+    """Launch the blocks of a shape, and what joins the parts of their sums."""
+    source, others = _divide(product)
+    scales = [("const float* row_scales", source[1][1] if product.is_exact else tiles.scales)]
+    scales = scales if product.row_group else []
+    num_rows = ("int num_rows", Argument("symbol", product.rows))
+    bias, flags = "bias" if product.has_bias else "nullptr", product.flags
+    *weights, out = others
+    arguments = [("const unsigned char* tiles", tiles.tiles), *weights, *scales]
+    row_tiles, output_tiles = (
+        size_of(product.rows, over=shape.rows),
+        -(-num_blocks(product.outputs) // _WARPS),
+    )
+    numbers = f"1, {shape.rows}, {shape.depth}, {factors.copies}, {shape.split}, {product.outputs}"
+    template = f"multiply_many<{numbers}, {factors.fragments}, {flags}>"
+    body = (
+        f"DYNAMIC_SHARED(shared); {template}(here, shared, tiles, {product.weights.value}, {factors.scales}, "
+    )
+    stage_bytes = shape.rows * _CHUNK_BYTES + _BARRIERS_BYTES
+    stages = min(_MOST_STAGES, _MOST_STAGE_BYTES // stage_bytes)
+    grid = row_tiles, size_of(output_tiles), size_of(shape.split)
+    given: tuple[str, Argument] = out
+    if shape.split > 1:
+        parts = planning.new_array(size_of(product.rows, shape.split * product.outputs), 4)
+        given = f"{factors.sum_type}* out", parts
+    planning.launch(
+        "multiply_many",
+        f"{body}{bias}, out, num_rows);",
+        [*arguments, given, num_rows],
+        grid,
+        _THREADS,
+        (shape.bound,),
+        shared_bytes=_ALIGNMENT + stages * stage_bytes,
+    )
+    if shape.split > 1:
+        template = f"join_parts<{_THREADS}, {shape.split}, {product.outputs}, {flags}>"
+        planning.launch(
+            "join_parts",
+            f"{template}(here, parts, {factors.scales}, {bias}, out, num_rows);",
+            [(f"const {factors.sum_type}* parts", given[1]), *weights, *scales, out, num_rows],
+            (size_of(product.rows),),
+            _THREADS,
+            (shape.bound,),
+        )
+
+
+def _divide(product: Product) -> tuple[_Arguments, _Arguments]:
+    """The arguments that are rows and their scales, and the others, of which the last is the result."""
+    rows = 2 if product.row_group else 1
+    return product.arguments[:rows], product.arguments[rows:]
