@@ -23,6 +23,7 @@ setup(
         "ingot.frontend.catalog": ["checked.json"],
         "ingot.codegen.gpu": ["sources/*"],
         "ingot.codegen.cuda": ["sources/*"],
+        "ingot.codegen.metal": ["sources/*", "host/*.[ch]"],
     },
     cmdclass={"build_py": BuildWithoutSetup},
 )

@@ -131,9 +131,10 @@ class LibraryRecord(_Record, frozen=True, omit_defaults=True):
     """Machine code for one target: what the host must be and have to run it.
 
     ``backend`` says what runs it: ``tvm``; ``cuda`` for a launch plan, whose GPU must be of the one
-    architecture among ``features``, or later; or ``onnx`` for a graph that runs wherever ONNX Runtime is
-    installed. For the last two the host does not matter. ``tiling`` is how products are cut, by name, where
-    that was measured when it was compiled.
+    architecture among ``features``, or later; ``metal`` for one that the GPU of a Mac with Apple silicon
+    runs; or ``onnx`` for a graph that runs wherever ONNX Runtime is installed. But for ``tvm``, the host
+    does not matter. ``tiling`` is how products are cut, by name, where that was measured when it was
+    compiled.
     """
 
     target: str
@@ -142,7 +143,7 @@ class LibraryRecord(_Record, frozen=True, omit_defaults=True):
     machine: str
     features: tuple[str, ...]
     rank: int
-    backend: Literal["tvm", "cuda", "onnx"] = "tvm"
+    backend: Literal["tvm", "cuda", "metal", "onnx"] = "tvm"
     tiling: dict[str, int] = {}
 
 

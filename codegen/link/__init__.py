@@ -9,7 +9,7 @@
 ``relocate``            patching the code, and what is left to the dynamic loader
 ``dynamic``             what the dynamic loader reads
 ``linker``              these in order: :func:`link_elf`
-``macho``               macOS, by the package ``ziglang``
+``macho``, ``zig``      macOS, by the package ``ziglang``
 ``shared``, ``export``  any target triple: :func:`link_shared`; from TVM: :func:`export_executable`
 ======================  =====================================================================
 """

@@ -75,8 +75,8 @@ class BaseEngine:
                 any number.
             prefix_caching: keep keys and values for later prompts that begin with the same tokens, until
                 their memory is needed.
-            device: where it runs: ``cpu``, ``cuda`` and, for models of the ONNX backend, ``coreml`` or
-                ``webgpu``; ``auto``: the best that artifact and machine have.
+            device: where it runs: ``cpu``, ``cuda``, ``metal`` and, for models of the ONNX backend,
+                ``coreml`` or ``webgpu``; ``auto``: the best that artifact and machine have.
 
         Raises:
             RequestError: a limit makes no sense, or there is no such device.

@@ -35,7 +35,8 @@ def load(
         kv_memory: bytes for the pages of keys and values; ``None``: as many as the executor finds right.
         max_num_seqs: most sequences in a step.
         max_num_batched_tokens: most tokens in a step.
-        device: ``cpu``, ``cuda`` and, for ONNX Runtime, ``coreml`` or ``webgpu``; ``auto``: the best.
+        device: ``cpu``, ``cuda``, ``metal`` and, for ONNX Runtime, ``coreml`` or ``webgpu``; ``auto``: the
+            best.
 
     Raises:
         ArtifactError: the artifact is altered, truncated, of another schema or for another machine.
@@ -67,6 +68,18 @@ def load(
                 artifact,
                 library,
                 open_gpu(library),
+                kv_memory=kv_memory,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens,
+            )
+        case "metal", True:
+            from ..execution.gpu.gpu_executor import GpuExecutor
+            from ..execution.gpu.metal_device import open_metal
+
+            executor = GpuExecutor(
+                artifact,
+                library,
+                open_metal(artifact.folder / library.path),
                 kv_memory=kv_memory,
                 max_num_seqs=max_num_seqs,
                 max_num_batched_tokens=max_num_batched_tokens,

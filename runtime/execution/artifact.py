@@ -12,7 +12,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from ...ir.errors import ArtifactError
-from ...targets import Host, Manifest, detect_host, find_gpus, read_manifest
+from ...targets import Host, Manifest, detect_host, find_gpus, find_metal_gpu, read_manifest
 from ...targets.devices import OF_ONNX
 from ...targets.manifest import FileRecord, LibraryRecord
 from .checked_files import CheckedFiles, stamp_of
@@ -24,6 +24,9 @@ from .onnx_session import has_onnx_runtime
 __all__ = ["Artifact", "open_artifact"]
 
 _LOG = logging.getLogger(__name__)
+
+_DEVICES = {"tvm": "cpu", "cuda": "cuda", "metal": "metal"}
+"""What users call where a backend runs; ONNX Runtime runs in several places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Artifact:
                 advice = "install what is missing"
             elif device in OF_ONNX:
                 advice = f"{device} is one of ONNX Runtime's devices, which --backend onnx compiles for"
+            elif any(_DEVICES[library.backend] == device != "cpu" for library in best_first):
+                advice = "take a machine that has it, or another device"
             raise ArtifactError(
                 f"{self.folder} is built for {', '.join(obstacles)}, and this machine ({machine}) can run "
                 f"none of these{on} ({reasons}): {advice}"
@@ -112,8 +117,13 @@ def _obstacle(library: LibraryRecord, host: Host, device: str) -> str:
             if has_onnx_runtime()
             else "needs the package onnxruntime (pip install '.[onnx]' in ingot's repository)"
         )
-    if device not in ("auto", "cuda" if library.backend == "cuda" else "cpu"):
-        return "is for a GPU" if library.backend == "cuda" else "is for a CPU"
+    own = _DEVICES[library.backend]
+    if device not in ("auto", own):
+        return "is for a CPU" if own == "cpu" else f"is for {own}"
+    if library.backend == "metal":
+        if (host.system, host.machine) == ("Darwin", "x86_64"):
+            return "needs a Python for arm64, and this is one for x86_64"
+        return "" if find_metal_gpu() else "needs a Mac with Apple silicon"
     if library.backend == "cuda":
         (architecture,) = library.features
         gpus = find_gpus()
@@ -143,7 +153,9 @@ def open_artifact(path: str | Path) -> Artifact:
         _check_size(folder, file)
     checked, arrays = CheckedFiles(folder), MappedArrays(folder)
     mapped = {record.file for parameter in manifest.parameters for record in parameter.arrays}
+    # With what lies beside them: kernels, and what launches these.
     libraries = {library.path for library in manifest.libraries}
+    libraries |= {file.path for file in manifest.files if file.path.startswith("lib/")}
     libraries_first = sorted(manifest.files, key=lambda file: (file.path not in libraries, file.num_bytes))
     checks = {}
     with _background() as pool:

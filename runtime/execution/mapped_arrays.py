@@ -24,6 +24,11 @@ class MappedArrays:
         self._files: dict[str, Bytes] = {}
         self._lock = Lock()
 
+    @property
+    def folder(self) -> Path:
+        """That of the artifact."""
+        return self._folder
+
     def __getitem__(self, record: ArrayRecord) -> npt.NDArray[np.generic]:
         """The array a record describes; raises :class:`ArtifactError` where it does not lie in its file."""
         dtype = np.dtype(record.dtype)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...ir.errors import RequestError
-from ...targets import Manifest, available_memory_bytes, find_gpus, read_manifest
+from ...targets import Manifest, available_memory_bytes, find_gpus, find_metal_gpu, read_manifest
+from ...targets.manifest import LibraryRecord
 from ...targets.sizes import parse_size
 from ..chat.dialects import dialect_named
 from ..chat.reasoning import reasoning_named
@@ -88,11 +89,11 @@ class ModelLoader:
 
     def _available_to(self, manifest: Manifest) -> int:
         """Bytes of the memory that a model will lie in: a GPU's where it will run on one."""
-        if self._options.device in ("auto", "cuda"):
-            for library in manifest.libraries:
-                for gpu in find_gpus() if library.backend == "cuda" else ():
-                    if gpu.runs(library.features[0]):
-                        return gpu.memory_bytes
+        for library in manifest.libraries:
+            if self._options.device in ("auto", library.backend):
+                gpu_memory = _gpu_memory_bytes(library)
+                if gpu_memory is not None:
+                    return gpu_memory
         return self._available
 
     def load(self, folder: Path, plan: PlannedMemory) -> AsyncEngine:
@@ -115,3 +116,12 @@ class ModelLoader:
         with suppress(RequestError):
             engine.warm_grammars()
         return engine
+
+
+def _gpu_memory_bytes(library: LibraryRecord) -> int | None:
+    """All memory of the GPU that a library would run on here; None where it runs on none."""
+    if library.backend == "metal":
+        mac = find_metal_gpu()
+        return None if mac is None else mac.memory_bytes
+    gpus = find_gpus() if library.backend == "cuda" else ()
+    return next((gpu.memory_bytes for gpu in gpus if gpu.runs(library.features[0])), None)

@@ -11,6 +11,7 @@ ROOMS = ("ir", "targets", "frontend", "passes", "codegen", "runtime")
 DATA_FILES = (
     Path("frontend/catalog/checked.json"),
     *(path.relative_to(ROOT) for path in sorted(ROOT.glob("codegen/*/sources/*"))),
+    *(path.relative_to(ROOT) for path in sorted(ROOT.glob("codegen/metal/host/*.[ch]"))),
 )
 """What the package holds besides, relative to the root."""
 

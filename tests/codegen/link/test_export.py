@@ -1,6 +1,5 @@
 """What TVM compiles, linked here and loaded by TVM again."""
 
-import importlib.util
 import math
 import os
 import platform
@@ -200,11 +199,3 @@ def test_an_aarch64_library_loads_and_computes(tmp_path, optimize):
     )
     # 1*4*1 + 2*5*10 + 3*6*100 rounded up from a quarter more, one, 1000003 calls, and 't'.
     assert done.stdout == f"{1905 + 1 + 1000003 + ord('t')}\n"
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="needs the extra [cross]")
-@pytest.mark.slow
-def test_a_library_for_macos_is_linked_by_zig(tmp_path):
-    path = tmp_path / "kernels.dylib"
-    export_executable(compiled("arm64-apple-macos"), path, "arm64-apple-macos")
-    assert path.read_bytes()[:4] == b"\xcf\xfa\xed\xfe"

@@ -1,0 +1,1 @@
+"""Metal: a step as launches of shaders that are generated for the model, see docs/metal.md."""
