@@ -23,6 +23,7 @@ __all__ = [
     "LaunchGroup",
     "LaunchPlan",
     "PlannedBuffer",
+    "Probe",
     "Size",
     "StateShape",
     "TokenChoice",
@@ -128,6 +129,20 @@ class TokenChoice(_Record, frozen=True):
     drawn: LaunchGroup
 
 
+class Probe(_Record, frozen=True):
+    """What measures a limit of the device: launches that do nothing else, and how much they do.
+
+    Attributes:
+        name: ``copy``, ``bfloat16`` or ``int8``.
+        group: the launches.
+        amount: bytes read and written, or operations, two a product.
+    """
+
+    name: str
+    group: LaunchGroup
+    amount: Size
+
+
 class LaunchPlan(_Record, frozen=True):
     """A step.
 
@@ -140,6 +155,7 @@ class LaunchPlan(_Record, frozen=True):
         buffers: what the step computes on its way.
         launches: in order.
         choice: how tokens are chosen on the device; None: they are not.
+        probes: by which a benchmark measures the device's limits.
     """
 
     schema: int
@@ -149,6 +165,7 @@ class LaunchPlan(_Record, frozen=True):
     buffers: tuple[PlannedBuffer, ...]
     launches: tuple[Launch, ...]
     choice: TokenChoice | None = None
+    probes: tuple[Probe, ...] = ()
 
     @property
     def groups(self) -> tuple[LaunchGroup, ...]:

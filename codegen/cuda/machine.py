@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...targets.launch_plan import Argument, Bound, Size
+from ...targets.launch_plan import Argument, Bound, Probe, Size
 from ..gpu.kernel import DeviceFunction
 from ..gpu.machine import Machine
 from ..gpu.planning import PIECE, Planning, size_of
@@ -24,6 +24,9 @@ _SCALED_INPUTS = 16
 
 _LINES = 16
 """Heads of tokens that a block of attention takes, the rows of a tensor core's product."""
+
+_CHAINS = 8
+"""Products that a probe has under way in a warp."""
 
 _FEW_TOKENS = 32
 """Tokens up to which contexts are cut into pieces, so that there is work for the whole device."""
@@ -122,6 +125,27 @@ def _attend(planning: Planning, attention: Attention) -> bool:
     return True
 
 
+def _plan_probes(planning: Planning) -> tuple[Probe, ...]:
+    """Products of m16n8k16 and m16n8k32 on registers."""
+    return tuple(
+        _products(planning, name, template, inputs)
+        for name, template, inputs in (("bfloat16", "BFloat16Products", 16), ("int8", "Int8Products", 32))
+    )
+
+
+def _products(planning: Planning, name: str, template: str, inputs: int) -> Probe:
+    out = planning.new_array(Size(32 * _WARPS), 4)
+    planning.launch(
+        f"probe_{name}",
+        f"probe_products<{template}, {_CHAINS}>(here, out, num_rounds);",
+        [("GLOBAL float* out", out), ("int num_rounds", Argument("symbol", "rounds"))],
+        (Size(1, ("blocks",)),),
+        32 * _WARPS,
+    )
+    operations = _WARPS * _CHAINS * 2 * 16 * 8 * inputs
+    return Probe(name, planning.take_group(), Size(operations, ("blocks", "rounds")))
+
+
 CUDA = Machine(
     name="CUDA",
     header=_SOURCES / "machine.cuh",
@@ -131,10 +155,12 @@ CUDA = Machine(
         _SOURCES / "fragments.cuh",
         _SOURCES / "tile_products.cuh",
         _SOURCES / "tensor_attention.cuh",
+        _SOURCES / "tensor_probes.cuh",
     ),
     write_kernel=_write_kernel,
     rules={},
     multiply_many=_multiply_many,
     attend=_attend,
+    plan_probes=_plan_probes,
 )
 """NVIDIA GPUs."""

@@ -26,6 +26,7 @@ _LIBRARY = (
     "recurrent.h",
     "vectors.h",
     "sampling.h",
+    "probes.h",
 )
 """In the order in which they need each other; the machine's header comes before all."""
 

@@ -10,6 +10,7 @@ from ...targets.launch_plan import LaunchPlan, TokenChoice
 from .kernel import DeviceFunction
 from .machine import Machine
 from .planning import Planning
+from .probes import plan_probes
 from .rules import RULES
 from .token_choice import plan_drawn, plan_likeliest
 
@@ -19,8 +20,8 @@ __all__ = ["plan_step"]
 def plan_step(
     module: Module, machine: Machine, modules: tuple[str, ...] = ()
 ) -> tuple[LaunchPlan, tuple[DeviceFunction, ...]]:
-    """The step of ``module`` as launches, with those that choose tokens of its logits, and the kernels
-    launched, which will be in files ``modules``.
+    """The step of ``module`` as launches, with those that choose tokens of its logits and those that measure
+    the device, and the kernels launched, which will be in files ``modules``.
 
     Raises :class:`CompileError` for an operator, or operands, that have no kernel on ``machine``.
     """
@@ -31,4 +32,5 @@ def plan_step(
     planning = Planning(module.forward, machine, {**RULES, **machine.rules})
     plan, _ = planning.run(modules)
     choice = TokenChoice(likeliest=planning.apart(plan_likeliest), drawn=planning.apart(plan_drawn))
-    return msgspec.structs.replace(plan, choice=choice), planning.functions
+    plan = msgspec.structs.replace(plan, choice=choice, probes=plan_probes(planning))
+    return plan, planning.functions

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .kernel import DeviceFunction
 
 if TYPE_CHECKING:
+    from ...targets.launch_plan import Probe
     from .planning import Planning, Rule
     from .rules.attention import Attention
     from .rules.products import Product
@@ -30,6 +31,8 @@ class Machine:
         multiply_many: launches the product of more rows than ``FEW_ROWS``, where it has one for these weights
             that is faster; whether it did.
         attend: launches attention, where it has one for this that is faster; whether it did.
+        plan_probes: launches by which benchmarks measure how fast it multiplies: ``bfloat16`` and ``int8``,
+            of ``blocks`` and ``rounds``.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Machine:
     rules: Mapping[str, Rule]
     multiply_many: Callable[[Planning, Product], bool]
     attend: Callable[[Planning, Attention], bool]
+
+    plan_probes: Callable[[Planning], tuple[Probe, ...]] = lambda _: ()
 
     def __str__(self) -> str:
         return self.name

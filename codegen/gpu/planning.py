@@ -120,12 +120,12 @@ class Planning:
                     f"on {self.machine}"
                 )
             rule(self, operation)
-        step = self._group()
+        step = self.take_group()
         plan = LaunchPlan(PLAN_SCHEMA, modules, PIECE, tuple(self._states), step.buffers, step.launches)
         return plan, self.functions
 
-    def _group(self) -> LaunchGroup:
-        """What was planned so far, and is not any more."""
+    def take_group(self) -> LaunchGroup:
+        """What was planned since this was last asked for."""
         buffers = tuple(
             PlannedBuffer(name, size, first, last) for name, (size, first, last) in self._buffers.items()
         )
@@ -135,7 +135,7 @@ class Planning:
     def apart(self, plan: Callable[[Planning], None]) -> LaunchGroup:
         """What ``plan`` launches, apart from all else."""
         plan(self)
-        return self._group()
+        return self.take_group()
 
     @property
     def functions(self) -> tuple[DeviceFunction, ...]:

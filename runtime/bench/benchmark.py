@@ -9,12 +9,15 @@ from pathlib import Path
 
 from ...ir.errors import RequestError
 from ...targets import Manifest
+from ...targets.manifest import LibraryRecord
 from ..engine.engine_thread import EngineThread
 from ..engine.loading import load
 from ..execution.artifact import Artifact, open_artifact
+from ..execution.gpu.opening import ON_GPUS
 from ..scheduling.limits import Limits
 from .counting import count_work
 from .first_token import measure_first_token
+from .gpu_limits import measure_gpu
 from .host_limits import measure_host
 from .load_generator import random_prompts, run_round
 from .memory import forget_peak_memory, peak_memory_bytes
@@ -31,6 +34,9 @@ __all__ = ["BenchOptions", "run_benchmark"]
 _MAX_BATCHED_TOKENS = 512
 """Most tokens in a step: what engines have unless told otherwise."""
 
+_MAX_GPU_BATCHED_TOKENS = 2048
+"""The same on a GPU, which smaller steps do not fill."""
+
 _WARM_UP_TOKENS = 32
 
 
@@ -45,6 +51,7 @@ class BenchOptions:
         rounds: how often each run is repeated.
         profile: also tell where the time of a step goes.
         comparison: other systems to measure too.
+        device: where the model runs, as ``ingot serve`` has it.
     """
 
     prompt_tokens: int | None = None
@@ -53,6 +60,7 @@ class BenchOptions:
     rounds: int = 3
     profile: bool = False
     comparison: Comparison | None = None
+    device: str = "auto"
 
 
 def run_benchmark(
@@ -67,23 +75,32 @@ def run_benchmark(
     report("opening")
     started = time.perf_counter()
     artifact = open_artifact(path)
-    if options.profile and artifact.library(device="cpu").backend == "onnx":
+    library = artifact.library(device=options.device)
+    if options.profile and library.backend == "onnx":
         raise RequestError(
             f"{artifact.folder} is a graph, and profiles are of the kernels of machine code", "profile"
         )
+    if options.profile and library.backend in ON_GPUS:
+        raise RequestError("profiles are of a CPU's kernels: say --device cpu", "profile")
     if artifact.info.task != "generate":
         raise artifact.info.refuse("generate")
     prompt_tokens = _prompt_tokens(artifact.manifest, options)
-    return _Benchmark(artifact, options, prompt_tokens, report).run(time.perf_counter() - started)
+    return _Benchmark(artifact, library, options, prompt_tokens, report).run(time.perf_counter() - started)
 
 
 class _Benchmark:
     """Measures one artifact."""
 
     def __init__(
-        self, artifact: Artifact, options: BenchOptions, prompt_tokens: int, report: Callable[[str], None]
+        self,
+        artifact: Artifact,
+        library: LibraryRecord,
+        options: BenchOptions,
+        prompt_tokens: int,
+        report: Callable[[str], None],
     ) -> None:
-        self._artifact = artifact
+        self._artifact, self._library = artifact, library
+        self._device_bytes: int | None = None
         self._options = options
         self._prompt_tokens = prompt_tokens
         self._report = report
@@ -96,7 +113,7 @@ class _Benchmark:
         rounds, load_seconds = self._rounds()
         peak = peak_memory_bytes()
         self._report("the first token of a fresh process")
-        first_token_seconds = measure_first_token(self._artifact.folder)
+        first_token_seconds = measure_first_token(self._artifact.folder, device=options.device)
         host, work = before.best_of(self._limits()), count_work(self._artifact)
         record = BenchRecord(
             host=host,
@@ -106,6 +123,7 @@ class _Benchmark:
             load_s=open_seconds + load_seconds,
             first_token_s=first_token_seconds,
             peak_memory_bytes=peak,
+            device_memory_bytes=self._device_bytes,
             runs=self._runs(rounds, host, work),
             profile=self._profile(rounds, host, work) if options.profile else (),
         )
@@ -118,6 +136,8 @@ class _Benchmark:
 
     def _limits(self) -> HostRecord:
         self._report("this machine's limits")
+        if self._library.backend in ON_GPUS:
+            return measure_gpu(self._artifact, self._library)
         return measure_host(self._artifact)
 
     def _rounds(self) -> tuple[list[list[Round]], float]:
@@ -125,13 +145,15 @@ class _Benchmark:
         self._report("loading")
         started = time.perf_counter()
         manifest, options, most = self._artifact.manifest, self._options, max(self._options.concurrency)
-        max_num_tokens = max(most, _MAX_BATCHED_TOKENS)
+        on_gpu = self._library.backend in ON_GPUS
+        usual = _MAX_GPU_BATCHED_TOKENS if on_gpu else _MAX_BATCHED_TOKENS
+        max_num_tokens = max(most, min(usual, manifest.memory.max_step_tokens))
         loaded = load(
             self._artifact.folder,
             kv_memory=_kv_memory(manifest, most, self._prompt_tokens + options.output_tokens),
             max_num_seqs=most,
             max_num_batched_tokens=max_num_tokens,
-            device="cpu",
+            device=options.device,
         )
         load_seconds = time.perf_counter() - started
         limits = Limits(most, max_num_tokens, manifest.model.max_seq_len)
@@ -139,6 +161,7 @@ class _Benchmark:
         try:
             self._warm_up(engine, most)
             wait_until_settled(loaded.executor)
+            self._device_bytes = getattr(loaded.executor, "num_device_bytes", None)
             return [self._rounds_of(engine, count) for count in options.concurrency], load_seconds
         finally:
             engine.close()
@@ -173,6 +196,7 @@ class _Benchmark:
         """What peers are asked to do."""
         return {
             "threads": threads,
+            "device": "gpu" if self._library.backend in ON_GPUS else "cpu",
             "prompt_tokens": self._prompt_tokens,
             "output_tokens": self._options.output_tokens,
             "concurrency": self._options.concurrency,

@@ -17,18 +17,18 @@ _PROMPT = "Once upon a time"
 _PACKAGE = __name__.partition(".")[0]
 
 
-def measure_first_token(artifact: Path, *, repetitions: int = 3) -> float:
+def measure_first_token(artifact: Path, *, device: str = "auto", repetitions: int = 3) -> float:
     """Median seconds from the start of a fresh process that answers a short prompt to its first token.
 
     Raises :class:`IngotError` with what the process said where it does not answer.
     """
-    return median(_measure(artifact) for _ in range(repetitions))
+    return median(_measure(artifact, device) for _ in range(repetitions))
 
 
-def _measure(artifact: Path) -> float:
+def _measure(artifact: Path, device: str) -> float:
     # -P: the current folder must not become a place to import from.
     command = [sys.executable, "-P", "-m", _PACKAGE, "run", str(artifact.resolve()), _PROMPT]
-    command += ["--raw", "--max-tokens", "1", "--temperature", "0"]
+    command += ["--raw", "--max-tokens", "1", "--temperature", "0", "--device", device]
     with tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
         with subprocess.Popen(

@@ -33,6 +33,8 @@ class HostRecord:
             of the instructions that the artifact's library for this machine is made of, as are the others.
         bf16_tflops: the same of bfloat16.
         float32_tflops: the same of float32.
+        gpu: the GPU's name, whose limits these are then; None: they are those of the processor.
+        copy_gb_s: the GPU's memory copied, bytes read and written counted together.
     """
 
     cpu: str
@@ -41,6 +43,13 @@ class HostRecord:
     int8_tops: float | None
     bf16_tflops: float | None
     float32_tflops: float | None
+    gpu: str | None = None
+    copy_gb_s: float | None = None
+
+    @property
+    def memory_gb_s(self) -> float | None:
+        """What memory gives: as a stream is read, or on a GPU as it is copied."""
+        return self.copy_gb_s if self.gpu else self.read_gb_s
 
     def best_of(self, other: HostRecord) -> HostRecord:
         """Each limit as it was measured highest."""
@@ -51,6 +60,8 @@ class HostRecord:
             int8_tops=_higher(self.int8_tops, other.int8_tops),
             bf16_tflops=_higher(self.bf16_tflops, other.bf16_tflops),
             float32_tflops=_higher(self.float32_tflops, other.float32_tflops),
+            gpu=self.gpu,
+            copy_gb_s=_higher(self.copy_gb_s, other.copy_gb_s),
         )
 
     def operations_per_second(self, arithmetic: str) -> float | None:
@@ -230,6 +241,7 @@ class BenchRecord:
         profile: a step of a prompt, and one that decodes for each concurrency; empty unless asked for.
         peers: other systems on this machine; empty unless asked for.
         runs_after: ``runs`` once more, behind those of the peers.
+        device_memory_bytes: what it took of a GPU's memory; None where it ran on none.
     """
 
     host: HostRecord
@@ -243,3 +255,4 @@ class BenchRecord:
     profile: tuple[StepProfile, ...] = ()
     peers: tuple[PeerRecord, ...] = ()
     runs_after: tuple[RunRecord, ...] = ()
+    device_memory_bytes: int | None = None

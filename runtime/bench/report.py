@@ -91,9 +91,10 @@ def _name_of(peer: PeerRecord) -> str:
 def _facts(record: BenchRecord) -> Iterator[tuple[str, str]]:
     host = record.host
     yield "model", f"{record.model}, quant {record.quant}, {record.weight_bytes / 2**20:.0f} MiB of weights"
-    yield "host", f"{host.cpu}, {host.threads} threads"
+    yield "host", f"{host.cpu}, {host.threads} threads" if host.gpu is None else f"{host.gpu}, {host.cpu}"
     limits = (
         (host.read_gb_s, "GB/s read"),
+        (host.copy_gb_s, "GB/s copied (read and written)"),
         (host.int8_tops, "int8 TOPS"),
         (host.bf16_tflops, "bfloat16 TFLOPS"),
         (host.float32_tflops, "float32 TFLOPS"),
@@ -103,6 +104,8 @@ def _facts(record: BenchRecord) -> Iterator[tuple[str, str]]:
     yield "load", f"{record.load_s:.2f} s"
     yield "first token", f"{record.first_token_s:.2f} s after the start of a process"
     yield "peak memory", f"{record.peak_memory_bytes / 2**20:.0f} MiB"
+    if record.device_memory_bytes is not None:
+        yield "GPU's memory", f"{record.device_memory_bytes / 2**20:.0f} MiB"
 
 
 def _measures(run: RunRecord) -> Iterator[tuple[str, str]]:

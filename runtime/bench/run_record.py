@@ -48,9 +48,9 @@ def _decode_fraction(
     count: int, context_length: float, rate: float | None, host: HostRecord, work: ModelWork
 ) -> float | None:
     """Bytes read a second of those that memory gives; ``context_length`` is the mean over the answer."""
-    if rate is None or host.read_gb_s is None:
+    if rate is None or host.memory_gb_s is None:
         return None
-    return work.decode_bytes(count, context_length) * (rate / count) / (host.read_gb_s * 1e9)
+    return work.decode_bytes(count, context_length) * (rate / count) / (host.memory_gb_s * 1e9)
 
 
 def _prefill_fraction(prompt_tokens: int, rate: float, host: HostRecord, work: ModelWork) -> float | None:

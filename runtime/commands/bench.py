@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ._options import IngotCommand, configure_logging, verbose_option
+from ._options import IngotCommand, configure_logging, device_option, verbose_option
 
 if TYPE_CHECKING:
     from ..bench import BenchRecord
@@ -102,6 +102,7 @@ def _parse_peers(
     metavar="FILE",
     help="Write one JSON document, '-' to stdout; the table goes to stderr then.",
 )
+@device_option
 @verbose_option
 def bench(
     model: str,
@@ -114,6 +115,7 @@ def bench(
     peer_models: tuple[Path, ...],
     pythons: dict[str, str],
     json_file: TextIO | None,
+    device: str,
     verbose: int,
 ) -> None:
     """Measure speed, delays, memory, and the fraction of this machine's limits that a model reaches.
@@ -133,7 +135,7 @@ def bench(
     comparison = None
     if compare or peer_models or pythons:
         comparison = Comparison((*([Path(model)] if Path(model) != path else []), *peer_models), pythons)
-    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds, profile, comparison)
+    options = BenchOptions(prompt_tokens, output_tokens, concurrency, rounds, profile, comparison, device)
     with Console(stderr=True).status("measuring") as status:
         record = run_benchmark(path, options, report=lambda what: status.update(f"measuring: {what}"))
     print_report(record, to_stderr=json_file is not None)

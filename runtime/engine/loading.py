@@ -60,26 +60,14 @@ def load(
                 max_num_batched_tokens=max_num_batched_tokens,
                 device=device,
             )
-        case "cuda", True:
-            from ..execution.gpu.cuda_driver import open_gpu
+        case ("cuda" | "metal"), True:
             from ..execution.gpu.gpu_executor import GpuExecutor
+            from ..execution.gpu.opening import open_device
 
             executor = GpuExecutor(
                 artifact,
                 library,
-                open_gpu(library),
-                kv_memory=kv_memory,
-                max_num_seqs=max_num_seqs,
-                max_num_batched_tokens=max_num_batched_tokens,
-            )
-        case "metal", True:
-            from ..execution.gpu.gpu_executor import GpuExecutor
-            from ..execution.gpu.metal_device import open_metal
-
-            executor = GpuExecutor(
-                artifact,
-                library,
-                open_metal(artifact.folder / library.path),
+                open_device(artifact, library),
                 kv_memory=kv_memory,
                 max_num_seqs=max_num_seqs,
                 max_num_batched_tokens=max_num_batched_tokens,

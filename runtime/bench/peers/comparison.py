@@ -59,6 +59,8 @@ def _measure_all(
 ) -> Iterator[PeerRecord]:
     tokenizer = next((str(path) for path in comparison.models if (path / "tokenizer.json").is_file()), None)
     for peer in PEERS:
+        if request["device"] not in peer.devices:
+            continue
         python = comparison.pythons.get(peer.name, sys.executable)
         models = [path for path in comparison.models if peer.reads(path)]
         if not models:

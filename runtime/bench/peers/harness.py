@@ -4,10 +4,11 @@ This and the peers' modules run with another Python than ingot's, so they are pl
 ingot. A module has ``load(request)``, which gives a function that answers prompts of token ids greedily, so
 many tokens each, all at once, and returns how many prompt tokens it was given after all.
 
-A request holds ``model``, ``threads``, ``prompt_tokens``, ``output_tokens``, ``concurrency`` (a list),
-``rounds`` and ``vocab_size``. Rates are those of ``ingot bench``: prompt tokens a second until each request
-has its first token; tokens of all answers a second behind that; tokens of all answers over the whole time.
-What a peer does not tell of its steps follows from answers of one token and answers of many.
+A request holds ``model``, ``device`` (``cpu`` or ``gpu``), ``threads``, ``prompt_tokens``, ``output_tokens``,
+``concurrency`` (a list), ``rounds`` and ``vocab_size``. Rates are those of ``ingot bench``: prompt tokens a
+second until each request has its first token; tokens of all answers a second behind that; tokens of all
+answers over the whole time. What a peer does not tell of its steps follows from answers of one token and
+answers of many.
 """
 
 from __future__ import annotations

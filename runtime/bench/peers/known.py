@@ -27,16 +27,21 @@ def _is_openvino(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another system: its name, the module beside ``harness.py`` that runs it, and what it can read."""
+    """Another system: its name, the module beside ``harness.py`` that runs it, what it can read, and on which
+    devices (``cpu``, ``gpu``) it is compared.
+    """
 
     name: str
     module: str
     reads: Callable[[Path], bool]
     wants: str
+    devices: tuple[str, ...] = ("cpu",)
 
+
+_HUGGING_FACE = "a folder with config.json and safetensors"
 
 PEERS: tuple[Peer, ...] = (
-    Peer("llama.cpp", "with_llama_cpp", _is_gguf, "a .gguf file"),
+    Peer("llama.cpp", "with_llama_cpp", _is_gguf, "a .gguf file", ("cpu", "gpu")),
     Peer(
         "openvino",
         "with_openvino",
@@ -45,6 +50,7 @@ PEERS: tuple[Peer, ...] = (
     ),
     Peer("onnxruntime", "with_onnxruntime", _is_onnx, "a folder with a genai_config.json"),
     Peer("mistral.rs", "with_mistralrs", _is_gguf, "a .gguf file"),
-    Peer("vllm", "with_vllm", _is_hugging_face, "a folder with config.json and safetensors"),
+    Peer("vllm", "with_vllm", _is_hugging_face, _HUGGING_FACE, ("cpu", "gpu")),
+    Peer("transformers", "with_transformers", _is_hugging_face, _HUGGING_FACE, ("gpu",)),
 )
 """Every system, in the order in which they run."""

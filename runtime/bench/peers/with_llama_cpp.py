@@ -11,15 +11,18 @@ import numpy as np
 __all__ = ["load"]
 
 _BATCH = 512
+_ALL_LAYERS = 999
 
 
 def load(request: dict[str, Any]) -> tuple[Any, int]:
     """See the harness."""
     most = max(request["concurrency"])
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(
-        request["model"].encode(), llama_cpp.llama_model_default_params()
-    )
+    of_model = llama_cpp.llama_model_default_params()
+    of_model.n_gpu_layers = _ALL_LAYERS if request["device"] == "gpu" else 0
+    if of_model.n_gpu_layers and not llama_cpp.llama_supports_gpu_offload():
+        sys.exit("this build of llama.cpp runs on CPUs only")
+    model = llama_cpp.llama_model_load_from_file(request["model"].encode(), of_model)
     if not model:
         sys.exit(f"{request['model']} cannot be loaded")
     params = llama_cpp.llama_context_default_params()

@@ -1,4 +1,4 @@
-"""vLLM's build for CPUs, on a folder as Hugging Face has it, in the dtype of its weights."""
+"""vLLM on a folder as Hugging Face has it, in the dtype of its weights; its build decides where it runs."""
 
 from __future__ import annotations
 

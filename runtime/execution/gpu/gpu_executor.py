@@ -23,7 +23,7 @@ from .device import Device
 from .plan_runner import PlanRunner, num_work_bytes
 from .token_chooser import num_choice_bytes
 
-__all__ = ["GpuExecutor"]
+__all__ = ["GpuExecutor", "find_module"]
 
 _KV_SHARE = 0.9
 """The part of a device's memory that all else leaves which pages may take: nobody else is to have it."""
@@ -67,6 +67,7 @@ class GpuExecutor(ModelExecutor):
         """
         manifest = artifact.manifest
         device.enter()
+        self._free_before = device.memory_bytes()[0]
         plan = read_plan(artifact.folder / library.path)
         # With the longest sequence that the model takes: what fits is known only when this is.
         most = _most(manifest, plan, max_num_seqs, max_num_batched_tokens, manifest.model.max_seq_len)
@@ -75,7 +76,7 @@ class GpuExecutor(ModelExecutor):
             kv_memory=kv_memory,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
-            available_bytes=device.memory_bytes()[0] - _KEPT_BYTES,
+            available_bytes=self._free_before - _KEPT_BYTES,
             activation_bytes=num_work_bytes(plan, most)
             + num_choice_bytes(manifest.model.vocab_size, max_num_seqs),
             kv_share=_KV_SHARE,
@@ -107,13 +108,18 @@ class GpuExecutor(ModelExecutor):
         self._runner = PlanRunner(
             plan,
             device,
-            device.load(_module(artifact.folder, library, plan, device), sorted(kernels)),
+            device.load(find_module(artifact.folder, library, plan, device), sorted(kernels)),
             parameters=parameters,
             states=self._states,
             most=self._most,
             inputs=inputs,
             vocab_size=self.vocab_size,
         )
+
+    @property
+    def num_device_bytes(self) -> int:
+        """The device's memory that this takes."""
+        return self._free_before - self._device.memory_bytes()[0]
 
     def run(self, step: Step) -> StepOutput:
         """See :meth:`Executor.run`; this returns as soon as all is launched."""
@@ -190,7 +196,7 @@ def _widened(table: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
     return wide
 
 
-def _module(folder: Path, library: LibraryRecord, plan: LaunchPlan, device: Device) -> Path:
+def find_module(folder: Path, library: LibraryRecord, plan: LaunchPlan, device: Device) -> Path:
     """The file for this device: machine code of its own architecture, or else what its driver compiles."""
     for name in plan.modules:
         if device.takes(name):

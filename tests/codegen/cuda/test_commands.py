@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from ingot.codegen.cuda.build import build_program
 from ingot.codegen.gpu import lower
 from ingot.codegen.gpu.rules import RULES
 from ingot.ir.errors import ArtifactError, CompileError, RequestError
+from ingot.runtime.bench import BenchOptions, run_benchmark
+from ingot.runtime.bench.gpu_limits import measure_gpu
+from ingot.runtime.bench.report import print_report
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.execution.artifact import open_artifact
 from ingot.targets import cuda, parse_targets, read_manifest
@@ -77,7 +81,9 @@ def test_without_a_gpu_the_cpu_is_taken_and_cuda_refused(
 
 
 @needs_compiler
-def test_a_target_is_added_and_weights_stay(gpu: Path, artifact: Path) -> None:
+def test_a_target_is_added_weights_stay_and_it_is_measured(
+    gpu: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, weights = read_manifest(artifact), (artifact / "params" / "weights.bin").stat()
     added = add_targets(artifact, ["cuda:sm_90", before.libraries[0].target])
     manifest = read_manifest(artifact)
@@ -91,6 +97,19 @@ def test_a_target_is_added_and_weights_stay(gpu: Path, artifact: Path) -> None:
     assert opened.library(device="cpu").target == before.libraries[0].target
     with Engine(artifact, kv_memory="1MiB") as engine:
         assert engine.generate([[1, 2, 3]])[0].token_ids
+    brief = functools.partial(measure_gpu, symbols={"vectors": 4100, "blocks": 2, "rounds": 2}, seconds=0.01)
+    monkeypatch.setattr("ingot.runtime.bench.benchmark.measure_gpu", brief)
+    monkeypatch.setattr("ingot.runtime.bench.benchmark.measure_first_token", lambda folder, device: 1.0)
+    options = BenchOptions(prompt_tokens=5, output_tokens=3, concurrency=(2,), rounds=1)
+    record = run_benchmark(artifact, options)
+    print_report(record, to_stderr=False)
+    assert record.host.gpu == "Emulated GPU"
+    assert min(record.host.copy_gb_s or 0, record.host.bf16_tflops or 0, record.host.int8_tops or 0) > 0
+    assert record.device_memory_bytes is not None
+    assert record.device_memory_bytes > record.weight_bytes
+    assert record.runs[0].fraction_of_limit.decode is not None
+    with pytest.raises(RequestError, match="say --device cpu"):
+        run_benchmark(artifact, BenchOptions(prompt_tokens=5, profile=True))
 
 
 @needs_compiler

@@ -59,7 +59,7 @@ def test_the_document_holds_what_is_promised(artifact: Path, tmp_path: Path) -> 
 
 
 def test_a_document_on_stdout_is_alone_there(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingot.runtime.bench.benchmark.measure_first_token", lambda folder: 1.5)
+    monkeypatch.setattr("ingot.runtime.bench.benchmark.measure_first_token", lambda folder, device: 1.5)
     arguments = ["--prompt-tokens", "5", "--output-tokens", "1", "--concurrency", "2", "--rounds", "1"]
     done = CliRunner().invoke(bench, [str(artifact), *arguments, "--profile", "--json", "-"])
     assert done.exit_code == 0, done.output

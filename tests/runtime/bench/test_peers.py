@@ -21,6 +21,7 @@ from ingot.runtime.commands.bench import bench
 
 _REQUEST = {
     "threads": 1,
+    "device": "cpu",
     "prompt_tokens": 10,
     "output_tokens": 5,
     "concurrency": [1, 3],
