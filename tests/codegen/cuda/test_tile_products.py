@@ -71,21 +71,22 @@ def graph_of(random: np.random.Generator) -> tuple[Graph, dict[str, Array]]:
     return builder.build(builder.emit("concat", *results, axis=1)), parameters
 
 
-def check(counts: tuple[int, ...], gpu: Path, folder: Path) -> None:
+def check(counts: tuple[int, ...], folder: Path) -> None:
     random = np.random.default_rng(3)
     graph, parameters = graph_of(random)
-    step = OneStep(graph, parameters, gpu, folder, max(counts))
+    step = OneStep(graph, parameters, folder, {"tokens": max(counts), "rows": max(counts)})
     try:
         for count in counts:
             ids = random.integers(0, VOCAB, count).astype(np.int32)
             (meant,) = evaluate(graph, {"token_ids": ids, **parameters})
-            np.testing.assert_allclose(step.run(ids), meant, rtol=2e-4, atol=2e-3)
+            found = step.run({"token_ids": ids}, {"tokens": count, "rows": count})
+            np.testing.assert_allclose(found, meant, rtol=2e-4, atol=2e-3)
     finally:
         step.close()
 
 
 def test_tiles_give_what_rows_times_weights_are(gpu: Path, tmp_path: Path) -> None:
-    check((BLOCKS["64 rows"],), gpu, tmp_path)
+    check((BLOCKS["64 rows"],), tmp_path)
 
 
 @pytest.mark.slow
@@ -95,4 +96,4 @@ def test_so_they_do_in_blocks_of_every_size_and_before_hopper(
 ) -> None:
     monkeypatch.setattr(emulated, "HAS_WARPGROUPS", has_warpgroups)
     monkeypatch.setattr(tile_products, "ENOUGH_BLOCKS", 2)
-    check((17, *BLOCKS.values(), 300), gpu, tmp_path)
+    check((17, *BLOCKS.values(), 300), tmp_path)
