@@ -68,10 +68,27 @@ def _multiply_many(planning: Planning, product: Product) -> bool:
     return True
 
 
+def _tiles_of_cache(attention: Attention) -> str | None:
+    """The type of what attention on tensor cores reads keys and values by, None where there is none."""
+    keys, values = attention.keys, attention.values
+    if keys.element:
+        is_half = keys.element in ("Float16", "BFloat16")
+        return (
+            f"FloatTiles<{attention.shape}, {keys.element}>" if is_half and attention.dim % 2 == 0 else None
+        )
+    fits = attention.dim % 4 == 0 and all(
+        pages.group_size == dim or pages.group_size % 16 == 0
+        for pages, dim in ((keys, attention.dim), (values, attention.value_dim))
+    )
+    return f"CodedTiles<{attention.shape}, {keys.type}, {values.type}>" if fits else None
+
+
 def _attend(planning: Planning, attention: Attention) -> bool:
     """A kernel of tiles: over whole contexts for many tokens, over pieces that are joined for few."""
-    if attention.element not in ("Float16", "BFloat16") or attention.dim % 2 or attention.page_size % 16:
+    cache = _tiles_of_cache(attention)
+    if cache is None or attention.page_size % 16:
         return False
+    parameters = (*attention.keys.parameters, *attention.values.parameters)
     rows, group = attention.rows, attention.heads // attention.kv_heads
     at_once = min(group, _LINES)
     tiles = size_of(rows, over=_LINES // at_once, plus=("sequences",))
@@ -85,11 +102,11 @@ def _attend(planning: Planning, attention: Attention) -> bool:
     )
 
     def tiles_of(piece: int) -> str:
-        shape = f"{attention.shape}, {attention.element}, {attention.view}, {warps}, {piece}"
+        shape = f"{attention.shape}, {cache}, {attention.view}, {warps}, {piece}"
         results = "nullptr, piece_sums" if piece else "out, nullptr"
         return (
-            f"{setup}attend_tiles<{shape}>(here, joined, most_of, total_of, q, keys, values, batch, scores, "
-            f"{results}, num_rows);"
+            f"{setup}{cache} cache{{{', '.join(parameters)}}}; attend_tiles<{shape}>"
+            f"(here, joined, most_of, total_of, q, cache, batch, scores, {results}, num_rows);"
         )
 
     pieces = planning.new_array(
@@ -155,6 +172,7 @@ CUDA = Machine(
         _SOURCES / "fragments.cuh",
         _SOURCES / "tile_products.cuh",
         _SOURCES / "tensor_attention.cuh",
+        _SOURCES / "coded_attention.cuh",
         _SOURCES / "tensor_probes.cuh",
     ),
     write_kernel=_write_kernel,

@@ -3,16 +3,77 @@
 
 namespace ingot {
 
+// A tile's keys in the order in which a lane has four neighbours of its scores, and so of what weighs values: column
+// `column` of the product's half `half` is the key of this number.
+INGOT_DEVICE int key_of(int half, int column) { return column / 2 * 4 + half * 2 + column % 2; }
+
+// What attention on tensor cores does with 16 keys and values of floats from an offset of a head's page on. Elements
+// of queries are in an order in which a lane has four neighbours, too.
+template <class Shape, class Element>
+struct FloatTiles {
+  using Number = Element;
+  CONSTANT int STEPS = (Shape::DIM + 15) / 16, COLUMNS = (Shape::VALUE_DIM + 7) / 8;
+  const typename Element::Stored* keys;
+  const typename Element::Stored* values;
+
+  // Adds products of queries in two halves.
+  INGOT_DEVICE void score(float (&scores)[2][4], const unsigned (&high)[STEPS][4], const unsigned (&low)[STEPS][4],
+                          int64 head, int offset, int group, int inside) const {
+    for (int half = 0; half < 2; ++half) {
+      const unsigned* key =
+          reinterpret_cast<const unsigned*>(keys + (head * Shape::PAGE_SIZE + offset + key_of(half, group)) * Shape::DIM);
+      for (int step = 0; step < STEPS; ++step) {
+        int element = step * 16 + inside * 4;
+        unsigned b[2] = {};
+        if constexpr (Shape::DIM % 4 == 0) {
+          if (element < Shape::DIM) {
+            uint2 four = *reinterpret_cast<const uint2*>(key + element / 2);
+            b[0] = four.x, b[1] = four.y;
+          }
+        } else {
+          for (int i = 0; i < 2; ++i)
+            if (element + i * 2 < Shape::DIM) b[i] = key[element / 2 + i];
+        }
+        multiply_tiles<Element>(scores[half], low[step], b);
+        multiply_tiles<Element>(scores[half], high[step], b);
+      }
+    }
+  }
+
+  // Adds values, of the first num_keys that are there, by weights laid as scores are.
+  INGOT_DEVICE void weigh(float (&result)[COLUMNS][4], const float (&weights)[2][4], int64 head, int offset,
+                          int num_keys, int group, int inside) const {
+    unsigned high[4], low[4];
+    for (int i = 0; i < 4; ++i) split_pair<Element>(weights[i / 2][i % 2 * 2], weights[i / 2][i % 2 * 2 + 1], high[i], low[i]);
+    for (int column = 0; column < COLUMNS; ++column) {
+      int element = column * 8 + group;
+      unsigned b[2] = {};
+      if (element < Shape::VALUE_DIM) {
+        int64 place = (head * Shape::VALUE_DIM + element) * Shape::PAGE_SIZE + offset + inside * 4;
+        uint2 four = *reinterpret_cast<const uint2*>(values + place);
+        b[0] = four.x, b[1] = four.y;
+      }
+      // What lies past the end was never written, and may be no number.
+      for (int i = 0; i < 2; ++i) {
+        int key = inside * 4 + i * 2;
+        if (key >= num_keys) b[i] = 0;
+        if (key + 1 >= num_keys) b[i] &= 0xffffu;
+      }
+      multiply_tiles<Element>(result[column], low, b);
+      multiply_tiles<Element>(result[column], high, b);
+    }
+  }
+};
+
 // On tensor cores (FlashAttention's way: Dao, 2023; pieces of the context apart: Dao et al., 2023).
 //
 // A block takes 16 lines, a line being a head of a token, that share a KV head and a sequence, and PIECE keys of the
 // context (0: all). Its warps take 16 keys in turn; what they found is joined at the end. Queries and weights are split
-// into two halves, so that only the cache is of half width.
-template <class Shape, class Element, class Q, int WARPS, int PIECE>
+// into two halves, so that only the cache, which is a type as FloatTiles, is of half width or less.
+template <class Shape, class Cache, class Q, int WARPS, int PIECE>
 INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VALUE_DIM + 7) / 8 * 8],
                                float (&most_of)[WARPS][16], float (&total_of)[WARPS][16], const float* q,
-                               const typename Element::Stored* keys, const typename Element::Stored* values,
-                               Batch batch, Scores scores, float* out, float* piece_sums, int num_rows) {
+                               Cache cache, Batch batch, Scores scores, float* out, float* piece_sums, int num_rows) {
   constexpr int LINES = 16, HEADS_AT_ONCE = Shape::GROUP < LINES ? Shape::GROUP : LINES;
   constexpr int PARTS = (Shape::GROUP + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE, TOKENS = LINES / HEADS_AT_ONCE;
   constexpr int STEPS = (Shape::DIM + 15) / 16, COLUMNS = (Shape::VALUE_DIM + 7) / 8;
@@ -50,12 +111,12 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
   unsigned high[STEPS][4], low[STEPS][4];
   for (int step = 0; step < STEPS; ++step)
     for (int i = 0; i < 4; ++i) {
-      int line = group + i % 2 * 8, element = step * 16 + inside * 2 + i / 2 * 8;
+      int line = group + i % 2 * 8, element = step * 16 + inside * 4 + i / 2 * 2;
       float pair[2] = {};
       for (int j = 0; j < 2; ++j)
         if (is_line(line) && element + j < Shape::DIM)
           pair[j] = Q::at(q, row_of(line))[(kv_head * Shape::GROUP + head_of(line)) * Shape::DIM + element + j];
-      split_pair<Element>(pair[0], pair[1], high[step][i], low[step][i]);
+      split_pair<typename Cache::Number>(pair[0], pair[1], high[step][i], low[step][i]);
     }
 
   float most[2] = {NEVER, NEVER}, total[2] = {}, result[COLUMNS][4] = {};
@@ -63,24 +124,13 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
     int64 page = (int64)pages[start / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
     int offset = start % Shape::PAGE_SIZE;
     float tile_scores[2][4] = {};
-    for (int half = 0; half < 2; ++half)
-      for (int step = 0; step < STEPS; ++step) {
-        unsigned b[2];
-        for (int i = 0; i < 2; ++i) {
-          int element = step * 16 + inside * 2 + i * 8;
-          int64 place = (page * Shape::PAGE_SIZE + offset + half * 8 + group) * Shape::DIM + element;
-          b[i] = 0;
-          if (Shape::DIM % 2 == 0 && element < Shape::DIM) b[i] = *reinterpret_cast<const unsigned*>(keys + place);
-        }
-        multiply_tiles<Element>(tile_scores[half], low[step], b);
-        multiply_tiles<Element>(tile_scores[half], high[step], b);
-      }
+    cache.score(tile_scores, high, low, page, offset, group, inside);
     for (int side = 0; side < 2; ++side) {
       int line = group + side * 8;
       float largest = NEVER;
       for (int half = 0; half < 2; ++half)
         for (int j = 0; j < 2; ++j) {
-          int key = start + half * 8 + inside * 2 + j, own = is_line(line) ? before + row_of(line) : -1;
+          int key = start + key_of(half, inside * 2 + j), own = is_line(line) ? before + row_of(line) : -1;
           float& score = tile_scores[half][side * 2 + j];
           score = key < end_key ? scores.template of<Shape>(score, kv_head * Shape::GROUP + head_of(line), own, key) : NEVER;
           largest = larger(largest, score);
@@ -101,22 +151,7 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
       for (int column = 0; column < COLUMNS; ++column)
         for (int j = 0; j < 2; ++j) result[column][side * 2 + j] *= kept;
     }
-    unsigned high_weights[4], low_weights[4];
-    for (int i = 0; i < 4; ++i)
-      split_pair<Element>(tile_scores[i / 2][i % 2 * 2], tile_scores[i / 2][i % 2 * 2 + 1], high_weights[i], low_weights[i]);
-    for (int column = 0; column < COLUMNS; ++column) {
-      unsigned b[2];
-      for (int i = 0; i < 2; ++i) {
-        int element = column * 8 + group, key = start + inside * 2 + i * 8;
-        int64 place = (page * Shape::VALUE_DIM + element) * Shape::PAGE_SIZE + offset + inside * 2 + i * 8;
-        b[i] = 0;
-        // What lies past the end was never written, and may be no number.
-        if (element < Shape::VALUE_DIM && key < end_key) b[i] = *reinterpret_cast<const unsigned*>(values + place);
-        if (key + 1 >= end_key) b[i] &= 0xffffu;
-      }
-      multiply_tiles<Element>(result[column], low_weights, b);
-      multiply_tiles<Element>(result[column], high_weights, b);
-    }
+    cache.weigh(result, tile_scores, page, offset, end_key - start, group, inside);
   }
 
   for (int side = 0; side < 2; ++side) {

@@ -13,7 +13,7 @@ from ....ir import Operation
 from ....targets.launch_plan import Argument
 from ..planning import Planning, Rule, row_type, size_of
 from .batch import MAKE_BATCH, batch_arguments
-from .cache import cache_arguments, pages_of, read_pages
+from .cache import Pages, cache_arguments, pages_of, read_pages
 
 __all__ = ["RULES", "Attention"]
 
@@ -27,7 +27,8 @@ class Attention:
         out: the argument for the result.
         setup: statements that make ``batch`` and ``scores``.
         shape: ``AttentionShape`` of the templates.
-        element: of the cache, as templates take it; empty where it is of codes.
+        keys: how they lie.
+        values: how they lie.
         view: of the queries, as templates take them.
         rows: the symbol of how many tokens there are.
         heads: of queries.
@@ -41,7 +42,8 @@ class Attention:
     out: tuple[str, Argument]
     setup: str
     shape: str
-    element: str
+    keys: Pages
+    values: Pages
     view: str
     rows: str
     heads: int
@@ -49,6 +51,11 @@ class Attention:
     dim: int
     value_dim: int
     page_size: int
+
+    @property
+    def element(self) -> str:
+        """Of the cache, as templates take it; empty where it is of codes."""
+        return self.keys.element
 
 
 def _paged_attention(planning: Planning, operation: Operation) -> None:
@@ -82,7 +89,7 @@ def _paged_attention(planning: Planning, operation: Operation) -> None:
         ("GLOBAL float* out", planning.result(operation.result, region.rows, heads * value_dim).array),
         setup,
         f"AttentionShape<{heads}, {kv_heads}, {dim}, {value_dim}, {page_size}, {window}, {flags}>",
-        caches[0].element,
+        *caches,
         row_type(region.view),
         str(region.rows),
         heads,

@@ -30,6 +30,7 @@ class Pages:
         arrays: what each array holds: its suffix in the state's name, its C++ type and its numpy dtype.
         shapes: of these arrays.
         element: of floats, as templates take it; empty for codes.
+        group_size: elements of a head that share a scale; zero for floats.
         type: of codes, the template that says where they lie.
         reader: the type of what reads them.
     """
@@ -38,6 +39,7 @@ class Pages:
     arrays: tuple[tuple[str, str, str], ...]
     shapes: tuple[tuple[int | str, ...], ...]
     element: str
+    group_size: int
     type: str
     reader: str
 
@@ -63,11 +65,11 @@ def pages_of(cache: TensorType, name: str) -> Pages:
         type_ = f"CodedPages<{element.bits}, {scale}, {size}, {dim}, {page_size}, {str(are_keys).lower()}>"
         arrays = ((".codes", "unsigned char", "uint8"), (".scales", stored, dtype))
         shapes = shape(dim * element.bits // 8), shape(dim // size)
-        return Pages(name, arrays, shapes, "", type_, f"Coded{kind}<{type_}>")
+        return Pages(name, arrays, shapes, "", size, type_, f"Coded{kind}<{type_}>")
     stored, type_ = _ELEMENTS[element]
     dtype = "uint16" if element is ScalarType.BFLOAT16 else element.value
     return Pages(
-        name, (("", stored, dtype),), (shape(dim),), type_, "", f"Float{kind}<{type_}, {dim}, {page_size}>"
+        name, (("", stored, dtype),), (shape(dim),), type_, 0, "", f"Float{kind}<{type_}, {dim}, {page_size}>"
     )
 
 

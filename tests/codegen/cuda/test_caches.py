@@ -22,7 +22,7 @@ ELEMENTS: dict[str, tuple[Element, int, int]] = {
     "int4, whole heads": (find_format("dynamic_int4_row_f16"), 20, 36),
     "float16": (ScalarType.FLOAT16, 40, 24),
 }
-STEPS = ((21, 3), (1, 1), (9, 5))
+STEPS = ((9, 3), (1, 1), (38, 5))
 """Tokens of two sequences, step after step."""
 
 
@@ -55,7 +55,7 @@ def test_pages(name: str, gpu: Path, tmp_path: Path) -> None:
     out = builder.emit("reshape", attended, shape=("tokens", HEADS * value_dim))
     out = builder.emit("mul", out, builder.constant(np.float32(1)))
     graph = builder.build(out, *written)
-    most = {"tokens": 24, "rows": 24, "sequences": 2, "sequence_bounds": 3, "pages": PAGES}
+    most = {"tokens": 48, "rows": 48, "sequences": 2, "sequence_bounds": 3, "pages": PAGES}
     step = OneStep(graph, parameters, tmp_path, {**most, "pages_per_sequence": 3, "pieces": 1})
     table = np.array([[4, 1, 7], [0, 8, 2]], np.int32)
     states: list[Array] = [filled(cache.type, most, 0) for cache in caches]
