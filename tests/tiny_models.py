@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ARCHITECTURES", "WHOLE_GROUPS", "make_tiny", "reference_log_probs", "write_tokenizer"]
+__all__ = [
+    "ARCHITECTURES",
+    "WHOLE_GROUPS",
+    "make_tiny",
+    "reference_log_probs",
+    "tiny_config",
+    "write_tokenizer",
+]
 
 ARCHITECTURES = (
     *("cohere", "cohere2", "ernie4_5", "exaone4", "olmo3", "seed_oss"),
@@ -280,11 +287,7 @@ def make_tiny(
     import torch
     import transformers
 
-    sizes = {**_SIZES, **_OF_FAMILY.get(_TEXT_PARTS.get(architecture, architecture), {}), **overrides}
-    if architecture in _TEXT_PARTS:
-        text = {"model_type": _TEXT_PARTS[architecture], **sizes}
-        tied = sizes["tie_word_embeddings"]
-        sizes = {"text_config": text, "vision_config": _VISION[architecture], "tie_word_embeddings": tied}
+    sizes = _sizes_of(architecture, overrides)
     described = json.dumps([architecture, dtype, shard_size, seed, sizes], sort_keys=True, default=str)
     folder = parent / f"tiny-{architecture}-{hashlib.sha256(described.encode()).hexdigest()[:10]}"
     if (folder / "config.json").is_file():
@@ -309,6 +312,24 @@ def make_tiny(
     model.save_pretrained(folder, **({} if shard_size is None else {"max_shard_size": shard_size}))
     write_tokenizer(folder)
     return folder
+
+
+def tiny_config(architecture: str, **overrides: Any) -> dict[str, Any]:
+    """What ``config.json`` says of a checkpoint of :func:`make_tiny`, which need not be made for that."""
+    import transformers
+
+    config_name, model_name = _CLASSES[architecture]
+    config = getattr(transformers, config_name)(**_sizes_of(architecture, overrides))
+    return {**config.to_dict(), "architectures": [model_name]}
+
+
+def _sizes_of(architecture: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    sizes = {**_SIZES, **_OF_FAMILY.get(_TEXT_PARTS.get(architecture, architecture), {}), **overrides}
+    if architecture not in _TEXT_PARTS:
+        return sizes
+    text = {"model_type": _TEXT_PARTS[architecture], **sizes}
+    tied = sizes["tie_word_embeddings"]
+    return {"text_config": text, "vision_config": _VISION[architecture], "tie_word_embeddings": tied}
 
 
 def write_tokenizer(folder: Path) -> None:

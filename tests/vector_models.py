@@ -18,7 +18,15 @@ import numpy.typing as npt
 
 from .tiny_models import make_tiny
 
-__all__ = ["ENCODERS", "Dense", "Embedder", "make_embedder", "make_encoder", "rerank_logits"]
+__all__ = [
+    "ENCODERS",
+    "Dense",
+    "Embedder",
+    "make_embedder",
+    "make_encoder",
+    "rerank_logits",
+    "tiny_encoder_config",
+]
 
 Floats = npt.NDArray[np.float32]
 
@@ -168,7 +176,7 @@ def make_encoder(
     import torch
     import transformers
 
-    sizes = {**_SIZES, "pad_token_id": 1 if "roberta" in kind else 0, **_OF_KIND.get(kind, {}), **overrides}
+    sizes = _sizes_of(kind, overrides)
     described = json.dumps([kind, head, dtype, sizes], sort_keys=True)
     folder = parent / f"tiny-{kind}-{hashlib.sha256(described.encode()).hexdigest()[:10]}"
     if (folder / "config.json").is_file():
@@ -187,6 +195,20 @@ def make_encoder(
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     _write_tokenizer(folder)
     return folder
+
+
+def tiny_encoder_config(kind: str, **overrides: Any) -> dict[str, Any]:
+    """What ``config.json`` says of a checkpoint of :func:`make_encoder`, which need not be made for that."""
+    import transformers
+
+    name = ENCODERS[kind]
+    config = getattr(transformers, f"{name}Config")(**_sizes_of(kind, overrides))
+    return {**config.to_dict(), "architectures": [f"{name}Model"]}
+
+
+def _sizes_of(kind: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    pad = 1 if "roberta" in kind else 0
+    return {**_SIZES, "pad_token_id": pad, **_OF_KIND.get(kind, {}), **overrides}
 
 
 def rerank_logits(folder: Path, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Floats:
