@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 from ingot.codegen import compile_model
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.sampling.sampling_params import SamplingParams
+from ingot.targets import read_manifest
 
 from ...compiled import WHOLE_GROUPS, WHOLE_GROUPS_OF_LATENTS
 from ...tiny_models import make_tiny
@@ -155,3 +156,27 @@ def test_a_gpu_computes_what_the_cpu_does(name: str, gpu: Path, tmp_path: Path) 
 @pytest.mark.parametrize("name", MORE)
 def test_so_it_does_with_other_families_and_types(name: str, gpu: Path, tmp_path: Path) -> None:
     check(MORE[name], tmp_path)
+
+
+@pytest.mark.slow
+def test_states_go_where_pages_go(gpu: Path, tmp_path: Path) -> None:
+    """Of a recurrent model: prefixes are shared, answers fork, and pages are given up and computed again."""
+    folder = make_tiny("granitemoehybrid", tmp_path)
+    artifact = compile_model(
+        folder, tmp_path / "both.ingot", targets=BOTH, max_seq_len=96, dtype="float32", page_size=16
+    ).path
+    memory = read_manifest(artifact).memory
+    prompts = [[*range(40)], [*range(20), 7, 8], [*range(40)], [*range(17)]]
+    params = SamplingParams(max_tokens=20, temperature=0.3, n=2, seed=5, logprobs=3, ignore_eos=True)
+    found = []
+    for device in ("cpu", "cuda"):
+        num_bytes = 11 * memory.page_size * memory.kv_bytes_per_token
+        with Engine(artifact, device=device, max_num_batched_tokens=30, kv_memory=num_bytes) as engine:
+            answers = engine.generate(prompts, params)
+            assert engine.stats.num_preemptions > 0
+            assert engine.stats.num_prefix_tokens_hit > 0
+        found.append([choice for answer in answers for choice in answer.choices])
+    for left, right in zip(*found, strict=True):
+        assert left.token_ids == right.token_ids
+        for ours, theirs in zip(left.logprobs or (), right.logprobs or (), strict=True):
+            np.testing.assert_allclose(ours.logprob, theirs.logprob, atol=1e-4)
