@@ -25,12 +25,12 @@ def plan_step(
 
     Raises :class:`CompileError` for an operator, or operands, that have no kernel on ``machine``.
     """
-    if module.stage != "paged":
-        raise CompileError(
-            f"{machine} runs models that generate: a paged module is needed, not one at stage {module.stage}"
-        )
+    if module.stage not in ("paged", "ragged"):
+        raise CompileError(f"only paged and ragged modules can be planned, not one at stage {module.stage}")
     planning = Planning(module.forward, machine, {**RULES, **machine.rules})
-    plan, _ = planning.run(modules)
+    plan, functions = planning.run(modules)
+    if module.stage == "ragged":
+        return plan, functions
     choice = TokenChoice(likeliest=planning.apart(plan_likeliest), drawn=planning.apart(plan_drawn))
     plan = msgspec.structs.replace(plan, choice=choice, probes=plan_probes(planning))
     return plan, planning.functions

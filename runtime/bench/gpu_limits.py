@@ -15,7 +15,7 @@ from ...targets.threads import use_all_cores
 from ..execution.artifact import Artifact
 from ..execution.gpu.arena import place_buffers
 from ..execution.gpu.device import Device
-from ..execution.gpu.gpu_executor import find_module
+from ..execution.gpu.loading import find_module
 from ..execution.gpu.opening import open_device
 from ..execution.gpu.replay import Replay
 from .records import HostRecord

@@ -60,7 +60,7 @@ def load(
                 max_num_batched_tokens=max_num_batched_tokens,
                 device=device,
             )
-        case ("cuda" | "metal"), True:
+        case (("cuda" | "metal"), True):
             from ..execution.gpu.gpu_executor import GpuExecutor
             from ..execution.gpu.opening import open_device
 
@@ -70,6 +70,16 @@ def load(
                 open_device(artifact, library),
                 kv_memory=kv_memory,
                 max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens,
+            )
+        case (("cuda" | "metal"), False):
+            from ..execution.gpu.gpu_vector_executor import GpuVectorExecutor
+            from ..execution.gpu.opening import open_device
+
+            executor = GpuVectorExecutor(
+                artifact,
+                library,
+                open_device(artifact, library),
                 max_num_batched_tokens=max_num_batched_tokens,
             )
         case "onnx", False:

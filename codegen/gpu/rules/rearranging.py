@@ -23,7 +23,7 @@ def _reshape(planning: Planning, operation: Operation) -> None:
     region = planning.region(source)
     if operation.result.type.shape[0] != region.rows:
         raise CompileError(f"reshape of {source.type} to {operation.result.type} does not keep rows whole")
-    planning.regions[operation.result] = region
+    _see(planning, operation, region)
 
 
 def _slice(planning: Planning, operation: Operation) -> None:
@@ -35,7 +35,14 @@ def _slice(planning: Planning, operation: Operation) -> None:
         return
     inner = width_of(operation.result.type, 2)
     view = Rows(width_of(operation.result.type), region.view.stride, region.view.offset + start * inner)
-    planning.regions[operation.result] = Region(region.array, region.rows, view)
+    _see(planning, operation, Region(region.array, region.rows, view))
+
+
+def _see(planning: Planning, operation: Operation, region: Region) -> None:
+    """The result is a part of what there is; a copy of that where it is what the step gives."""
+    planning.regions[operation.result] = region
+    if operation.result in planning.graph.outputs:
+        _copy(planning, operation, [region], (sliced((region.view.width,), 0, 0, region.view.width),))
 
 
 def _rearrange(planning: Planning, operation: Operation, part: Callable[[Sequence[int], int], Part]) -> None:
@@ -43,7 +50,7 @@ def _rearrange(planning: Planning, operation: Operation, part: Callable[[Sequenc
     axis = cast(int, operation.attributes["axis"])
     if axis < 1:
         raise CompileError(f"{operation.operator} (%{operation.result.name}) does not keep rows whole")
-    _copy(planning, operation, (part(columns_of(source.type, 1), axis - 1),))
+    _copy(planning, operation, [planning.region(source)], (part(columns_of(source.type, 1), axis - 1),))
 
 
 def _repeat(planning: Planning, operation: Operation) -> None:
@@ -57,19 +64,23 @@ def _transpose(planning: Planning, operation: Operation) -> None:
     if axes[0] != 0:
         raise CompileError(f"transpose (%{operation.result.name}) does not keep rows whole")
     order = [axis - 1 for axis in axes[1:]]
-    _copy(planning, operation, (transposed(columns_of(source.type, 1), order),))
+    parts = (transposed(columns_of(source.type, 1), order),)
+    _copy(planning, operation, [planning.region(source)], parts)
 
 
 def _concat(planning: Planning, operation: Operation) -> None:
     axis = cast(int, operation.attributes["axis"]) - 1
     if axis < 0:
         raise CompileError(f"concat (%{operation.result.name}) does not keep rows whole")
-    _copy(planning, operation, joined([columns_of(value.type, 1) for value in operation.operands], axis))
-
-
-def _copy(planning: Planning, operation: Operation, parts: tuple[Part, ...]) -> None:
-    """Copy a part of each operand's rows."""
     regions = [planning.region(value) for value in operation.operands]
+    parts = joined([columns_of(value.type, 1) for value in operation.operands], axis)
+    _copy(planning, operation, regions, parts)
+
+
+def _copy(
+    planning: Planning, operation: Operation, regions: Sequence[Region], parts: tuple[Part, ...]
+) -> None:
+    """Copy a part of each region's rows."""
     width = width_of(operation.result.type)
     out = planning.result(operation.result, regions[0].rows, width)
     statements = []

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ....ir.errors import ArtifactError
 from ....targets import Manifest
 from ....targets.launch_plan import LaunchPlan, read_plan
 from ....targets.manifest import LibraryRecord
@@ -20,10 +18,11 @@ from ..batch import describe_batch
 from ..memory_plan import plan_memory
 from ..model_executor import ModelExecutor
 from .device import Device
+from .loading import load_kernels, place_parameters
 from .plan_runner import PlanRunner, num_work_bytes
 from .token_chooser import num_choice_bytes
 
-__all__ = ["GpuExecutor", "find_module"]
+__all__ = ["GpuExecutor"]
 
 _KV_SHARE = 0.9
 """The part of a device's memory that all else leaves which pages may take: nobody else is to have it."""
@@ -83,14 +82,7 @@ class GpuExecutor(ModelExecutor):
         )
         super().__init__(manifest, memory.num_pages)
         self._device, self._piece_size = device, plan.piece_size
-        records = {
-            f"{parameter.name}#{number}": record
-            for parameter in manifest.parameters
-            for number, record in enumerate(parameter.arrays)
-        }
-        placed = device.place(artifact.arrays, tuple(records.values()))
-        parameters = dict(zip(records, placed, strict=True))
-        artifact.check()
+        parameters = place_parameters(artifact, device)
         self._page_bytes = {
             state.name: math.prod(int(dim) for dim in state.shape[1:]) * _ITEM_BYTES[state.dtype]
             for state in plan.states
@@ -104,11 +96,10 @@ class GpuExecutor(ModelExecutor):
             record.name: math.prod(sizes[dim] if isinstance(dim, str) else dim for dim in record.shape)
             for record in manifest.inputs
         }
-        kernels = {launch.kernel for group in plan.groups for launch in group.launches}
         self._runner = PlanRunner(
             plan,
             device,
-            device.load(find_module(artifact.folder, library, plan, device), sorted(kernels)),
+            load_kernels(artifact, library, plan, device),
             parameters=parameters,
             states=self._states,
             most=self._most,
@@ -194,11 +185,3 @@ def _widened(table: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
     wide = np.zeros((len(table), width), np.int32)
     wide[:, : table.shape[1]] = table
     return wide
-
-
-def find_module(folder: Path, library: LibraryRecord, plan: LaunchPlan, device: Device) -> Path:
-    """The file for this device: machine code of its own architecture, or else what its driver compiles."""
-    for name in plan.modules:
-        if device.takes(name):
-            return folder / Path(library.path).parent / name
-    raise ArtifactError(f"{folder} has kernels in {', '.join(plan.modules)}, and none for {device.name}")
