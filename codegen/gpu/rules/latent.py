@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 from ....ir import Operation, ScalarType
@@ -14,7 +15,7 @@ from .cache import element_of
 from .products import Tiles, multiply
 from .rowwise import THREADS
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "LatentAttention", "attend_latents"]
 
 _WARPS = 8
 """Heads that share what a block brings into shared memory."""
@@ -56,56 +57,121 @@ def _append_latents(planning: Planning, operation: Operation) -> None:
     planning.launch("append_latents", body, arguments, (size_of(region.rows),), THREADS)
 
 
-def _paged_latent_attention(planning: Planning, operation: Operation) -> None:
-    q, cache, *described = operation.operands
-    stored, element = element_of(planning, cache)
-    (heads, dim), page_size = map(int, q.type.shape[1:]), int(cache.type.shape[2])
-    value_dim, region = cast(int, operation.attributes["value_dim"]), planning.region(q)
-    out = planning.result(operation.result, region.rows, heads * value_dim)
-    batch = [
-        *batch_arguments(planning, described),
-        ("int num_rows", Argument("symbol", str(region.rows))),
-    ]
-    shape = f"AttentionShape<{heads}, 1, {dim}, {value_dim}, {page_size}, 0, false, false>"
-    scale = float(cast(float, operation.attributes["scale"]))
-    setup = f"{MAKE_BATCH}Scores scores{{{scale!r}f, 0.0f, nullptr, nullptr}}; "
-    keys = _keys_at_once(dim * (4 if stored == "float" else 2))
-    words = keys * dim * (4 if stored == "float" else 2) // 16
+@dataclass(frozen=True, slots=True)
+class LatentAttention:
+    """Attention over latents; kernels call queries ``q``, the cache ``latents``, and results ``out``.
+
+    Attributes:
+        arguments: of a kernel, but ``out``.
+        out: where results go.
+        shape: ``AttentionShape`` of the templates.
+        stored: how an element of the cache is declared.
+        element: the same as templates take it.
+        view: of the queries, as templates take them.
+        scale: of scores.
+        rows: the symbol of how many tokens there are.
+        heads: of queries.
+        dim: of latents.
+        value_dim: of values.
+    """
+
+    arguments: tuple[tuple[str, Argument], ...]
+    out: Argument
+    shape: str
+    stored: str
+    element: str
+    view: str
+    scale: float
+    rows: str
+    heads: int
+    dim: int
+    value_dim: int
+
+    @classmethod
+    def of(cls, planning: Planning, operation: Operation) -> LatentAttention:
+        """What an operation asks for."""
+        q, cache, *described = operation.operands
+        stored, element = element_of(planning, cache)
+        (heads, dim), page_size = map(int, q.type.shape[1:]), int(cache.type.shape[2])
+        value_dim, region = cast(int, operation.attributes["value_dim"]), planning.region(q)
+        return cls(
+            arguments=(
+                ("GLOBAL const float* q", region.array),
+                (f"GLOBAL const {stored}* latents", planning.states[cache]),
+                *batch_arguments(planning, described),
+                ("int num_rows", Argument("symbol", str(region.rows))),
+            ),
+            out=planning.result(operation.result, region.rows, heads * value_dim).array,
+            shape=f"AttentionShape<{heads}, 1, {dim}, {value_dim}, {page_size}, 0, false, false>",
+            stored=stored,
+            element=element,
+            view=row_type(region.view),
+            scale=float(cast(float, operation.attributes["scale"])),
+            rows=str(region.rows),
+            heads=heads,
+            dim=dim,
+            value_dim=value_dim,
+        )
+
+    @property
+    def setup(self) -> str:
+        """Statements that make ``batch`` and ``scores``."""
+        return f"{MAKE_BATCH}Scores scores{{{self.scale!r}f, 0.0f, nullptr, nullptr}}; "
+
+    def launch(
+        self, planning: Planning, name: str, body_of: Callable[[int], str], heads_at_once: int, threads: int
+    ) -> None:
+        """Launch a kernel that takes heads of a token: over pieces of contexts for few tokens, then joined.
+
+        ``body_of`` a piece's size is what comes behind the setup; 0 is for whole contexts.
+        """
+        few, many = Bound(self.rows, at_most=_FEW_TOKENS), Bound(self.rows, at_least=_FEW_TOKENS + 1)
+        size = Size(self.heads * (self.value_dim + 2) * _FEW_TOKENS, ("pieces",))
+        piece_sums = planning.new_array(size, 4)
+        blocks = size_of(self.rows), size_of(-(-self.heads // heads_at_once))
+        out = "GLOBAL float* out"
+        planning.launch(
+            f"{name}_pieces",
+            self.setup + body_of(PIECE),
+            (*self.arguments, (out, piece_sums)),
+            (*blocks, Size(1, ("pieces",))),
+            threads,
+            (few,),
+        )
+        planning.launch(
+            "join_pieces",
+            f"{self.setup}join_pieces<{self.shape}, 64, {PIECE}>"
+            "(here, piece_sums, batch, scores, out, num_rows);",
+            (("GLOBAL const float* piece_sums", piece_sums), *self.arguments[2:], (out, self.out)),
+            (size_of(self.rows), size_of(self.heads)),
+            64,
+            (few,),
+        )
+        planning.launch(
+            name, self.setup + body_of(0), (*self.arguments, (out, self.out)), blocks, threads, (many,)
+        )
+
+
+def attend_latents(planning: Planning, attention: LatentAttention) -> None:
+    """Attention in float32, on any machine."""
+    key_bytes = attention.dim * (4 if attention.stored == "float" else 2)
+    # A power of two, so that pages are of whole tiles.
+    keys = next((keys for keys in (16, 8) if keys * key_bytes <= _TILE_BYTES), 4)
+    words = keys * key_bytes // 16
     shared = f"SHARED_ARRAY(uint4, words, [{words}]); SHARED_ARRAY(float, weights, [{_WARPS}][{keys}]); "
 
-    def attend(name: str, piece: int, out: Argument, few_or_many: Bound) -> None:
-        template = f"{shape}, {element}, {row_type(region.view)}, {_WARPS}, {keys}, {piece}, {words}"
-        body = (
-            f"{setup}{shared}attend_latents<{template}>"
+    def body_of(piece: int) -> str:
+        template = f"{attention.shape}, {attention.element}, {attention.view}, {_WARPS}, {keys}"
+        return (
+            f"{shared}attend_latents<{template}, {piece}, {words}>"
             "(here, words, weights, q, latents, batch, scores, out, num_rows);"
         )
-        arguments = [
-            ("GLOBAL const float* q", region.array),
-            (f"GLOBAL const {stored}* latents", planning.states[cache]),
-            *batch,
-            ("GLOBAL float* out", out),
-        ]
-        pieces = Size(1, ("pieces",)) if piece else Size()
-        grid = (size_of(region.rows), size_of(-(-heads // _WARPS)), pieces)
-        planning.launch(name, body, arguments, grid, 32 * _WARPS, (few_or_many,))
 
-    few = Bound(str(region.rows), at_most=_FEW_TOKENS)
-    piece_sums = planning.new_array(Size(heads * (value_dim + 2) * _FEW_TOKENS, ("pieces",)), 4)
-    attend("attend_latent_pieces", PIECE, piece_sums, few)
-    planning.launch(
-        "join_pieces",
-        f"{setup}join_pieces<{shape}, 64, {PIECE}>(here, piece_sums, batch, scores, out, num_rows);",
-        [("GLOBAL const float* piece_sums", piece_sums), *batch, ("GLOBAL float* out", out.array)],
-        (size_of(region.rows), size_of(heads)),
-        64,
-        (few,),
-    )
-    attend("attend_latents", 0, out.array, Bound(str(region.rows), at_least=_FEW_TOKENS + 1))
+    attention.launch(planning, "attend_latents", body_of, _WARPS, 32 * _WARPS)
 
 
-def _keys_at_once(bytes_per_key: int) -> int:
-    """A power of two, so that pages are of whole tiles."""
-    return next((keys for keys in (16, 8) if keys * bytes_per_key <= _TILE_BYTES), 4)
+def _paged_latent_attention(planning: Planning, operation: Operation) -> None:
+    attend_latents(planning, LatentAttention.of(planning, operation))
 
 
 RULES: Mapping[str, Rule] = {
