@@ -10,7 +10,7 @@ from ..gpu.rules.latent import LatentAttention, attend_latents
 
 __all__ = ["RULES"]
 
-_LINES, _WARPS, _KEYS = 16, 4, 32
+_LINES, _WARPS, _KEYS = 16, 4, 16
 """``LatentTile`` in ``sources/tensor_latent.cuh``."""
 
 _SHARED_BYTES = 48 << 10
@@ -18,22 +18,22 @@ _SHARED_BYTES = 48 << 10
 
 
 def _paged_latent_attention(planning: Planning, operation: Operation) -> None:
-    """Rows of latents must be of whole sixteen bytes, and so few that a tile of them fits."""
+    """Rows of latents must be of whole sixteen bytes, and so short that two tiles of them fit."""
     attention = LatentAttention.of(planning, operation)
     stride, partial = -(-attention.dim // 16) * 8 + 4, (_WARPS, _LINES, _KEYS + 8)
-    num_bytes = 4 * (_KEYS * stride + partial[0] * partial[1] * partial[2])
+    num_bytes = 4 * (2 * _KEYS * stride + partial[0] * partial[1] * partial[2])
     if attention.element == "Float32" or attention.dim % 8 or num_bytes > _SHARED_BYTES:
         attend_latents(planning, attention)
         return
     shared = (
-        f"SHARED_ARRAY(uint4, tile, [{_KEYS * stride // 4}]); "
+        f"SHARED_ARRAY(uint4, tiles, [2][{_KEYS * stride // 4}]); "
         f"SHARED_ARRAY(float, partial, [{partial[0]}][{partial[1]}][{partial[2]}]); "
     )
 
     def body_of(piece: int) -> str:
         return (
             f"{shared}attend_latent_tiles<{attention.shape}, {attention.element}, {attention.view}, {piece}>"
-            "(here, tile, partial, q, latents, batch, scores, out, num_rows);"
+            "(here, tiles, partial, q, latents, batch, scores, out, num_rows);"
         )
 
     attention.launch(planning, "attend_latent_tiles", body_of, _LINES, 32 * _WARPS)

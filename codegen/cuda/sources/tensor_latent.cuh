@@ -3,23 +3,24 @@
 
 namespace ingot {
 
-// A block takes 16 heads of a token and PIECE keys of the context (0: all), 32 at a time, which it brings into shared
-// memory once for both products. Its warps share the elements of a key: each multiplies its part of them, what they
-// found is added in their order, and then each mixes its part of the values. Queries and weights are split into two
-// halves, so that only the cache is of half width. What pieces give is for join_pieces.
+// A block takes 16 heads of a token and PIECE keys of the context (0: all), 16 at a time, which it brings into shared
+// memory once for both products, the next ones while it multiplies. Its warps share the elements of a key: each
+// multiplies its part of them, what they found is added in their order, and then each mixes its part of the values.
+// Queries and weights are split into two halves, so that only the cache is of half width. What pieces give is for
+// join_pieces.
 //
 // Words of two neighbouring elements of two keys make two words of two keys each: even elements are one tile of the
 // second product, odd ones another. Rows are four words wider than they need be, so that lanes meet no bank twice.
 template <class Shape>
 struct LatentTile {
-  static constexpr int WARPS = 4, LINES = 16, KEYS = 32;
+  static constexpr int WARPS = 4, LINES = 16, KEYS = 16;
   static constexpr int STEPS = (Shape::DIM + 15) / 16, OWN_STEPS = (STEPS + WARPS - 1) / WARPS;
   static constexpr int PAIRS = (Shape::VALUE_DIM + 15) / 16, OWN_PAIRS = (PAIRS + WARPS - 1) / WARPS;
   static constexpr int STRIDE = STEPS * 8 + 4, PARTIAL_STRIDE = KEYS + 8;
 };
 
 template <class Shape, class Element, class Q, int PIECE, class Tile = LatentTile<Shape>>
-INGOT_DEVICE void attend_latent_tiles(Here here, uint4 (&tile)[Tile::KEYS * Tile::STRIDE / 4],
+INGOT_DEVICE void attend_latent_tiles(Here here, uint4 (&tiles)[2][Tile::KEYS * Tile::STRIDE / 4],
                                       float (&partial)[Tile::WARPS][Tile::LINES][Tile::PARTIAL_STRIDE], const float* q,
                                       const typename Element::Stored* latents, Batch batch, Scores scores, float* out,
                                       int num_rows) {
@@ -33,7 +34,6 @@ INGOT_DEVICE void attend_latent_tiles(Here here, uint4 (&tile)[Tile::KEYS * Tile
   const int* pages = batch.page_table + (int64)sequence * batch.table_width;
   int group = here.lane() / 4, inside = here.lane() % 4;
   int first_step = here.warp() * Tile::OWN_STEPS, first_pair = here.warp() * Tile::OWN_PAIRS;
-  const unsigned* words = reinterpret_cast<const unsigned*>(tile);
 
   unsigned high[Tile::OWN_STEPS][4], low[Tile::OWN_STEPS][4];
   for (int step = 0; step < Tile::OWN_STEPS; ++step)
@@ -46,32 +46,39 @@ INGOT_DEVICE void attend_latent_tiles(Here here, uint4 (&tile)[Tile::KEYS * Tile
       split_pair<Element>(pair[0], pair[1], high[step][i], low[step][i]);
     }
 
-  float most[2] = {NEVER, NEVER}, total[2] = {}, result[Tile::OWN_PAIRS][2][4] = {};
-  for (int start = first_key; start < end_key; start += KEYS) {
-    block_barrier();
+  // Keys from start into a tile; those past the end were never written, and may be no numbers.
+  auto bring = [&](int start, uint4* tile) {
+    int64 place = (int64)pages[start / Shape::PAGE_SIZE] * Shape::PAGE_SIZE + start % Shape::PAGE_SIZE;
     for (int i = here.thread_index(); i < KEYS * STEPS * 2; i += Tile::WARPS * WARP) {
-      int key = start + i / (STEPS * 2), element = i % (STEPS * 2) * 8;
-      bool wanted = key < end_key && element < Shape::DIM;
-      int64 place = wanted ? (int64)pages[key / Shape::PAGE_SIZE] * Shape::PAGE_SIZE + key % Shape::PAGE_SIZE : 0;
-      copy_later(&tile[i / (STEPS * 2) * (STRIDE / 4) + element / 8], latents + place * Shape::DIM + (wanted ? element : 0), wanted);
+      int key = i / (STEPS * 2), element = i % (STEPS * 2) * 8;
+      bool wanted = start + key < end_key && element < Shape::DIM;
+      copy_later(&tile[key * (STRIDE / 4) + element / 8], latents + (place + key) * Shape::DIM + (wanted ? element : 0),
+                 wanted);
     }
     end_copies();
+  };
+
+  float most[2] = {NEVER, NEVER}, total[2] = {}, result[Tile::OWN_PAIRS][2][4] = {};
+  bring(first_key, tiles[0]);
+  for (int start = first_key, turn = 0; start < end_key; start += KEYS, turn ^= 1) {
     wait_for_copies<0>();
     block_barrier();
+    if (start + KEYS < end_key) bring(start + KEYS, tiles[turn ^ 1]);
+    const unsigned* words = reinterpret_cast<const unsigned*>(tiles[turn]);
 
-    float products[KEYS / 8][4] = {};
+    float products[KEYS / 8][4] = {}, rest[KEYS / 8][4] = {};
     for (int step = 0; step < Tile::OWN_STEPS; ++step) {
       if (first_step + step >= STEPS) break;
       for (int n = 0; n < KEYS / 8; ++n) {
         unsigned b[2];
         for (int i = 0; i < 2; ++i) b[i] = words[(n * 8 + group) * STRIDE + (first_step + step) * 8 + inside + i * 4];
-        multiply_tiles<Element>(products[n], low[step], b);
+        multiply_tiles<Element>(rest[n], low[step], b);
         multiply_tiles<Element>(products[n], high[step], b);
       }
     }
     for (int n = 0; n < KEYS / 8; ++n)
       for (int i = 0; i < 4; ++i)
-        partial[here.warp()][group + i / 2 * 8][n * 8 + inside * 2 + i % 2] = products[n][i];
+        partial[here.warp()][group + i / 2 * 8][n * 8 + inside * 2 + i % 2] = products[n][i] + rest[n][i];
     block_barrier();
 
     for (int side = 0; side < 2; ++side) {

@@ -23,8 +23,8 @@ _WARPS = 8
 _TILE_BYTES = 20 << 10
 """Of latents in shared memory, at most."""
 
-_FEW_TOKENS = 32
-"""Tokens up to which contexts are cut into pieces, so that there is work for the whole device."""
+_PIECES = ((4, PIECE // 4), (32, PIECE))
+"""Up to how many tokens contexts are cut into pieces of how many keys, so that the whole device has work."""
 
 
 def _head_linear(planning: Planning, operation: Operation) -> None:
@@ -121,35 +121,48 @@ class LatentAttention:
     def launch(
         self, planning: Planning, name: str, body_of: Callable[[int], str], heads_at_once: int, threads: int
     ) -> None:
-        """Launch a kernel that takes heads of a token: over pieces of contexts for few tokens, then joined.
+        """Launch a kernel that takes heads of a token and a piece of the context, and what joins pieces.
 
         ``body_of`` a piece's size is what comes behind the setup; 0 is for whole contexts.
         """
-        few, many = Bound(self.rows, at_most=_FEW_TOKENS), Bound(self.rows, at_least=_FEW_TOKENS + 1)
-        size = Size(self.heads * (self.value_dim + 2) * _FEW_TOKENS, ("pieces",))
-        piece_sums = planning.new_array(size, 4)
-        blocks = size_of(self.rows), size_of(-(-self.heads // heads_at_once))
-        out = "GLOBAL float* out"
+        piece_sums = planning.new_array(Size(max(self._num_sums(*cut) for cut in _PIECES), ("pieces",)), 4)
+        heads, least = size_of(-(-self.heads // heads_at_once)), 0
+        for tokens, piece in _PIECES:
+            bound = Bound(self.rows, at_least=least, at_most=tokens)
+            least = tokens + 1
+            planning.launch(
+                f"{name}_pieces",
+                self.setup + body_of(piece),
+                (*self.arguments, ("GLOBAL float* out", piece_sums)),
+                (size_of(self.rows), heads, Size(PIECE // piece, ("pieces",))),
+                threads,
+                (bound,),
+            )
+            planning.launch(
+                "join_pieces",
+                f"{self.setup}join_pieces<{self.shape}, 64, {piece}>"
+                "(here, piece_sums, batch, scores, out, num_rows);",
+                (
+                    ("GLOBAL const float* piece_sums", piece_sums),
+                    *self.arguments[2:],
+                    ("GLOBAL float* out", self.out),
+                ),
+                (size_of(self.rows), size_of(self.heads)),
+                64,
+                (bound,),
+            )
         planning.launch(
-            f"{name}_pieces",
-            self.setup + body_of(PIECE),
-            (*self.arguments, (out, piece_sums)),
-            (*blocks, Size(1, ("pieces",))),
+            name,
+            self.setup + body_of(0),
+            (*self.arguments, ("GLOBAL float* out", self.out)),
+            (size_of(self.rows), heads),
             threads,
-            (few,),
+            (Bound(self.rows, at_least=least),),
         )
-        planning.launch(
-            "join_pieces",
-            f"{self.setup}join_pieces<{self.shape}, 64, {PIECE}>"
-            "(here, piece_sums, batch, scores, out, num_rows);",
-            (("GLOBAL const float* piece_sums", piece_sums), *self.arguments[2:], (out, self.out)),
-            (size_of(self.rows), size_of(self.heads)),
-            64,
-            (few,),
-        )
-        planning.launch(
-            name, self.setup + body_of(0), (*self.arguments, (out, self.out)), blocks, threads, (many,)
-        )
+
+    def _num_sums(self, tokens: int, piece: int) -> int:
+        """Numbers that pieces give, for each of :data:`PIECE` keys."""
+        return tokens * self.heads * (self.value_dim + 2) * (PIECE // piece)
 
 
 def attend_latents(planning: Planning, attention: LatentAttention) -> None:

@@ -16,8 +16,8 @@ from .steps import EmulatedStep
 pytestmark = needs_compiler
 
 PAGE_SIZE = 16
-FEW, MANY = ((1, 530), (3, 3), (2, 40)), ((33, 50), (1, 7))
-"""Sequences: new tokens, and the context with them; one goes over two pieces."""
+FEW, SOME, MANY = ((1, 530), (2, 3)), ((1, 5), (3, 3), (2, 530)), ((33, 50), (1, 7))
+"""Sequences: new tokens, and the context with them; one goes over several pieces."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def test_attention_is_that_of_the_interpreter(one: Latents) -> None:
     )
     graph = builder.build(attended, written)
     step = EmulatedStep(graph)
-    for sequences in (FEW, MANY):
+    for sequences in (FEW, SOME, MANY):
         arrays = batch(sequences, random)
         tokens = len(arrays["slots"])
         kind = ml_dtypes.bfloat16 if one.element is ScalarType.BFLOAT16 else np.dtype(one.element.value)
