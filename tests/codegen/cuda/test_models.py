@@ -33,7 +33,6 @@ FEW: dict[str, dict[str, Any]] = {
         "dtype": "float16",
         **WHOLE_GROUPS,
     },
-    "deepseek_v3 in float32": {"architecture": "deepseek_v3", "num_hidden_layers": 2, "num_tokens": 2},
 }
 MORE: dict[str, dict[str, Any]] = {
     **{
@@ -51,7 +50,7 @@ MORE: dict[str, dict[str, Any]] = {
     },
     **{
         f"{name} in float32": {"architecture": name}
-        for name in ("gpt_oss", "deepseek_v2", "dots1", "glm4_moe", "glm4_moe_lite", "youtu")
+        for name in ("gpt_oss", "deepseek_v2", "deepseek_v3", "dots1", "glm4_moe", "glm4_moe_lite", "youtu")
     },
     **{
         f"{name} in {quant}": {"architecture": name, "quant": quant, **WHOLE_GROUPS}
@@ -113,7 +112,7 @@ def log_probs(artifact: Path, device: str, num_tokens: int) -> list[list[dict[in
     return [[{one.token_id: one.logprob for one in token.top} for token in tokens] for tokens in every]
 
 
-def differences(artifact: Path, num_tokens: int) -> list[float]:
+def differences(artifact: Path, num_tokens: int = 6) -> list[float]:
     cpu, gpu = (log_probs(artifact, device, num_tokens) for device in ("cpu", "cuda"))
     found = []
     for ours, theirs in zip(cpu, gpu, strict=True):
