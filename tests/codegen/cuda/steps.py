@@ -67,5 +67,5 @@ class EmulatedStep:
             ]
             pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
             grid = (ctypes.c_int * 3)(*(size.value(symbols) for size in launch.grid))
-            self._library[f"launch_{launch.kernel}"](grid, launch.threads, pointers)
+            self._library[f"launch_{launch.kernel}"](grid, launch.threads, launch.shared_bytes, pointers)
         return out
