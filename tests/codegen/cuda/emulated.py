@@ -17,6 +17,8 @@ from ingot.codegen.cuda.machine import CUDA
 from ingot.codegen.gpu.kernel import DeviceFunction, source_of
 
 EMULATION = Path(__file__).with_name("emulation")
+SCHEDULER = Path(__file__).parents[1] / "emulation"
+"""With ``fibers.h``, of which the machines are made."""
 
 HAS_WARPGROUPS = True
 """Whether the emulated GPU is Hopper, or one before it."""
@@ -52,6 +54,7 @@ def _compile(source: Path, library: Path, *options: str) -> None:
         "-w",
         "-shared",
         "-fPIC",
+        f"-I{SCHEDULER}",
         *options,
         str(source),
         "-o",

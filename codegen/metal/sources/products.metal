@@ -1,0 +1,189 @@
+// Many rows times weights, on matrices of simdgroups.
+//
+// A threadgroup of four simdgroups computes a tile of 32 rows and 64 outputs, 32 inputs at a time: all threads put both
+// factors into shared memory, as float32 or, where they are small whole numbers, as float16; then each simdgroup takes
+// 16 rows and 32 outputs of them. Sums are float32 and have one order, however many rows there are.
+#pragma once
+
+namespace ingot {
+
+CONSTANT int SIDE = 8;  // of a simdgroup's matrix
+CONSTANT int TILE_ROWS = 32, TILE_OUTPUTS = 64, TILE_THREADS = 128;
+CONSTANT int ROW_STRIDE = SPAN + 4, OUTPUT_STRIDE = TILE_OUTPUTS + 4;  // so that rows begin in different banks
+CONSTANT int TILE_FLOATS = TILE_ROWS * ROW_STRIDE + SPAN * OUTPUT_STRIDE;
+
+// Rows of floats, as they are.
+template <class X, int INPUTS_>
+struct FloatRows {
+  using Factor = float;
+  using Sum = float;
+  CONSTANT int INPUTS = INPUTS_;
+  GLOBAL const float* x;
+
+  INGOT_DEVICE float at(int row, int input) const { return X::at(x, row)[input]; }
+  template <class Weights>
+  INGOT_DEVICE float finish(float sum, Weights, int, int) const { return sum; }
+};
+
+// Rows of codes times their scales, one for each GROUP elements.
+template <int INPUTS_, int GROUP>
+struct ScaledRows {
+  using Factor = float;
+  using Sum = float;
+  CONSTANT int INPUTS = INPUTS_;
+  GLOBAL const signed char* codes;
+  GLOBAL const float* scales;
+
+  INGOT_DEVICE float at(int row, int input) const {
+    return float(codes[(int64)row * INPUTS + input]) * scales[(int64)row * (INPUTS / GROUP) + input / GROUP];
+  }
+  template <class Weights>
+  INGOT_DEVICE float finish(float sum, Weights, int, int) const { return sum; }
+};
+
+// Rows of codes with one scale each, for weights whose groups' scales are whole numbers times one of the row: sums of
+// whole numbers, so exact, are scaled once.
+template <int INPUTS_>
+struct WholeRows {
+  using Factor = half;
+  using Sum = int;
+  CONSTANT int INPUTS = INPUTS_;
+  GLOBAL const signed char* codes;
+  GLOBAL const float* scales;
+
+  INGOT_DEVICE half at(int row, int input) const { return half(codes[(int64)row * INPUTS + input]); }
+  template <class Weights>
+  INGOT_DEVICE float finish(int sum, Weights weights, int row, int output) const {
+    return float(sum) * (scales[row] * weights.scale_of(output / BLOCK, 0, output % BLOCK));
+  }
+};
+
+// A span of 64 outputs' weights as factors, element by element, of any weights that say what is at a place.
+template <class Factor, class Weights, int INPUTS>
+struct Spread {
+  static INGOT_DEVICE void put(
+      Here here, SHARED Factor* tile, Weights weights, int first_block, int num_blocks, int first_input) {
+    for (int i = here.thread_index(); i < SPAN * TILE_OUTPUTS; i += TILE_THREADS) {
+      int input = i / TILE_OUTPUTS, output = i % TILE_OUTPUTS, block = first_block + output / BLOCK;
+      bool is_there = block < num_blocks && first_input + input < INPUTS;
+      tile[input * OUTPUT_STRIDE + output] =
+          is_there ? Factor(weights.at(block, first_input + input, output % BLOCK)) : Factor(0);
+    }
+  }
+};
+
+// Of weights in floats: two inputs and four outputs at a time.
+template <class Type, int INPUTS, bool PAIRED>
+struct Spread<float, FloatWeights<Type, INPUTS, PAIRED>, INPUTS> {
+  static INGOT_DEVICE void put(Here here, SHARED float* tile, FloatWeights<Type, INPUTS, PAIRED> weights,
+                               int first_block, int num_blocks, int first_input) {
+    constexpr int FOURS = TILE_OUTPUTS / 4;
+    for (int i = here.thread_index(); i < SPAN / 2 * FOURS; i += TILE_THREADS) {
+      int input = i / FOURS * 2, output = i % FOURS * 4, block = first_block + output / BLOCK;
+      float first[4] = {}, second[4] = {};
+      if (block < num_blocks && first_input + input + 1 < INPUTS) {
+        weights.eight(block, first_input + input, output % BLOCK, first, second);
+      } else if (block < num_blocks && first_input + input < INPUTS) {
+        for (int j = 0; j < 4; ++j) first[j] = weights.at(block, first_input + input, output % BLOCK + j);
+      }
+      for (int j = 0; j < 4; ++j) {
+        tile[input * OUTPUT_STRIDE + output + j] = first[j];
+        tile[(input + 1) * OUTPUT_STRIDE + output + j] = second[j];
+      }
+    }
+  }
+};
+
+// Of codes: four inputs and four outputs for each thread. Factors that are half take codes times groups' factors.
+template <class Factor, int BITS, int ZERO, int INPUTS, int GROUP, class Scale, bool TWO_LEVEL>
+struct Spread<Factor, CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>, INPUTS> {
+  using Weights = CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>;
+
+  static INGOT_DEVICE void put(
+      Here here, SHARED Factor* tile, Weights weights, int first_block, int num_blocks, int first_input) {
+    constexpr int FOURS = TILE_OUTPUTS / 4;
+    int output = here.thread_index() % FOURS * 4, four = here.thread_index() / FOURS;
+    int block = first_block + output / BLOCK, group = first_input / GROUP;
+    unsigned words[4] = {};
+    if (block < num_blocks) weights.fours(block, first_input / SPAN, four, output % BLOCK, words);
+    for (int j = 0; j < 4; ++j) {
+      int whole = 1;
+      float scale = 1;
+      if (block < num_blocks) {
+        if constexpr (TWO_LEVEL) whole = weights.factor_of(block, group, output % BLOCK + j);
+        if constexpr (sizeof(Factor) == sizeof(float)) scale = weights.scale_of(block, group, output % BLOCK + j);
+      }
+      for (int i = 0; i < 4; ++i) {
+        int code = block < num_blocks ? int(words[j] >> 8 * i & 255) - ZERO : 0;
+        tile[(four * 4 + i) * OUTPUT_STRIDE + output + j] = Factor(float(code * whole) * scale);
+      }
+    }
+  }
+};
+
+static_assert(SPAN / 4 * (TILE_OUTPUTS / 4) == TILE_THREADS, "each thread puts one four of codes of four outputs");
+
+template <class Rows, class Weights, int OUTPUTS, bool HAS_BIAS>
+INGOT_DEVICE void multiply_tiles(Here here, SHARED float (&shared)[TILE_FLOATS], Rows rows, Weights weights,
+                                 GLOBAL const float* bias, GLOBAL float* out, int num_rows) {
+  using Factor = typename Rows::Factor;
+  constexpr int INPUTS = Rows::INPUTS, BLOCKS = (OUTPUTS + BLOCK - 1) / BLOCK;
+  constexpr int EACH = TILE_ROWS * TILE_OUTPUTS / TILE_THREADS;
+  // Codes times factors are at most 128 * 128, so 1024 products of them are whole numbers up to 2^24: exact in float32.
+  constexpr int EXACT_INPUTS = 1024;
+  SHARED Factor* left = reinterpret_cast<SHARED Factor*>(&shared[0]);
+  SHARED Factor* right = left + TILE_ROWS * ROW_STRIDE;
+  int first_row = here.block_y() * TILE_ROWS, first_output = here.block_x() * TILE_OUTPUTS;
+  int own_row = here.warp() / 2 * 16, own_output = here.warp() % 2 * 32;
+  typename Rows::Sum sums[EACH] = {};
+  metal::simdgroup_matrix<float, SIDE, SIDE> tiles[2][4];
+  for (int m = 0; m < 2; ++m)
+    for (int n = 0; n < 4; ++n) tiles[m][n] = metal::make_filled_simdgroup_matrix<float, SIDE, SIDE>(0.0f);
+
+  for (int start = 0; start < INPUTS; start += SPAN) {
+    block_barrier();
+    for (int i = here.thread_index(); i < TILE_ROWS * SPAN; i += TILE_THREADS) {
+      int row = i / SPAN, input = i % SPAN;
+      bool is_there = first_row + row < num_rows && start + input < INPUTS;
+      left[row * ROW_STRIDE + input] = is_there ? Factor(rows.at(first_row + row, start + input)) : Factor(0);
+    }
+    Spread<Factor, Weights, INPUTS>::put(here, right, weights, first_output / BLOCK, BLOCKS, start);
+    block_barrier();
+    for (int inner = 0; inner < SPAN; inner += SIDE) {
+      metal::simdgroup_matrix<Factor, SIDE, SIDE> a[2], b[4];
+      for (int m = 0; m < 2; ++m)
+        metal::simdgroup_load(a[m], left + (own_row + m * SIDE) * ROW_STRIDE + inner, ROW_STRIDE);
+      for (int n = 0; n < 4; ++n)
+        metal::simdgroup_load(b[n], right + inner * OUTPUT_STRIDE + own_output + n * SIDE, OUTPUT_STRIDE);
+      for (int m = 0; m < 2; ++m)
+        for (int n = 0; n < 4; ++n) metal::simdgroup_multiply_accumulate(tiles[m][n], a[m], b[n], tiles[m][n]);
+    }
+    // Matrices are read by way of memory: which thread holds what of them is nobody's business.
+    bool is_last = start + SPAN >= INPUTS;
+    bool is_full = sizeof(Factor) == sizeof(half) && (start + SPAN) % EXACT_INPUTS == 0;
+    if (is_last || is_full) {
+      block_barrier();
+      for (int m = 0; m < 2; ++m)
+        for (int n = 0; n < 4; ++n) {
+          SHARED float* corner = &shared[(own_row + m * SIDE) * OUTPUT_STRIDE + own_output + n * SIDE];
+          metal::simdgroup_store(tiles[m][n], corner, OUTPUT_STRIDE);
+          tiles[m][n] = metal::make_filled_simdgroup_matrix<float, SIDE, SIDE>(0.0f);
+        }
+      block_barrier();
+      for (int k = 0; k < EACH; ++k) {
+        int i = here.thread_index() + k * TILE_THREADS;
+        sums[k] += typename Rows::Sum(shared[i / TILE_OUTPUTS * OUTPUT_STRIDE + i % TILE_OUTPUTS]);
+      }
+    }
+  }
+  for (int k = 0; k < EACH; ++k) {
+    int i = here.thread_index() + k * TILE_THREADS;
+    int row = first_row + i / TILE_OUTPUTS, output = first_output + i % TILE_OUTPUTS;
+    if (row >= num_rows || output >= OUTPUTS) continue;
+    float result = rows.finish(sums[k], weights, row, output);
+    if constexpr (HAS_BIAS) result += bias[output];
+    out[(int64)row * OUTPUTS + output] = result;
+  }
+}
+
+}  // namespace ingot
