@@ -29,7 +29,7 @@ def compile_shaders(text: str, folder: Path, *options: str) -> Path:
     """A program of shaders as a library."""
     source, library = folder / "shaders.cpp", folder / "shaders.so"
     source.write_text(text + "\n".join(_launcher(*kernel) for kernel in _KERNEL.findall(text)))
-    command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"]
+    command = ["g++", "-std=c++14", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"]
     command += ["-fsigned-char", f"-I{EMULATION}", f"-I{SCHEDULER}", *_cpu_options(), *options]
     done = subprocess.run(
         [*command, str(source), "-o", str(library)], capture_output=True, text=True, check=False
