@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ...targets.launch_plan import Bound
-from ..gpu.planning import Planning, size_of
-from ..gpu.rules.products import FEW_ROWS, Product
+from ..gpu.planning import Planning
+from ..gpu.rules.products import Product
+from ..kernels.layout import BLOCK
 
 __all__ = ["multiply_many"]
 
@@ -23,17 +24,15 @@ def multiply_many(planning: Planning, product: Product) -> bool:
     else:
         rows = f"ScaledRows<{product.inputs}, {product.row_group}>{{x, row_scales}}"
     kind, bias = rows.partition("{")[0], "bias" if product.has_bias else "nullptr"
-    body = (
-        f"SHARED_ARRAY(float, shared, [{_TILE_FLOATS}]); "
-        f"multiply_tiles<{kind}, {product.weights.type}, {product.outputs}, {product.flags}>"
-        f"(here, shared, {rows}, {product.weights.value}, {bias}, out, num_rows);"
-    )
-    planning.launch(
+    product.launch(
+        planning,
         "multiply_many",
-        body,
-        product.arguments,
-        (size_of(-(-product.outputs // _TILE_OUTPUTS)), size_of(product.rows, over=_TILE_ROWS)),
-        _THREADS,
-        (Bound(product.rows, at_least=FEW_ROWS + 1),),
+        f"SHARED_ARRAY(float, shared, [{_TILE_FLOATS}]); "
+        f"multiply_many<{kind}, {product.weights.type}, {product.outputs}, {product.flags}>"
+        f"(here, shared, tile, {rows}, {product.weights.value}, {bias}, out);",
+        rows_at_once=_TILE_ROWS,
+        blocks_at_once=_TILE_OUTPUTS // BLOCK,
+        threads=_THREADS,
+        bound=Bound(product.rows, at_least=product.few + 1),
     )
     return True

@@ -12,7 +12,7 @@ CONSTANT int TILE_ROWS = 32, TILE_OUTPUTS = 64, TILE_THREADS = 128;
 CONSTANT int ROW_STRIDE = SPAN + 4, OUTPUT_STRIDE = TILE_OUTPUTS + 4;  // so that rows begin in different banks
 CONSTANT int TILE_FLOATS = TILE_ROWS * ROW_STRIDE + SPAN * OUTPUT_STRIDE;
 
-// Rows of floats, as they are.
+// Rows of floats, as they are. Where rows have several pieces, each of a matrix of its own, one of them is taken.
 template <class X, int INPUTS_>
 struct FloatRows {
   using Factor = float;
@@ -20,9 +20,10 @@ struct FloatRows {
   CONSTANT int INPUTS = INPUTS_;
   GLOBAL const float* x;
 
-  INGOT_DEVICE float at(int row, int input) const { return X::at(x, row)[input]; }
-  template <class Weights>
-  INGOT_DEVICE float finish(float sum, Weights, int, int) const { return sum; }
+  template <int PIECES>
+  INGOT_DEVICE float at(int row, int piece, int input) const { return X::at(x, row)[piece * INPUTS + input]; }
+  template <int PIECES, class Weights>
+  INGOT_DEVICE float finish(float sum, Weights, int, int, int, int) const { return sum; }
 };
 
 // Rows of codes times their scales, one for each GROUP elements.
@@ -34,11 +35,13 @@ struct ScaledRows {
   GLOBAL const signed char* codes;
   GLOBAL const float* scales;
 
-  INGOT_DEVICE float at(int row, int input) const {
-    return float(codes[(int64)row * INPUTS + input]) * scales[(int64)row * (INPUTS / GROUP) + input / GROUP];
+  template <int PIECES>
+  INGOT_DEVICE float at(int row, int piece, int input) const {
+    int64 place = (int64)row * PIECES + piece;
+    return float(codes[place * INPUTS + input]) * scales[place * (INPUTS / GROUP) + input / GROUP];
   }
-  template <class Weights>
-  INGOT_DEVICE float finish(float sum, Weights, int, int) const { return sum; }
+  template <int PIECES, class Weights>
+  INGOT_DEVICE float finish(float sum, Weights, int, int, int, int) const { return sum; }
 };
 
 // Rows of codes with one scale each, for weights whose groups' scales are whole numbers times one of the row: sums of
@@ -51,10 +54,13 @@ struct WholeRows {
   GLOBAL const signed char* codes;
   GLOBAL const float* scales;
 
-  INGOT_DEVICE half at(int row, int input) const { return half(codes[(int64)row * INPUTS + input]); }
-  template <class Weights>
-  INGOT_DEVICE float finish(int sum, Weights weights, int row, int output) const {
-    return float(sum) * (scales[row] * weights.scale_of(output / BLOCK, 0, output % BLOCK));
+  template <int PIECES>
+  INGOT_DEVICE half at(int row, int piece, int input) const {
+    return half(codes[((int64)row * PIECES + piece) * INPUTS + input]);
+  }
+  template <int PIECES, class Weights>
+  INGOT_DEVICE float finish(int sum, Weights weights, int row, int piece, int block, int output) const {
+    return float(sum) * (scales[(int64)row * PIECES + piece] * weights.scale_of(block, 0, output));
   }
 };
 
@@ -62,10 +68,10 @@ struct WholeRows {
 template <class Factor, class Weights, int INPUTS>
 struct Spread {
   static INGOT_DEVICE void put(
-      Here here, SHARED Factor* tile, Weights weights, int first_block, int num_blocks, int first_input) {
+      Here here, SHARED Factor* tile, Weights weights, int first_block, int blocks_left, int first_input) {
     for (int i = here.thread_index(); i < SPAN * TILE_OUTPUTS; i += TILE_THREADS) {
       int input = i / TILE_OUTPUTS, output = i % TILE_OUTPUTS, block = first_block + output / BLOCK;
-      bool is_there = block < num_blocks && first_input + input < INPUTS;
+      bool is_there = output / BLOCK < blocks_left && first_input + input < INPUTS;
       tile[input * OUTPUT_STRIDE + output] =
           is_there ? Factor(weights.at(block, first_input + input, output % BLOCK)) : Factor(0);
     }
@@ -76,14 +82,15 @@ struct Spread {
 template <class Type, int INPUTS, bool PAIRED>
 struct Spread<float, FloatWeights<Type, INPUTS, PAIRED>, INPUTS> {
   static INGOT_DEVICE void put(Here here, SHARED float* tile, FloatWeights<Type, INPUTS, PAIRED> weights,
-                               int first_block, int num_blocks, int first_input) {
+                               int first_block, int blocks_left, int first_input) {
     constexpr int FOURS = TILE_OUTPUTS / 4;
     for (int i = here.thread_index(); i < SPAN / 2 * FOURS; i += TILE_THREADS) {
       int input = i / FOURS * 2, output = i % FOURS * 4, block = first_block + output / BLOCK;
       float first[4] = {}, second[4] = {};
-      if (block < num_blocks && first_input + input + 1 < INPUTS) {
+      bool is_there = output / BLOCK < blocks_left;
+      if (is_there && first_input + input + 1 < INPUTS) {
         weights.eight(block, first_input + input, output % BLOCK, first, second);
-      } else if (block < num_blocks && first_input + input < INPUTS) {
+      } else if (is_there && first_input + input < INPUTS) {
         for (int j = 0; j < 4; ++j) first[j] = weights.at(block, first_input + input, output % BLOCK + j);
       }
       for (int j = 0; j < 4; ++j) {
@@ -100,21 +107,22 @@ struct Spread<Factor, CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>,
   using Weights = CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>;
 
   static INGOT_DEVICE void put(
-      Here here, SHARED Factor* tile, Weights weights, int first_block, int num_blocks, int first_input) {
+      Here here, SHARED Factor* tile, Weights weights, int first_block, int blocks_left, int first_input) {
     constexpr int FOURS = TILE_OUTPUTS / 4;
     int output = here.thread_index() % FOURS * 4, four = here.thread_index() / FOURS;
     int block = first_block + output / BLOCK, group = first_input / GROUP;
+    bool is_there = output / BLOCK < blocks_left;
     unsigned words[4] = {};
-    if (block < num_blocks) weights.fours(block, first_input / SPAN, four, output % BLOCK, words);
+    if (is_there) weights.fours(block, first_input / SPAN, four, output % BLOCK, words);
     for (int j = 0; j < 4; ++j) {
       int whole = 1;
       float scale = 1;
-      if (block < num_blocks) {
+      if (is_there) {
         if constexpr (TWO_LEVEL) whole = weights.factor_of(block, group, output % BLOCK + j);
         if constexpr (sizeof(Factor) == sizeof(float)) scale = weights.scale_of(block, group, output % BLOCK + j);
       }
       for (int i = 0; i < 4; ++i) {
-        int code = block < num_blocks ? int(words[j] >> 8 * i & 255) - ZERO : 0;
+        int code = is_there ? int(words[j] >> 8 * i & 255) - ZERO : 0;
         tile[(four * 4 + i) * OUTPUT_STRIDE + output + j] = Factor(float(code * whole) * scale);
       }
     }
@@ -123,31 +131,39 @@ struct Spread<Factor, CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>,
 
 static_assert(SPAN / 4 * (TILE_OUTPUTS / 4) == TILE_THREADS, "each thread puts one four of codes of four outputs");
 
-template <class Rows, class Weights, int OUTPUTS, bool HAS_BIAS>
-INGOT_DEVICE void multiply_tiles(Here here, SHARED float (&shared)[TILE_FLOATS], Rows rows, Weights weights,
-                                 GLOBAL const float* bias, GLOBAL float* out, int num_rows) {
+template <class Rows, class Weights, int OUTPUTS, bool HAS_BIAS, class Tile>
+INGOT_DEVICE void multiply_many(Here here, SHARED float (&shared)[TILE_FLOATS], Tile tile, Rows rows, Weights weights,
+                                GLOBAL const float* bias, GLOBAL float* out) {
   using Factor = typename Rows::Factor;
-  constexpr int INPUTS = Rows::INPUTS, BLOCKS = (OUTPUTS + BLOCK - 1) / BLOCK;
-  constexpr int EACH = TILE_ROWS * TILE_OUTPUTS / TILE_THREADS;
+  constexpr int INPUTS = Rows::INPUTS, BLOCKS = (OUTPUTS + BLOCK - 1) / BLOCK, PIECES = Tile::PIECES;
+  constexpr int EACH = TILE_ROWS * TILE_OUTPUTS / TILE_THREADS, WARPS = TILE_THREADS / WARP, OWN_ROWS = TILE_ROWS / WARPS;
   // Codes times factors are at most 128 * 128, so 1024 products of them are whole numbers up to 2^24: exact in float32.
   constexpr int EXACT_INPUTS = 1024;
   SHARED Factor* left = reinterpret_cast<SHARED Factor*>(&shared[0]);
   SHARED Factor* right = left + TILE_ROWS * ROW_STRIDE;
-  int first_row = here.block_y() * TILE_ROWS, first_output = here.block_x() * TILE_OUTPUTS;
+  int first_output = here.block_x() * TILE_OUTPUTS, first_block = tile.first_block() + first_output / BLOCK;
+  int blocks_left = BLOCKS - first_output / BLOCK;
   int own_row = here.warp() / 2 * 16, own_output = here.warp() % 2 * 32;
+  int sources[OWN_ROWS];  // of rows that this thread puts into shared memory; -1 where there is none
+  for (int k = 0; k < OWN_ROWS; ++k) {
+    int row = tile.first_row + here.warp() + k * WARPS;
+    sources[k] = row < tile.end_row ? tile.source(row) : -1;
+  }
   typename Rows::Sum sums[EACH] = {};
-  metal::simdgroup_matrix<float, SIDE, SIDE> tiles[2][4];
+  metal::simdgroup_matrix<float, SIDE, SIDE> results[2][4];
   for (int m = 0; m < 2; ++m)
-    for (int n = 0; n < 4; ++n) tiles[m][n] = metal::make_filled_simdgroup_matrix<float, SIDE, SIDE>(0.0f);
+    for (int n = 0; n < 4; ++n) results[m][n] = metal::make_filled_simdgroup_matrix<float, SIDE, SIDE>(0.0f);
 
   for (int start = 0; start < INPUTS; start += SPAN) {
     block_barrier();
-    for (int i = here.thread_index(); i < TILE_ROWS * SPAN; i += TILE_THREADS) {
-      int row = i / SPAN, input = i % SPAN;
-      bool is_there = first_row + row < num_rows && start + input < INPUTS;
-      left[row * ROW_STRIDE + input] = is_there ? Factor(rows.at(first_row + row, start + input)) : Factor(0);
+    int input = start + here.lane();
+    for (int k = 0; k < OWN_ROWS; ++k) {
+      Factor value = Factor(0);
+      if (sources[k] >= 0 && input < INPUTS)
+        value = Factor(rows.template at<PIECES>(sources[k], tile.piece(), input));
+      left[(here.warp() + k * WARPS) * ROW_STRIDE + here.lane()] = value;
     }
-    Spread<Factor, Weights, INPUTS>::put(here, right, weights, first_output / BLOCK, BLOCKS, start);
+    Spread<Factor, Weights, INPUTS>::put(here, right, weights, first_block, blocks_left, start);
     block_barrier();
     for (int inner = 0; inner < SPAN; inner += SIDE) {
       metal::simdgroup_matrix<Factor, SIDE, SIDE> a[2], b[4];
@@ -156,7 +172,7 @@ INGOT_DEVICE void multiply_tiles(Here here, SHARED float (&shared)[TILE_FLOATS],
       for (int n = 0; n < 4; ++n)
         metal::simdgroup_load(b[n], right + inner * OUTPUT_STRIDE + own_output + n * SIDE, OUTPUT_STRIDE);
       for (int m = 0; m < 2; ++m)
-        for (int n = 0; n < 4; ++n) metal::simdgroup_multiply_accumulate(tiles[m][n], a[m], b[n], tiles[m][n]);
+        for (int n = 0; n < 4; ++n) metal::simdgroup_multiply_accumulate(results[m][n], a[m], b[n], results[m][n]);
     }
     // Matrices are read by way of memory: which thread holds what of them is nobody's business.
     bool is_last = start + SPAN >= INPUTS;
@@ -166,8 +182,8 @@ INGOT_DEVICE void multiply_tiles(Here here, SHARED float (&shared)[TILE_FLOATS],
       for (int m = 0; m < 2; ++m)
         for (int n = 0; n < 4; ++n) {
           SHARED float* corner = &shared[(own_row + m * SIDE) * OUTPUT_STRIDE + own_output + n * SIDE];
-          metal::simdgroup_store(tiles[m][n], corner, OUTPUT_STRIDE);
-          tiles[m][n] = metal::make_filled_simdgroup_matrix<float, SIDE, SIDE>(0.0f);
+          metal::simdgroup_store(results[m][n], corner, OUTPUT_STRIDE);
+          results[m][n] = metal::make_filled_simdgroup_matrix<float, SIDE, SIDE>(0.0f);
         }
       block_barrier();
       for (int k = 0; k < EACH; ++k) {
@@ -178,11 +194,13 @@ INGOT_DEVICE void multiply_tiles(Here here, SHARED float (&shared)[TILE_FLOATS],
   }
   for (int k = 0; k < EACH; ++k) {
     int i = here.thread_index() + k * TILE_THREADS;
-    int row = first_row + i / TILE_OUTPUTS, output = first_output + i % TILE_OUTPUTS;
-    if (row >= num_rows || output >= OUTPUTS) continue;
-    float result = rows.finish(sums[k], weights, row, output);
-    if constexpr (HAS_BIAS) result += bias[output];
-    out[(int64)row * OUTPUTS + output] = result;
+    int row = tile.first_row + i / TILE_OUTPUTS, output = first_output + i % TILE_OUTPUTS;
+    if (row >= tile.end_row || output >= OUTPUTS) continue;
+    int block = tile.first_block() + output / BLOCK;
+    float result =
+        rows.template finish<PIECES>(sums[k], weights, tile.source(row), tile.piece(), block, output % BLOCK);
+    if constexpr (HAS_BIAS) result += bias[block * BLOCK + output % BLOCK];
+    out[((int64)tile.target(row) * PIECES + tile.piece()) * OUTPUTS + output] = result;
   }
 }
 

@@ -11,10 +11,15 @@ import re
 import subprocess
 from pathlib import Path
 
+from .lint import lint
+from .strict_clang import has_clang, problems
+
 EMULATION = Path(__file__).with_name("emulation")
 SCHEDULER = Path(__file__).parents[1] / "emulation"
 
-_KERNEL = re.compile(r"\[\[kernel, max_total_threads_per_threadgroup\((\d+)\)\]\] void (\w+)\(\n *(.*)\) \{\n")
+_KERNEL = re.compile(
+    r"\[\[kernel, max_total_threads_per_threadgroup\((\d+)\)\]\] void (\w+)\(\n *(.*)\) \{\n"
+)
 _BUFFER = re.compile(r"(.*) \[\[buffer\((\d+)\)\]\]")
 _HERE = (
     "{unsigned(emulation::block.x), unsigned(emulation::block.y), unsigned(emulation::block.z)}",
@@ -26,10 +31,21 @@ _HERE = (
 
 
 def compile_shaders(text: str, folder: Path, *options: str) -> Path:
-    """A program of shaders as a library."""
+    """A program of shaders as a library, once they are found to be what Metal takes."""
+    assert not lint(text)
+    assert not has_clang or not problems(text)
     source, library = folder / "shaders.cpp", folder / "shaders.so"
     source.write_text(text + "\n".join(_launcher(*kernel) for kernel in _KERNEL.findall(text)))
-    command = ["g++", "-std=c++14", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"]
+    command = [
+        "g++",
+        "-std=c++14",
+        "-O1",
+        "-w",
+        "-shared",
+        "-fPIC",
+        "-ffp-contract=off",
+        "-fno-strict-aliasing",
+    ]
     command += ["-fsigned-char", f"-I{EMULATION}", f"-I{SCHEDULER}", *_cpu_options(), *options]
     done = subprocess.run(
         [*command, str(source), "-o", str(library)], capture_output=True, text=True, check=False
