@@ -17,9 +17,10 @@ _TILE_FLOATS = _TILE_ROWS * (_TILE_INPUTS + 4) + _TILE_INPUTS * (_TILE_OUTPUTS +
 
 def multiply_many(planning: Planning, product: Product) -> bool:
     """Launch a product of tiles; any weights have one."""
+    coded = product.weights.format
     if not product.row_group:
         rows = f"FloatRows<{product.view}, {product.inputs}>{{x}}"
-    elif product.is_exact:
+    elif product.is_exact and coded is not None and coded.offset is None:
         rows = f"WholeRows<{product.inputs}>{{x, row_scales}}"
     else:
         rows = f"ScaledRows<{product.inputs}, {product.row_group}>{{x, row_scales}}"

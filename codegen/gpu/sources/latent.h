@@ -31,12 +31,12 @@ INGOT_DEVICE void append_latents(Here here, GLOBAL typename Element::Stored* lat
 template <int COUNT>
 INGOT_DEVICE float sums_of_warp(Here here, OWN float (&numbers)[COUNT]) {
 #pragma unroll
-  for (int half = COUNT / 2; half > 0; half /= 2) {
-    bool is_upper = here.lane() & half;
+  for (int middle = COUNT / 2; middle > 0; middle /= 2) {
+    bool is_upper = here.lane() & middle;
 #pragma unroll
-    for (int i = 0; i < half; ++i) {
-      float kept = is_upper ? numbers[i + half] : numbers[i], given = is_upper ? numbers[i] : numbers[i + half];
-      numbers[i] = kept + shuffle_xor(given, half);
+    for (int i = 0; i < middle; ++i) {
+      float kept = is_upper ? numbers[i + middle] : numbers[i], given = is_upper ? numbers[i] : numbers[i + middle];
+      numbers[i] = kept + shuffle_xor(given, middle);
     }
   }
   float sum = numbers[0];

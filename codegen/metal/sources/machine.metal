@@ -14,6 +14,9 @@
 #define OWN thread
 #define CONSTANT static constant constexpr
 
+// A function's table of constants.
+#define TABLE const
+
 // Declares what a threadgroup shares; for kernels alone. (Tests that run shaders on a CPU have their own.)
 #ifndef SHARED_ARRAY
 #define SHARED_ARRAY(type, name, extents) threadgroup type name extents
@@ -111,6 +114,16 @@ INGOT_DEVICE int dot_bytes(unsigned weights, unsigned activations, int sum) {
 INGOT_DEVICE unsigned subtract_bytes(unsigned a, unsigned b) {
   unsigned low = (a | 0x80808080u) - (b & 0x7f7f7f7fu);
   return low ^ (~(a ^ b) & 0x80808080u);
+}
+
+// Four of eight bytes, those of low before those of high: each four bits of selector say which.
+INGOT_DEVICE unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    unsigned place = selector >> 4 * i & 7, word = place & 4 ? high : low;
+    result |= (word >> (place & 3) * 8 & 255) << 8 * i;
+  }
+  return result;
 }
 
 }  // namespace ingot

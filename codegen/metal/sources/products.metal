@@ -60,7 +60,7 @@ struct WholeRows {
   }
   template <int PIECES, class Weights>
   INGOT_DEVICE float finish(int sum, Weights weights, int row, int piece, int block, int output) const {
-    return float(sum) * (scales[(int64)row * PIECES + piece] * weights.scale_of(block, 0, output));
+    return float(sum) * (scales[(int64)row * PIECES + piece] * weights.scales.of_row(block, output));
   }
 };
 
@@ -101,30 +101,41 @@ struct Spread<float, FloatWeights<Type, INPUTS, PAIRED>, INPUTS> {
   }
 };
 
-// Of codes: four inputs and four outputs for each thread. Factors that are half take codes times groups' factors.
-template <class Factor, int BITS, int ZERO, int INPUTS, int GROUP, class Scale, bool TWO_LEVEL>
-struct Spread<Factor, CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>, INPUTS> {
-  using Weights = CodedWeights<BITS, ZERO, INPUTS, GROUP, Scale, TWO_LEVEL>;
+// Of codes: four inputs, which share a scale, and four outputs for each thread. Factors that are half are whole numbers.
+template <class Factor, class Kind, int INPUTS, class Scales, class Offsets, bool IS_WHOLE>
+struct Spread<Factor, CodedWeights<Kind, INPUTS, Scales, Offsets, IS_WHOLE>, INPUTS> {
+  using Weights = CodedWeights<Kind, INPUTS, Scales, Offsets, IS_WHOLE>;
 
   static INGOT_DEVICE void put(
       Here here, SHARED Factor* tile, Weights weights, int first_block, int blocks_left, int first_input) {
     constexpr int FOURS = TILE_OUTPUTS / 4;
     int output = here.thread_index() % FOURS * 4, four = here.thread_index() / FOURS;
-    int block = first_block + output / BLOCK, group = first_input / GROUP;
-    bool is_there = output / BLOCK < blocks_left;
-    unsigned words[4] = {};
-    if (is_there) weights.fours(block, first_input / SPAN, four, output % BLOCK, words);
+    int block = first_block + output / BLOCK, input = first_input + four * 4;
+    Factor found[4][4] = {};
+    if (output / BLOCK < blocks_left && input < INPUTS) {
+      unsigned codes[4];
+      weights.fours(block, first_input / SPAN, four, output % BLOCK, codes);
+      decode(weights, block, input, output % BLOCK, codes, found);
+    }
+    for (int j = 0; j < 4; ++j)
+      for (int i = 0; i < 4; ++i) tile[(four * 4 + i) * OUTPUT_STRIDE + output + j] = found[j][i];
+  }
+  static INGOT_DEVICE void decode(
+      Weights weights, int block, int input, int output, OWN unsigned (&codes)[4], OWN float (&found)[4][4]) {
+    float scale[4], offset[4];
+    weights.scales.four(block, input, output, scale);
+    weights.offsets.four(block, input, output, offset);
+    for (int j = 0; j < 4; ++j)
+      for (int i = 0; i < 4; ++i)
+        found[j][i] = Offsets::moved(Kind::value(codes[j] >> 8 * i & 255), scale[j], offset[j]);
+  }
+  static INGOT_DEVICE void decode(
+      Weights weights, int block, int input, int output, OWN unsigned (&codes)[4], OWN half (&found)[4][4]) {
+    int factor[4];
+    weights.scales.factors(block, input, output, factor);
     for (int j = 0; j < 4; ++j) {
-      int whole = 1;
-      float scale = 1;
-      if (is_there) {
-        if constexpr (TWO_LEVEL) whole = weights.factor_of(block, group, output % BLOCK + j);
-        if constexpr (sizeof(Factor) == sizeof(float)) scale = weights.scale_of(block, group, output % BLOCK + j);
-      }
-      for (int i = 0; i < 4; ++i) {
-        int code = is_there ? int(words[j] >> 8 * i & 255) - ZERO : 0;
-        tile[(four * 4 + i) * OUTPUT_STRIDE + output + j] = Factor(float(code * whole) * scale);
-      }
+      unsigned whole = Kind::unsigned_bytes(codes[j]);
+      for (int i = 0; i < 4; ++i) found[j][i] = half((int(whole >> 8 * i & 255) - Kind::ZERO) * factor[j]);
     }
   }
 };
