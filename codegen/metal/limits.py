@@ -27,7 +27,11 @@ _ALIGNMENT = 16
 """Bytes to which the length of each array in threadgroup memory is counted."""
 
 _SHARED_ARRAY = re.compile(r"SHARED_ARRAY\(([\w ]+), (\w+), ((?:\[[^\]]*\])+)\)")
-_ITEM_BYTES = {"float": 4, "int": 4, "unsigned": 4, "unsigned short": 2, "unsigned char": 1, "signed char": 1}
+_ITEM_BYTES = {
+    **{"float": 4, "int": 4, "unsigned": 4, "uint64": 8, "float4": 16, "uint4": 16},
+    **{"unsigned short": 2, "unsigned char": 1, "signed char": 1},
+    "Drawing": 2 * 1024 * 8 + 256 * 4 + 16,  # of sources/sampling.h
+}
 
 
 def shared_bytes(function: DeviceFunction) -> int:

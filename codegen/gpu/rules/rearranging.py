@@ -17,6 +17,9 @@ from .rowwise import THREADS
 
 __all__ = ["RULES"]
 
+_COPIED_AT_ONCE = 24
+"""Operands of which one kernel copies: no machine takes any number of arguments."""
+
 
 def _reshape(planning: Planning, operation: Operation) -> None:
     (source,) = operation.operands
@@ -81,8 +84,12 @@ def _copy(
     planning: Planning, operation: Operation, regions: Sequence[Region], parts: tuple[Part, ...]
 ) -> None:
     """Copy a part of each region's rows."""
-    width = width_of(operation.result.type)
-    out = planning.result(operation.result, regions[0].rows, width)
+    out = planning.result(operation.result, regions[0].rows, width_of(operation.result.type))
+    for start in range(0, len(parts), _COPIED_AT_ONCE):
+        _copy_some(planning, out, regions[start:][:_COPIED_AT_ONCE], parts[start:][:_COPIED_AT_ONCE])
+
+
+def _copy_some(planning: Planning, out: Region, regions: Sequence[Region], parts: Sequence[Part]) -> None:
     statements = []
     for number, (region, part) in enumerate(zip(regions, parts, strict=True)):
         count = math.prod(loop[0] for loop in part.loops)
@@ -94,7 +101,7 @@ def _copy(
         row = f"{row_type(region.view)}::at(x{number}, here.block_x())"
         statements.append(
             f"for (int i = here.thread_index(); i < {count}; i += {THREADS}) "
-            f"out[(int64)here.block_x() * {width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
+            f"out[(int64)here.block_x() * {out.view.width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
         )
     arguments = [(f"GLOBAL const float* x{number}", region.array) for number, region in enumerate(regions)]
     planning.launch(

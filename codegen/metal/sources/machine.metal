@@ -25,6 +25,7 @@
 namespace ingot {
 
 using int64 = long;
+using uint64 = ulong;
 using uint2 = metal::vec<unsigned, 2>;
 using uint3 = metal::vec<unsigned, 3>;
 using uint4 = metal::vec<unsigned, 4>;
@@ -63,6 +64,7 @@ INGOT_DEVICE unsigned short narrow_half(float value) { return as_type<unsigned s
 
 INGOT_DEVICE float fused_multiply_add(float a, float b, float c) { return metal::fma(a, b, c); }
 INGOT_DEVICE float square_root(float x) { return metal::precise::sqrt(x); }
+INGOT_DEVICE float product(float a, float b) { return a * b; }  // rounded, as nothing is contracted
 INGOT_DEVICE float divide(float a, float b) { return metal::precise::divide(a, b); }
 INGOT_DEVICE float nearest(float x) { return metal::rint(x); }
 INGOT_DEVICE int nearest_integer(float x) { return int(metal::rint(x)); }
@@ -100,6 +102,12 @@ INGOT_DEVICE float error_function(float x) {
   sum = fused_multiply_add(sum, size, -0.000150613705f);
   if (x != x) return x;
   return metal::copysign(1.0f - exponential(-sum), x);
+}
+
+// Add to a number that a threadgroup shares; returns what it was.
+INGOT_DEVICE int add_shared(SHARED int& number, int amount) {
+  SHARED metal::atomic_int* counter = reinterpret_cast<SHARED metal::atomic_int*>(&number);
+  return metal::atomic_fetch_add_explicit(counter, amount, metal::memory_order_relaxed);
 }
 
 // Four products of bytes, added to sum: weights are unsigned, activations signed.

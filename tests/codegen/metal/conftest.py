@@ -1,16 +1,22 @@
-"""A machine with an emulated GPU of Apple's: plans and shaders are Metal's, the driver that replays them is CUDA's."""
+"""A machine with an emulated GPU of Apple's: plans and shaders are Metal's, the driver that replays them is CUDA's.
+
+So tests that are written for any machine can be Metal's too: here ``gpu`` is such a GPU.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from ingot.codegen.cuda import library
 from ingot.codegen.cuda.build import CudaCode
+from ingot.codegen.gpu.kernel import DeviceFunction, source_of
 from ingot.codegen.metal.machine import METAL
 from ingot.targets import cuda
 
+from ..cuda import one_step, steps, test_token_choice
 from ..cuda.emulated import emulated_driver
 from .emulated import compile_shaders
 
@@ -20,9 +26,25 @@ def emulation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("emulation")
 
 
+@pytest.fixture(scope="module")
+def as_metal() -> Iterator[None]:
+    """What tests' helpers compile for CUDA is compiled for Metal."""
+
+    def compile_functions(functions: Sequence[DeviceFunction], folder: Path) -> Path:
+        return compile_shaders(source_of(functions, METAL), folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (one_step, steps, test_token_choice):
+            patch.setattr(module, "CUDA", METAL)
+            patch.setattr(module, "compile_emulated", compile_functions)
+        yield
+
+
 @pytest.fixture
-def shaders(emulation_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is compiled for CUDA meanwhile is compiled for Metal instead, and emulated."""
+def gpu(
+    emulation_folder: Path, tmp_path: Path, as_metal: None, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The driver. What is compiled for CUDA meanwhile is compiled for Metal instead, and emulated."""
     driver = emulated_driver(emulation_folder)
     counter = itertools.count()
 

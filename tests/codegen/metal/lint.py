@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 _BANNED = {
     r"\blong long\b": "there is no long long; int64 is there",
@@ -31,9 +32,11 @@ def lint(text: str) -> list[str]:
         f"{match[1]}: constants of a program or class lie in the constant address space (CONSTANT)"
         for match in _CONSTANT.finditer(_outside_functions(text))
     ]
+    functions = Counter(match[1] for match in _FUNCTION.finditer(text))
     for match in _FUNCTION.finditer(text):
         name, body = match[1], _body(text, match.end())
-        if body is not None and re.search(rf"(?<![.\w:>]){name}\s*(?:<[^;{{}}]*>)?\(", body):
+        is_one = functions[name] == 1  # of several with a name, one may call another
+        if is_one and body is not None and re.search(rf"(?<![.\w:>]){name}\s*(?:<[^;{{}}]*>)?\(", body):
             found.append(f"{name} calls itself, which Metal does not run")
         if body is not None and "SHARED_ARRAY" in body:
             found.append(f"{name}: only kernels declare what a threadgroup shares")
