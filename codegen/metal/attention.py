@@ -65,7 +65,7 @@ def _whole(dim: int) -> int:
 
 
 def find_tile(dim: int, value_dim: int, most_lines: int) -> AttentionTile | None:
-    """The largest tile of at most ``most_lines`` lines that fits, keys before lines; none where heads are too wide."""
+    """The tile of most lines, up to ``most_lines``, that fits; none where heads are too wide."""
     for lines in (32, 16, 8):
         for keys in (32, 16):
             tile = AttentionTile(lines, keys, dim, value_dim)

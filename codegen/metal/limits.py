@@ -28,8 +28,11 @@ _ALIGNMENT = 16
 
 _SHARED_ARRAY = re.compile(r"SHARED_ARRAY\(([\w ]+), (\w+), ((?:\[[^\]]*\])+)\)")
 _ITEM_BYTES = {
-    **{"float": 4, "int": 4, "unsigned": 4, "uint64": 8, "float4": 16, "uint4": 16},
-    **{"unsigned short": 2, "unsigned char": 1, "signed char": 1},
+    **dict.fromkeys(("float4", "uint4"), 16),
+    **dict.fromkeys(("uint64",), 8),
+    **dict.fromkeys(("float", "int", "unsigned"), 4),
+    **dict.fromkeys(("unsigned short",), 2),
+    **dict.fromkeys(("unsigned char", "signed char"), 1),
     "Drawing": 2 * 1024 * 8 + 256 * 4 + 16,  # of sources/sampling.h
 }
 

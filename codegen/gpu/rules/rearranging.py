@@ -99,9 +99,10 @@ def _copy_some(planning: Planning, out: Region, regions: Sequence[Region], parts
             place.append(f"i / {inner} % {size} * {further}")
             inner *= size
         row = f"{row_type(region.view)}::at(x{number}, here.block_x())"
+        target = f"out[(int64)here.block_x() * {out.view.width} + {' + '.join(place)}]"
         statements.append(
             f"for (int i = here.thread_index(); i < {count}; i += {THREADS}) "
-            f"out[(int64)here.block_x() * {out.view.width} + {' + '.join(place)}] = {row}[{' + '.join(source)}];"
+            f"{target} = {row}[{' + '.join(source)}];"
         )
     arguments = [(f"GLOBAL const float* x{number}", region.array) for number, region in enumerate(regions)]
     planning.launch(

@@ -1,4 +1,4 @@
-"""A machine with an emulated GPU of Apple's: plans and shaders are Metal's, the driver that replays them is CUDA's.
+"""A machine with an emulated GPU of Apple's: plans and shaders are Metal's, the driver replaying them CUDA's.
 
 So tests that are written for any machine can be Metal's too: here ``gpu`` is such a GPU.
 """
@@ -41,9 +41,7 @@ def as_metal() -> Iterator[None]:
 
 
 @pytest.fixture
-def gpu(
-    emulation_folder: Path, tmp_path: Path, as_metal: None, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def gpu(emulation_folder: Path, tmp_path: Path, as_metal: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The driver. What is compiled for CUDA meanwhile is compiled for Metal instead, and emulated."""
     driver = emulated_driver(emulation_folder)
     counter = itertools.count()

@@ -9,12 +9,12 @@ _BANNED = {
     r"\blong long\b": "there is no long long; int64 is there",
     r"\bdouble\b": "there is no double",
     r"\[[&=]\]|\[\]\s*\(": "there are no lambdas",
-    r"\b(?:virtual|throw|try|catch|goto|new|delete|dynamic_cast|typeid|asm|thread_local)\b": "the language has it not",
+    r"\b(?:virtual|throw|try|catch|goto|new|delete|dynamic_cast|typeid|asm)\b": "the language has it not",
     r"\bauto\s*[&*]": "a reference or pointer says what address space it is to",
     r"#\s*include\s*<(?!metal_)": "there is no library but Metal's",
 }
-_WORDS = "device|constant|threadgroup|thread|kernel|vertex|fragment|object|mesh|sampler|bfloat|visible|intersection"
-_NAME_OF_A_WORD = re.compile(rf"(?:[\w>*&]\s+|\.|->)({_WORDS}|half)\s*(?:[=;,)\[]|\(\))")
+_WORDS = "device|constant|threadgroup|thread|kernel|vertex|fragment|object|mesh|sampler|bfloat|visible"
+_NAME_OF_A_WORD = re.compile(rf"(?:[\w>*&]\s+|\.|->)({_WORDS}|intersection|half)\s*(?:[=;,)\[]|\(\))")
 _CONSTANT = re.compile(r"^ *(?:static )?(?:inline )?const(?:expr)? \w+ (\w+) = ", re.MULTILINE)
 _FUNCTION = re.compile(r"INGOT_DEVICE [\w:<>,&* ()]*?\b(\w+)\(")
 

@@ -28,8 +28,8 @@ class Step:
         graph: the step.
         folder: for what is compiled.
         parameters: by name.
-        symbols: the largest of each, for memory; ``pages`` for what is kept between runs, which is no number at
-            first, as what was never written must not matter.
+        symbols: the largest of each, for memory, ``pages`` among them. What was never written is no number, as
+            it must not matter.
     """
 
     def __init__(

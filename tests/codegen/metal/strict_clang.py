@@ -1,8 +1,8 @@
 """Shaders as clang sees them in C++ for OpenCL, a language with Metal's address spaces and most of its bans.
 
-A pointer to one space is none to another there, arrays of a block are for kernels alone, ``half`` and ``kernel`` are
-words of the language, and there are no exceptions, virtual functions or function pointers: g++ checks none of that.
-What has no space named is in one that fits all there, which Metal has not: that is looked for in what clang read.
+A pointer to one space is none to another there, arrays of a block are for kernels alone, ``half`` is a word of
+the language, and there are no exceptions, virtual functions or function pointers: g++ checks none of that. What
+has no space named is in one that fits all there, which Metal has not: that is looked for in what clang read.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 _ARGUMENTS = (
-    "-x clcpp -cl-std=clc++2021 -target spir64-unknown-unknown -cl-no-stdinc -nostdinc "
-    "-Wno-unknown-attributes -Wno-unknown-pragmas -Wno-c++17-extensions"
-).split()
+    *("-x", "clcpp", "-cl-std=clc++2021", "-target", "spir64-unknown-unknown", "-cl-no-stdinc", "-nostdinc"),
+    *("-Wno-unknown-attributes", "-Wno-unknown-pragmas", "-Wno-c++17-extensions"),
+)
 _FILE = "shaders.clcpp"
 
 has_clang = importlib.util.find_spec("clang") is not None

@@ -103,7 +103,7 @@ def test_numbers_are_bound_as_bytes_and_arrays_as_buffers() -> None:
 @needs_clang
 def test_what_is_drawn_with_has_the_size_it_is_counted_with() -> None:
     drawing = DeviceFunction("tried", ("GLOBAL float* out",), "SHARED_ARRAY(Drawing, own, [1]);", 32)
-    claim = f"static_assert(sizeof(ingot::Drawing) == {shared_bytes(drawing)}, \"as counted\");"
+    claim = f'static_assert(sizeof(ingot::Drawing) == {shared_bytes(drawing)}, "as counted");'
     assert problems(f"{TEMPLATES}\n{claim}\n") == []
 
 
