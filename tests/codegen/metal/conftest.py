@@ -31,7 +31,7 @@ def as_metal() -> Iterator[None]:
     """What tests' helpers compile for CUDA is compiled for Metal."""
 
     def compile_functions(functions: Sequence[DeviceFunction], folder: Path) -> Path:
-        return compile_shaders(source_of(functions, METAL), folder)
+        return compile_shaders(source_of(functions, METAL), folder, for_cuda=True)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (one_step, steps, test_token_choice):
@@ -49,7 +49,7 @@ def gpu(emulation_folder: Path, tmp_path: Path, as_metal: None, monkeypatch: pyt
     def build(text: str, architecture: str) -> CudaCode:
         folder = tmp_path / f"shaders{next(counter)}"
         folder.mkdir()
-        return CudaCode(str(compile_shaders(text, folder)).encode() + b"\0", b"")
+        return CudaCode(str(compile_shaders(text, folder, for_cuda=True)).encode() + b"\0", b"")
 
     monkeypatch.setattr(library, "CUDA", METAL)
     monkeypatch.setattr(library, "build_program", build)

@@ -30,12 +30,15 @@ _HERE = (
 """In the order in which kernels are told where they run."""
 
 
-def compile_shaders(text: str, folder: Path, *options: str) -> Path:
-    """A program of shaders as a library, once they are found to be what Metal takes."""
+def compile_shaders(text: str, folder: Path, *, for_cuda: bool = False) -> Path:
+    """A program of shaders as a library, once they are found to be what Metal takes.
+
+    Where it is ``for_cuda``, launches are given ``shared`` bytes behind ``threads``, as those of CUDA's are.
+    """
     assert not lint(text)
     assert not has_clang or not problems(text)
     source, library = folder / "shaders.cpp", folder / "shaders.so"
-    source.write_text(text + "\n".join(_launcher(*kernel) for kernel in _KERNEL.findall(text)))
+    source.write_text(text + "\n".join(_launcher(*kernel, for_cuda) for kernel in _KERNEL.findall(text)))
     command = [
         "g++",
         "-std=c++14",
@@ -46,7 +49,7 @@ def compile_shaders(text: str, folder: Path, *options: str) -> Path:
         "-ffp-contract=off",
         "-fno-strict-aliasing",
     ]
-    command += ["-fsigned-char", f"-I{EMULATION}", f"-I{SCHEDULER}", *_cpu_options(), *options]
+    command += ["-fsigned-char", f"-I{EMULATION}", f"-I{SCHEDULER}", *_cpu_options()]
     done = subprocess.run(
         [*command, str(source), "-o", str(library)], capture_output=True, text=True, check=False
     )
@@ -59,7 +62,7 @@ def _cpu_options() -> tuple[str, ...]:
     return ("-mf16c", "-mfma") if " f16c" in flags and " fma" in flags else ()
 
 
-def _launcher(threads: str, name: str, parameters: str) -> str:
+def _launcher(threads: str, name: str, parameters: str, for_cuda: bool) -> str:
     """What unpacks a kernel's arguments."""
     values = []
     for number, parameter in enumerate(parameters.split(", ")[: -len(_HERE)]):
@@ -70,7 +73,7 @@ def _launcher(threads: str, name: str, parameters: str) -> str:
         values.append(f"*({kind}*)values[{number}]")
     return (
         f"static void unpack_{name}(void** values) {{ {name}({', '.join([*values, *_HERE])}); }}\n"
-        f'extern "C" void launch_{name}(const int* grid, int threads, void** values) {{\n'
+        f'extern "C" void launch_{name}(const int* grid, int threads, {"int, " * for_cuda}void** values) {{\n'
         f"  if (!grid) {{ *(int*)values[0] = {len(values)}; return; }}\n"
         f"  if (threads != {threads}) abort();\n"
         f"  emulation::launch(unpack_{name}, grid, threads, values);\n}}\n"

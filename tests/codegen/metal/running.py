@@ -28,8 +28,8 @@ class Step:
         graph: the step.
         folder: for what is compiled.
         parameters: by name.
-        symbols: the largest of each, for memory, ``pages`` among them. What was never written is no number, as
-            it must not matter.
+        symbols: the largest of each, for memory, ``pages`` among them. What was never written is no number,
+            as it must not matter.
     """
 
     def __init__(

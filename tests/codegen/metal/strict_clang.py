@@ -1,8 +1,9 @@
 """Shaders as clang sees them in C++ for OpenCL, a language with Metal's address spaces and most of its bans.
 
-A pointer to one space is none to another there, arrays of a block are for kernels alone, ``half`` is a word of
-the language, and there are no exceptions, virtual functions or function pointers: g++ checks none of that. What
-has no space named is in one that fits all there, which Metal has not: that is looked for in what clang read.
+A pointer to one space is none to another there, arrays of a block are for kernels alone, ``half`` is a word
+of the language, and there are no exceptions, virtual functions or function pointers: g++ checks none of that.
+What has no space named is in one that fits all there, which Metal has not: that is looked for in what clang
+read.
 """
 
 from __future__ import annotations

@@ -128,7 +128,12 @@ def check(case: Case, step: Step, graph: Graph, parameters: dict[str, np.ndarray
     np.testing.assert_allclose(found, np.asarray(expected), rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+OFTEN = ("float32, groups of three, odd dims", "a window and sinks")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in CASES]
+)
 def test_attention(name: str, tmp_path: Path) -> None:
     case, random = CASES[name], np.random.default_rng(7)
     graph = make_graph(case)

@@ -48,7 +48,12 @@ def run_both(
 
 @pytest.mark.parametrize(
     ("dtype", "inputs", "has_bias"),
-    [("float32", 45, True), ("float16", 52, False), ("bfloat16", 70, True), ("float16", 33, False)],
+    [
+        ("bfloat16", 70, True),
+        pytest.param("float32", 45, True, marks=pytest.mark.slow),
+        pytest.param("float16", 52, False, marks=pytest.mark.slow),
+        pytest.param("float16", 33, False, marks=pytest.mark.slow),
+    ],
 )
 def test_weights_in_floats(dtype: str, inputs: int, has_bias: bool, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
@@ -64,8 +69,9 @@ def test_weights_in_floats(dtype: str, inputs: int, has_bias: bool, tmp_path: Pa
     ("weights", "rows", "inputs"),
     [
         ("int8_g32", "dynamic_int8_g32", 96),
-        ("int3_g64", "dynamic_int8_row", 128),
-        ("int5_row_f32", "dynamic_int8_row", 64),
+        pytest.param("int3_g64", "dynamic_int8_row", 128, marks=pytest.mark.slow),
+        pytest.param("int4_g64", None, 128, marks=pytest.mark.slow),
+        pytest.param("int5_row_f32", "dynamic_int8_row", 64, marks=pytest.mark.slow),
     ],
 )
 def test_weights_in_codes(weights: str, rows: str | None, inputs: int, tmp_path: Path) -> None:
