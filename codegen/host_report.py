@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..targets import Host, Target, available_memory_bytes, find_gpus
 from ..targets.cuda import ARCHITECTURES
+from ..targets.devices import PROVIDERS
 from ..targets.sizes import format_size
 from ..targets.topology import Topology
 from .cuda.build import toolchain as cuda_toolchain
@@ -153,11 +154,20 @@ def _features_used(host: Host, targets: Iterable[Target]) -> list[str]:
 
 
 def _onnx_runtime() -> str | None:
-    """The version of what runs artifacts of the ONNX backend, which goes by several names."""
-    for name in ("onnxruntime", "onnxruntime-gpu"):
+    """What runs artifacts of the ONNX backend, which goes by several names, and on which devices."""
+    installed = []
+    for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-webgpu"):
         with suppress(PackageNotFoundError):
-            return version(name)
-    return None
+            installed.append(f"{name} {version(name)}")
+    if not installed:
+        return None
+    if len(installed) > 1:
+        return f"{', '.join(installed)}: packages that overwrite each other; uninstall all but one"
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    devices = (device for device, provider in PROVIDERS.items() if provider in available)
+    return f"{installed[0]}, for {', '.join(devices)}"
 
 
 def _amx(host: Host) -> str:

@@ -5,6 +5,6 @@ look-ups in tables of codes, norms with a residual. To say another operator, wri
 name it in that module's ``RULES``.
 """
 
-from .build import FOLDER, build_onnx
+from .build import build_onnx
 
-__all__ = ["FOLDER", "build_onnx"]
+__all__ = ["build_onnx"]

@@ -12,21 +12,19 @@ import onnx
 
 from ...ir import Array, Module, Value
 from ...ir.errors import CompileError
+from ...targets import onnx_files
 from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord, ParameterRecord, StateRecord
 from ..built import Built
 from . import attention, experts, pointwise, pooling, products, rearranging, recurrent
 from .genai import build_genai, genai_config
 from .mixtures import instead_of_mixtures
+from .pages import copied_pages, new_pages
 from .step import OPSET, Rule, Step, tensor_info
 from .weight_file import WeightFile
 
-__all__ = ["FOLDER", "MODEL", "RULES", "build_onnx"]
+__all__ = ["RULES", "build_onnx"]
 
-FOLDER = "onnx"
-"""The folder inside an artifact, which ONNX' tools can be pointed at."""
-
-MODEL = "step.onnx"
-GENAI_MODEL = "model.onnx"
+GENAI_MODEL = f"{onnx_files.FOLDER}/model.onnx"
 WEIGHTS = "weights.bin"
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -66,26 +64,28 @@ def build_onnx(
     """
     if module.stage not in ("paged", "ragged"):
         raise CompileError(f"only paged and ragged modules become graphs, not one at stage {module.stage}")
-    place = folder / FOLDER
+    place = folder / onnx_files.FOLDER
     place.mkdir()
     with (place / WEIGHTS).open("wb") as stream:
         weights = WeightFile(stream, compute)
-        models = {MODEL: _step(module, weights)}
+        models = {onnx_files.STEP: _step(module, weights)}
         notes: tuple[str, ...] = ()
         if module.stage == "paged":
+            states = module.forward.states
+            models |= {onnx_files.NEW_PAGES: new_pages(states), onnx_files.COPIED_PAGES: copied_pages(states)}
             try:
                 models[GENAI_MODEL] = build_genai(module, weights, RULES, WEIGHTS)
             except CompileError as error:
                 notes = (f"no genai_config.json was written: {error}",)
     for name, model in models.items():
-        onnx.save(model, place / name)
-        onnx.checker.check_model(str(place / name))
+        onnx.save(model, folder / name)
+        onnx.checker.check_model(str(folder / name))
     if GENAI_MODEL in models:
         config = genai_config(module, model_type=model_type, max_seq_len=max_seq_len, eos=eos)
         (place / "genai_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for file in sorted((folder / "tokenizer").iterdir()):
             shutil.copyfile(file, place / file.name)  # GenAI looks for them beside its configuration
-    path = f"{FOLDER}/{WEIGHTS}"
+    path = f"{onnx_files.FOLDER}/{WEIGHTS}"
     parameters = tuple(
         ParameterRecord(
             name,
@@ -98,7 +98,7 @@ def build_onnx(
     return Built(
         parameters,
         tuple(StateRecord(s.name, s.type.shape, s.type.scalar.value) for s in module.forward.states),
-        (LibraryRecord("onnx", f"{FOLDER}/{MODEL}", "", "", (), 0, backend="onnx"),),
+        (LibraryRecord("onnx", onnx_files.STEP, "", "", (), 0, backend="onnx"),),
         FileRecord(path, weights.num_bytes, weights.hash.hexdigest()),
         {"onnx": onnx.__version__, "opset": str(OPSET)},
         notes,

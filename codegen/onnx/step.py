@@ -13,7 +13,7 @@ from ...ir import Array, Graph, Operation, QuantFormat, ScalarType, TensorType, 
 from ...ir.errors import CompileError
 from .weight_file import AnyArray, Stored, WeightFile
 
-__all__ = ["MICROSOFT", "OPSET", "Attribute", "Rule", "Step", "tensor_info"]
+__all__ = ["IR_VERSION", "MICROSOFT", "OPSET", "Attribute", "Rule", "Step", "tensor_info"]
 
 OPSET = 23
 """Of ONNX' own operators: the first with RMSNormalization and RotaryEmbedding."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ...targets import find_gpus
 from ...targets.manifest import LibraryRecord
 from ..scheduling.step import Step, StepOutput
 from .artifact import Artifact
 from .batch import describe_batch
 from .memory import empty_pages
 from .memory_plan import plan_memory
-from .model_executor import HostPages, ModelExecutor
+from .model_executor import ModelExecutor
+from .onnx_pages import keep_pages
 from .onnx_runs import split_step
-from .onnx_session import OnnxSession
+from .onnx_session import OnnxSession, choose_device
 
 __all__ = ["OnnxExecutor"]
 
@@ -23,8 +25,8 @@ _LOGITS = "logits"
 class OnnxExecutor(ModelExecutor):
     """An :class:`~ingot.runtime.scheduling.step.Executor` over an artifact's graph.
 
-    Pages are written in place: the same memory is bound to a cache's input and output. It is the machine's
-    own; where the graph runs on another device, ONNX Runtime moves pages there and back in every run.
+    Pages are written in place: the same memory is bound to a cache's input and output, wherever the graph
+    reads it.
     """
 
     def __init__(
@@ -46,27 +48,28 @@ class OnnxExecutor(ModelExecutor):
                 what all else leaves of the memory, if that is less.
             max_num_seqs: most sequences in a step.
             max_num_batched_tokens: most tokens in a step.
-            device: one of :data:`.onnx_session.DEVICES`, or ``auto``.
+            device: one of those that ONNX Runtime knows, or ``auto``.
 
         Raises:
             ArtifactError: the artifact is altered, or ONNX Runtime cannot run it.
             CapacityError: the memory does not suffice; see :func:`~.memory_plan.plan_memory`.
         """
         manifest = artifact.manifest
+        device = choose_device(device)
+        gpus = find_gpus() if device == "cuda" else ()
         plan = plan_memory(
             manifest,
             kv_memory=kv_memory,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
+            available_bytes=gpus[0].memory_bytes if gpus else None,
         )
         artifact.check()  # the runtime reads weights as soon as it loads a graph
         super().__init__(manifest, plan.num_pages)
         self._session = OnnxSession(artifact.folder / library.path, device)
         self._logits = empty_pages((max_num_batched_tokens, self.vocab_size), np.dtype(np.float32))
-        self._pages = HostPages(manifest, plan.num_pages)
-        written = (name for name in self._session.outputs if name != _LOGITS)
-        for state, output, pages in zip(manifest.states, written, self._pages.arrays, strict=True):
-            self._session.keep(state.name, output, pages)
+        written = [name for name in self._session.outputs if name != _LOGITS]
+        self._pages = keep_pages(self._session, artifact.folder, manifest, plan.num_pages, written)
         self._has_slots = any(".slots" in state.name for state in manifest.states)
 
     def run(self, step: Step) -> StepOutput:
@@ -93,5 +96,5 @@ class OnnxExecutor(ModelExecutor):
 
     def close(self) -> None:
         """Let go of weights and pages."""
-        del self._session
+        self._session.close()
         self._pages.close()

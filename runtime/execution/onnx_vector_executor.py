@@ -34,7 +34,7 @@ class OnnxVectorExecutor(ModelVectorExecutor):
             artifact: what to run.
             library: the graph among its libraries.
             max_num_batched_tokens: most tokens in a step; a longer sequence has one of its own.
-            device: one of :data:`.onnx_session.DEVICES`, or ``auto``.
+            device: one of those that ONNX Runtime knows, or ``auto``.
 
         Raises:
             ArtifactError: the artifact is altered, or ONNX Runtime cannot run it.
@@ -65,4 +65,4 @@ class OnnxVectorExecutor(ModelVectorExecutor):
 
     def close(self) -> None:
         """Let go of the weights."""
-        del self._session
+        self._session.close()

@@ -197,7 +197,10 @@ class ServedModels:
 
     def _check_free(self, name: str) -> None:
         if name in self._engines or name in self._leaving or name in self._planned:
-            raise ApiError(409, f"a model named {name!r} is here already", param="name", code="name_taken")
+            message = (
+                f"a model named {name!r} is here already; --served-model-name, or name, gives it another"
+            )
+            raise ApiError(409, message, param="name", code="name_taken")
 
 
 async def _end(engine: AsyncEngine, timeout: float) -> bool:

@@ -17,7 +17,9 @@ pytest.importorskip("onnxruntime")
 
 from ingot import SamplingParams
 from ingot.runtime.engine.engine import Engine
+from ingot.runtime.execution.onnx_session import OnnxSession
 from ingot.targets import read_manifest
+from ingot.targets.devices import PROVIDERS
 
 from ..compiled import WHOLE_GROUPS, compile_tiny
 from ..tiny_models import ARCHITECTURES, make_tiny, reference_log_probs
@@ -114,11 +116,16 @@ def test_vectors_are_those_of_the_reference(
     assert difference <= TOLERANCE
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(
     "architecture",
     ["gpt_oss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lfm2", "qwen3_next", "llama"))],
 )
-def test_answers_are_the_same_whatever_happens_to_their_pages(parent: Path, architecture: str) -> None:
+def test_answers_are_the_same_whatever_happens_to_their_pages(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, apart: bool
+) -> None:
+    if apart:  # as on a device whose memory ONNX Runtime alone reaches
+        monkeypatch.setattr(OnnxSession, "reads_on_device", lambda session, name: True)
     artifact = compile_tiny(architecture, parent, backend="onnx")
     rng = np.random.default_rng(0)
     common = rng.integers(3, 290, 40).tolist()
@@ -132,7 +139,26 @@ def test_answers_are_the_same_whatever_happens_to_their_pages(parent: Path, arch
     with Engine(artifact, max_num_seqs=8, max_num_batched_tokens=64, kv_memory=pages) as engine:
         together = [output.token_ids for output in engine.generate(prompts, params)]
         stats = engine.stats
-        copied = engine.generate(prompts[0], SamplingParams(max_tokens=4, n=3, seed=1))
+        several = engine.generate(prompts[0], SamplingParams(max_tokens=4, n=3, temperature=0.0))
     assert together == alone
-    assert len(copied.choices) == 3
+    assert [choice.token_ids for choice in several.choices] == [alone[0][:4]] * 3
     assert stats.num_prefix_tokens_hit > 0 or memory.page_size > 16
+
+
+@pytest.mark.parametrize("device", [device for device in PROVIDERS if device != "cpu"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss", "lfm2"])
+def test_another_device_computes_the_same(parent: Path, architecture: str, device: str) -> None:
+    if PROVIDERS[device] not in pytest.importorskip("onnxruntime").get_available_providers():
+        pytest.skip(f"this ONNX Runtime is not built for {device}")
+    artifact = compile_tiny(architecture, parent, backend="onnx")
+    params = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+    choices = SamplingParams(max_tokens=4, n=3, temperature=0.0)
+    with Engine(artifact, device="cpu") as engine, Engine(artifact, device=device) as other:
+        expected, found = (each.score(SEQUENCES[0]) for each in (engine, other))
+        answers = [
+            [answer.token_ids for answer in each.generate(SEQUENCES, params)] for each in (engine, other)
+        ]
+        several = other.generate(SEQUENCES[0], choices)
+    assert float(np.abs(found - expected).max()) <= TOLERANCE
+    assert answers[0] == answers[1]
+    assert [choice.token_ids for choice in several.choices] == [answers[0][0][:4]] * 3
