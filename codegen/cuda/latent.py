@@ -18,11 +18,12 @@ _SHARED_BYTES = 48 << 10
 
 
 def _paged_latent_attention(planning: Planning, operation: Operation) -> None:
-    """Rows of latents must be of whole sixteen bytes, and so short that two tiles of them fit."""
+    """For rows of half width, of whole sixteen bytes, and so short that two tiles of them fit."""
     attention = LatentAttention.of(planning, operation)
     stride, partial = -(-attention.dim // 16) * 8 + 4, (_WARPS, _LINES, _KEYS + 8)
     num_bytes = 4 * (2 * _KEYS * stride + partial[0] * partial[1] * partial[2])
-    if attention.element == "Float32" or attention.dim % 8 or num_bytes > _SHARED_BYTES:
+    element = attention.pages.element
+    if element not in ("Float16", "BFloat16") or attention.dim % 8 or num_bytes > _SHARED_BYTES:
         attend_latents(planning, attention)
         return
     shared = (
@@ -32,7 +33,7 @@ def _paged_latent_attention(planning: Planning, operation: Operation) -> None:
 
     def body_of(piece: int) -> str:
         return (
-            f"{shared}attend_latent_tiles<{attention.shape}, {attention.element}, {attention.view}, {piece}>"
+            f"{shared}attend_latent_tiles<{attention.shape}, {element}, {attention.view}, {piece}>"
             "(here, tiles, partial, q, latents, batch, scores, out, num_rows);"
         )
 

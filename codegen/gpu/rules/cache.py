@@ -1,4 +1,4 @@
-"""Pages of keys and values, which last from step to step: floats, or codes with scales; writing to them."""
+"""Pages of keys and values, or of latents, which last from step to step: floats, or codes with scales."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ....ir import Operation, QuantFormat, ScalarType, TensorType, Value
-from ....ir.errors import CompileError
 from ....targets.launch_plan import Argument
 from ..formats import NUMBERS
 from ..planning import Planning, Rule, row_type, size_of
 from .rowwise import THREADS
 
-__all__ = ["RULES", "Pages", "cache_arguments", "element_of", "pages_of", "read_pages"]
+__all__ = ["RULES", "Pages", "cache_arguments", "keep_pages", "pages_of", "read_pages"]
 
 _ELEMENTS = {
     ScalarType.FLOAT32: ("float", "Float32"),
@@ -23,10 +22,10 @@ _ELEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """A layer's keys, or values, as templates take them.
+    """A layer's keys, values or latents, as templates take them.
 
     Attributes:
-        name: ``keys`` or ``values``, as kernels call them; scales of codes are ``keys_scales``.
+        name: ``keys``, ``values`` or ``latents``, as kernels call them; scales of codes are ``keys_scales``.
         arrays: what each array holds: its suffix in the state's name, its C++ type and its numpy dtype.
         shapes: of these arrays.
         element: of floats, as templates take it; empty for codes.
@@ -50,9 +49,9 @@ class Pages:
 
 
 def pages_of(cache: TensorType, name: str) -> Pages:
-    """How a cache ``[pages, kv_heads, page_size, dim]`` lies, of ``keys`` or of ``values``."""
+    """How a cache ``[pages, kv_heads, page_size, dim]`` lies; ``latents`` lie as keys do."""
     page_size, dim = (int(size) for size in cache.shape[2:])
-    element, are_keys = cache.element, name == "keys"
+    element, are_keys = cache.element, name != "values"
 
     def shape(width: int) -> tuple[int | str, ...]:
         return (*cache.shape[:2], *((page_size, width) if are_keys else (width, page_size)))
@@ -66,6 +65,7 @@ def pages_of(cache: TensorType, name: str) -> Pages:
         arrays = ((".codes", "unsigned char", "uint8"), (".scales", stored, dtype))
         shapes = shape(dim * element.bits // 8), shape(dim // size)
         return Pages(name, arrays, shapes, "", size, type_, f"Coded{kind}<{type_}>")
+    assert element in _ELEMENTS, f"there are no caches of {element}"
     stored, type_ = _ELEMENTS[element]
     dtype = "uint16" if element is ScalarType.BFLOAT16 else element.value
     return Pages(
@@ -73,15 +73,14 @@ def pages_of(cache: TensorType, name: str) -> Pages:
     )
 
 
-def element_of(planning: Planning, cache: Value) -> tuple[str, str]:
-    """How the floats of a cache are stored, and what templates call them; raises where it is of codes."""
-    element = cache.type.element
-    if not isinstance(element, ScalarType) or element not in _ELEMENTS:
-        raise CompileError(
-            f"%{cache.name}: such a cache of {element} has no kernel on {planning.machine}; those of "
-            "float32, float16 and bfloat16 have (--kv-cache)"
-        )
-    return _ELEMENTS[element]
+def keep_pages(planning: Planning, cache: Value, written: Value, name: str) -> Pages:
+    """The arrays of a cache, and of what it is when it is ``written``: the same."""
+    pages = pages_of(cache.type, name)
+    planning.caches[cache] = planning.caches[written] = tuple(
+        planning.keep_state(cache.name + suffix, shape, dtype)
+        for (suffix, _, dtype), shape in zip(pages.arrays, pages.shapes, strict=True)
+    )
+    return pages
 
 
 def cache_arguments(
@@ -109,13 +108,8 @@ def _append_kv(planning: Planning, operation: Operation) -> None:
     arguments: list[tuple[str, Argument]] = []
     every = []
     for cache, result, name in zip(caches, operation.results, ("keys", "values"), strict=True):
-        pages = pages_of(cache.type, name)
-        every.append(pages)
-        planning.caches[cache] = planning.caches[result] = tuple(
-            planning.keep_state(cache.name + suffix, shape, dtype)
-            for (suffix, _, dtype), shape in zip(pages.arrays, pages.shapes, strict=True)
-        )
-        arguments += cache_arguments(planning, cache, pages, constant="")
+        every.append(keep_pages(planning, cache, result, name))
+        arguments += cache_arguments(planning, cache, every[-1], constant="")
     arguments += [
         ("GLOBAL const float* k", rows[0].array),
         ("GLOBAL const float* v", rows[1].array),

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from ....ir import Operation, ScalarType
+from ....ir import Operation
 from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import num_blocks
 from ..planning import PIECE, Planning, Rule, row_type, size_of
 from .batch import MAKE_BATCH, batch_arguments
-from .cache import element_of
+from .cache import Pages, cache_arguments, keep_pages, pages_of, read_pages
 from .products import Tiles, multiply
 from .rowwise import THREADS
 
@@ -43,14 +43,15 @@ def _head_linear(planning: Planning, operation: Operation) -> None:
 
 def _append_latents(planning: Planning, operation: Operation) -> None:
     cache, latents, slots = operation.operands
-    stored, element = element_of(planning, cache)
-    dtype = "uint16" if cache.type.scalar is ScalarType.BFLOAT16 else cache.type.scalar.value
-    planning.states[cache] = planning.keep_state(cache.name, cache.type.shape, dtype)
-    planning.states[operation.result] = planning.states[cache]
-    region = planning.region(latents)
-    body = f"append_latents<{THREADS}, {row_type(region.view)}, {element}>(here, latents, x, slots);"
+    pages, region = keep_pages(planning, cache, operation.result, "latents"), planning.region(latents)
+    view = row_type(region.view)
+    if pages.element:
+        body = f"append_latents<{THREADS}, {view}, {pages.element}>(here, latents, x, slots);"
+    else:
+        given = ", ".join(pages.parameters)
+        body = f"append_codes<{THREADS}, {view}, 1, {pages.type}>(here, {given}, x, slots[here.block_x()]);"
     arguments = [
-        (f"GLOBAL {stored}* latents", planning.states[cache]),
+        *cache_arguments(planning, cache, pages, constant=""),
         ("GLOBAL const float* x", region.array),
         ("GLOBAL const int* slots", planning.plain[slots]),
     ]
@@ -65,8 +66,7 @@ class LatentAttention:
         arguments: of a kernel, but ``out``.
         out: where results go.
         shape: ``AttentionShape`` of the templates.
-        stored: how an element of the cache is declared.
-        element: the same as templates take it.
+        pages: of the cache.
         view: of the queries, as templates take them.
         scale: of scores.
         rows: the symbol of how many tokens there are.
@@ -78,8 +78,7 @@ class LatentAttention:
     arguments: tuple[tuple[str, Argument], ...]
     out: Argument
     shape: str
-    stored: str
-    element: str
+    pages: Pages
     view: str
     scale: float
     rows: str
@@ -91,20 +90,19 @@ class LatentAttention:
     def of(cls, planning: Planning, operation: Operation) -> LatentAttention:
         """What an operation asks for."""
         q, cache, *described = operation.operands
-        stored, element = element_of(planning, cache)
+        pages = pages_of(cache.type, "latents")
         (heads, dim), page_size = map(int, q.type.shape[1:]), int(cache.type.shape[2])
         value_dim, region = cast(int, operation.attributes["value_dim"]), planning.region(q)
         return cls(
             arguments=(
                 ("GLOBAL const float* q", region.array),
-                (f"GLOBAL const {stored}* latents", planning.states[cache]),
+                *cache_arguments(planning, cache, pages),
                 *batch_arguments(planning, described),
                 ("int num_rows", Argument("symbol", str(region.rows))),
             ),
             out=planning.result(operation.result, region.rows, heads * value_dim).array,
             shape=f"AttentionShape<{heads}, 1, {dim}, {value_dim}, {page_size}, 0, false, false>",
-            stored=stored,
-            element=element,
+            pages=pages,
             view=row_type(region.view),
             scale=float(cast(float, operation.attributes["scale"])),
             rows=str(region.rows),
@@ -144,7 +142,7 @@ class LatentAttention:
                 "(here, piece_sums, batch, scores, out, num_rows);",
                 (
                     ("GLOBAL const float* piece_sums", piece_sums),
-                    *self.arguments[2:],
+                    *self.arguments[1 + len(self.pages.parameters) :],
                     ("GLOBAL float* out", self.out),
                 ),
                 (size_of(self.rows), size_of(self.heads)),
@@ -167,17 +165,17 @@ class LatentAttention:
 
 def attend_latents(planning: Planning, attention: LatentAttention) -> None:
     """Attention in float32, on any machine."""
-    key_bytes = attention.dim * (4 if attention.stored == "float" else 2)
+    key_bytes = attention.dim * (2 if attention.pages.element in ("Float16", "BFloat16") else 4)
     # A power of two, so that pages are of whole tiles.
     keys = next((keys for keys in (16, 8) if keys * key_bytes <= _TILE_BYTES), 4)
     words = keys * key_bytes // 16
     shared = f"SHARED_ARRAY(uint4, words, [{words}]); SHARED_ARRAY(float, weights, [{_WARPS}][{keys}]); "
 
     def body_of(piece: int) -> str:
-        template = f"{attention.shape}, {attention.element}, {attention.view}, {_WARPS}, {keys}"
+        template = f"{attention.shape}, {attention.pages.reader}, {attention.view}, {_WARPS}, {keys}"
         return (
-            f"{shared}attend_latents<{template}, {piece}, {words}>"
-            "(here, words, weights, q, latents, batch, scores, out, num_rows);"
+            f"{read_pages(attention.pages)}{shared}attend_latents<{template}, {piece}, {words}>"
+            "(here, words, weights, q, cached_latents, batch, scores, out, num_rows);"
         )
 
     attention.launch(planning, "attend_latents", body_of, _WARPS, 32 * _WARPS)

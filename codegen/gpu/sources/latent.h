@@ -1,7 +1,7 @@
 // Multi-head latent attention (DeepSeek-AI, 2024) over pages: all heads share a row of latents a token, which is the
 // key, and whose first elements are the value.
 //
-// Latents lie [page, offset, dim]. The heads' own matrices are products of pieces of rows.
+// Latents lie [page, offset, dim], as the keys of one head. The heads' own matrices are products of pieces of rows.
 #pragma once
 
 namespace ingot {
@@ -27,6 +27,37 @@ INGOT_DEVICE void append_latents(Here here, GLOBAL typename Element::Stored* lat
   for (int i = here.thread_index(); i < X::WIDTH; i += THREADS) place[i] = Element::narrow(X::at(x, row)[i]);
 }
 
+// What brings latents into shared memory, from a place counted through all pages: as they are, 16 bytes at a time, for
+// pages are of whole tiles, and these of whole words; or made of codes.
+template <class Element, int DIM, int PAGE_SIZE>
+struct FloatLatents {
+  using Kept = Element;
+  GLOBAL const typename Element::Stored* stored;
+
+  template <int THREADS, int WORDS>
+  INGOT_DEVICE void bring(Here here, SHARED uint4 (&words)[WORDS], int64 place, int num_keys) const {
+    GLOBAL const uint4* source = reinterpret_cast<GLOBAL const uint4*>(stored + place * DIM);
+    for (int i = here.thread_index(); i < WORDS; i += THREADS) words[i] = source[i];
+  }
+};
+
+template <class Pages>
+struct CodedLatents {
+  using Kept = Float32;
+  GLOBAL const unsigned char* codes;
+  GLOBAL const typename Pages::Scale::Stored* scales;
+
+  template <int THREADS, int WORDS>
+  INGOT_DEVICE void bring(Here here, SHARED uint4 (&words)[WORDS], int64 place, int num_keys) const {
+    CodedValues<Pages> reader{codes, scales};
+    SHARED float* tile = reinterpret_cast<SHARED float*>(words);
+    int64 page = place / Pages::PAGE_SIZE;
+    int offset = int(place % Pages::PAGE_SIZE);
+    for (int i = here.thread_index(); i < num_keys * Pages::DIM; i += THREADS)
+      tile[i] = reader.at(page, offset + i / Pages::DIM, i % Pages::DIM);
+  }
+};
+
 // Of COUNT numbers of each lane the sums over the warp: lane l has that of number l % COUNT. COUNT is a power of two.
 template <int COUNT>
 INGOT_DEVICE float sums_of_warp(Here here, OWN float (&numbers)[COUNT]) {
@@ -45,13 +76,13 @@ INGOT_DEVICE float sums_of_warp(Here here, OWN float (&numbers)[COUNT]) {
 }
 
 // In float32. A block takes a token, WARPS of its heads, a warp for each, and PIECE keys of the context (0: all), KEYS at
-// a time, which it brings into shared memory, 16 bytes at a time: pages are of whole KEYS, so of whole words. A lane has
-// every 32nd element of queries and results. What pieces give is for join_pieces.
-template <class Shape, class Element, class Q, int WARPS, int KEYS, int PIECE, int WORDS>
+// a time, which it brings into shared memory. A lane has every 32nd element of queries and results. What pieces give is
+// for join_pieces.
+template <class Shape, class Latents, class Q, int WARPS, int KEYS, int PIECE, int WORDS>
 INGOT_DEVICE void attend_latents(Here here, SHARED uint4 (&words)[WORDS], SHARED float (&weights)[WARPS][KEYS],
-                                 GLOBAL const float* q,
-                                 GLOBAL const typename Element::Stored* latents, Batch batch, Scores scores,
+                                 GLOBAL const float* q, Latents latents, Batch batch, Scores scores,
                                  GLOBAL float* out, int num_rows) {
+  using Element = typename Latents::Kept;
   using Stored = typename Element::Stored;
   static_assert(WORDS * 16 == KEYS * Shape::DIM * sizeof(Stored), "a tile of keys is of whole words");
   constexpr int PARTS = (Shape::DIM + WARP - 1) / WARP, VALUE_PARTS = (Shape::VALUE_DIM + WARP - 1) / WARP;
@@ -72,9 +103,8 @@ INGOT_DEVICE void attend_latents(Here here, SHARED uint4 (&words)[WORDS], SHARED
   for (int start = first_key; start < end_key; start += KEYS) {
     int64 place = (int64)pages[start / Shape::PAGE_SIZE] * Shape::PAGE_SIZE + start % Shape::PAGE_SIZE;
     int num_keys = end_key - start < KEYS ? end_key - start : KEYS;
-    GLOBAL const uint4* source = reinterpret_cast<GLOBAL const uint4*>(latents + place * Shape::DIM);
     block_barrier();
-    for (int i = here.thread_index(); i < WORDS; i += WARPS * WARP) words[i] = source[i];
+    latents.template bring<WARPS * WARP>(here, words, place, num_keys);
     block_barrier();
     float products[KEYS];
     for (int key = 0; key < KEYS; ++key) {

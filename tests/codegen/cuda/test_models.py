@@ -67,6 +67,7 @@ MORE: dict[str, dict[str, Any]] = {
         }
         for quant in ("int8", "int4")
     },
+    "deepseek_v3 in float32, int8 pages": {"architecture": "deepseek_v3", "kv_cache": "int8"},
     "deepseek_v3 in bfloat16": {"architecture": "deepseek_v3", "dtype": "bfloat16"},
     "mixtral in float16": {"architecture": "mixtral", "dtype": "float16"},
     "llama in bfloat16": {"architecture": "llama", "dtype": "bfloat16"},
