@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ...ir.quantization import CodeBook, Integers
+from ...ir.quantization import Float8
 from ...targets.launch_plan import Argument, Bound
 from ..gpu.planning import Planning, size_of
 from ..gpu.rules.products import Product
@@ -38,16 +38,19 @@ _Arguments: TypeAlias = "tuple[tuple[str, Argument], ...]"
 class _Factors:
     """A product's factors in C++: weights as ``fragments``, and ``copies`` of rows of ``element``.
 
-    ``scales`` makes results of sums, and is a value of ``scales_type``; ``sum_type`` is what sums are.
+    ``scales`` makes results of sums, which are of ``sum_type``, group by group where ``are_of_groups``. Rows
+    of floats may be laid out ``for_codes``; of rows of codes the sums of ``sum_inputs`` may be wanted.
     """
 
     fragments: str
     element: str
     copies: int
     inputs_in_chunk: int
-    scales_type: str
     scales: str
     sum_type: str
+    are_of_groups: bool = False
+    for_codes: bool = False
+    sum_inputs: int = 0
 
     def chunks(self, inputs: int) -> int:
         """Into how many chunks a row is cut."""
@@ -66,15 +69,16 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """Rows as tiles, and of codes the scales of their groups as products take them."""
+    """Rows as tiles, and of codes the scales of their groups and sums as products take them."""
 
     tiles: Argument
     scales: Argument
+    sums: Argument
 
 
 def multiply_in_tiles(planning: Planning, product: Product) -> bool:
     """Launch the product of more rows than ``product.few``, where tiles serve it; returns whether they do."""
-    factors = _code_factors(product) if product.row_group else _half_factors(product)
+    factors = _code_factors(product) or _half_factors(product) or _decoded_factors(product)
     if factors is None or not product.are_in_order:
         return False
     tiles = _lay_out(planning, product, factors)
@@ -89,28 +93,53 @@ def _half_factors(product: Product) -> _Factors | None:
     element = "BFloat16" if "BFloat16" in product.weights.type else "Float16"
     copies = 1 if product.are_rounded and element == "BFloat16" else 2
     fragments = f"HalfFragments<{element}, {product.inputs}, {product.weights.type}>"
-    return _Factors(fragments, element, copies, _CHUNK_BYTES // 2, "NoScales", "NoScales{}", "float")
+    return _Factors(fragments, element, copies, _CHUNK_BYTES // 2, "NoScales{}", "float")
 
 
 def _code_factors(product: Product) -> _Factors | None:
     found, kind = product.weights.format, product.weights.type
-    if found is None or found.offset is not None:
+    if found is None or not product.row_group or product.row_group % 32:
         return None
-    is_whole = isinstance(found.codes, Integers) or (
-        isinstance(found.codes, CodeBook) and found.codes.is_integer
+    size = found.group_size or product.inputs
+    if not found.is_integer or size % 16 or (product.is_exact and found.offset is not None):
+        return None
+    fragments = f"CodeFragments<{kind}>"
+    if product.is_exact:
+        value = f"ScalesOfRows<{kind}>{{{product.weights.value}, row_scales}}"
+        return _Factors(fragments, "Codes", 1, _CHUNK_BYTES, value, "int")
+    scales, sums = f"ScalesOfGroups<{kind}, {product.row_group}>", "nullptr"
+    sum_inputs = 0
+    if found.offset is not None:
+        sums, sum_inputs = "row_sums", 16 if size % 32 and not found.is_whole_by_row else 32
+    value = f"{scales}{{{product.weights.value}, row_scales, {sums}}}"
+    return _Factors(
+        fragments, "Codes", 1, _CHUNK_BYTES, value, "float", are_of_groups=True, sum_inputs=sum_inputs
     )
-    if not is_whole or (found.group_size or product.inputs) % 32 or product.row_group % 32:
+
+
+def _decoded_factors(product: Product) -> _Factors | None:
+    """Rows of floats, and weights of codes that bfloat16 holds."""
+    found, kind = product.weights.format, product.weights.type
+    if found is None or product.row_group or found.offset is not None:
         return None
-    scales = f"ScalesOfRows<{kind}>" if product.is_exact else f"ScalesOfGroups<{kind}, {product.row_group}>"
-    value = f"{scales}{{{product.weights.value}, row_scales}}"
-    sum_type = "int" if product.is_exact else "float"
-    return _Factors(f"CodeFragments<{kind}>", "Codes", 1, _CHUNK_BYTES, scales, value, sum_type)
+    if (found.group_size or 32) % 32 or not (found.is_integer or isinstance(found.codes, Float8)):
+        return None
+    return _Factors(
+        f"DecodedFragments<{kind}>",
+        "BFloat16",
+        2,
+        _CHUNK_BYTES // 2,
+        f"ScalesOfWeights<{kind}>{{{product.weights.value}}}",
+        "float",
+        are_of_groups=found.group_size not in (None, product.inputs),
+        for_codes=True,
+    )
 
 
 def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
     """Larger blocks for more rows, as soon as there are enough of them."""
     tiles = -(-num_blocks(product.outputs) // _WARPS)
-    kinds = [kind for kind in _ROWS_AND_DEPTHS if "Groups" not in factors.scales or kind[0] == 64]
+    kinds = [kind for kind in _ROWS_AND_DEPTHS if not factors.are_of_groups or kind[0] == 64]
     most = None
     for rows, depth in kinds:
         least = product.few + 1 if rows == 64 else max(rows // 2, ENOUGH_BLOCKS * rows // tiles) + 1
@@ -129,23 +158,29 @@ def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
 def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
     """The rows as tiles, which several products may share."""
     source, _ = _divide(product)
-    key = source, product.view, factors.element, factors.copies
+    key = source, product.view, factors.element, factors.copies, factors.for_codes, factors.sum_inputs
     if (found := planning.tiled.get(key)) is not None:
-        return _Tiles(found[0], found[-1])
+        return _Tiles(found[0], found[1], found[2])
     num_rows = ("int num_rows", Argument("symbol", product.rows))
     num_bytes = factors.chunks(product.inputs) * factors.copies * _CHUNK_BYTES
-    tiles = scales = planning.new_array(size_of(product.rows, num_bytes), 1)
+    tiles = scales = sums = planning.new_array(size_of(product.rows, num_bytes), 1)
     arguments = [*source, ("unsigned char* tiles", tiles)]
     if product.row_group:
         # One row more where their number is odd.
         scales = planning.new_array(size_of(product.rows, 2 * product.inputs // product.row_group), 4)
         arguments += [("float* scales", scales)]
-        shape, given = f"{product.inputs}, {product.row_group}", "x, row_scales, tiles, scales"
+        given = "nullptr"
+        if factors.sum_inputs:
+            sums = planning.new_array(size_of(product.rows, 2 * product.inputs // factors.sum_inputs), 4)
+            arguments, given = [*arguments, ("float* sums", sums)], "sums"
+        shape = f"{product.inputs}, {product.row_group}, {factors.sum_inputs}"
+        given = f"x, row_scales, tiles, scales, {given}"
         template = f"tile_codes<{_THREADS}, {shape}>"
     else:
         given = "x, tiles"
         template = (
-            f"tile_rows<{_THREADS}, {product.view}, {factors.element}, {str(factors.copies == 2).lower()}>"
+            f"tile_rows<{_THREADS}, {product.view}, {factors.element}, {str(factors.copies == 2).lower()}, "
+            f"{str(factors.for_codes).lower()}>"
         )
     planning.launch(
         "tile_rows",
@@ -155,8 +190,8 @@ def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
         _THREADS,
         (Bound(product.rows, at_least=product.few + 1),),
     )
-    planning.tiled[key] = tiles, scales
-    return _Tiles(tiles, scales)
+    planning.tiled[key] = tiles, scales, sums
+    return _Tiles(tiles, scales, sums)
 
 
 def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Tiles, shape: _Shape) -> None:
@@ -164,6 +199,8 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
     source, others = _divide(product)
     scales = [("const float* row_scales", source[1][1] if product.is_exact else tiles.scales)]
     scales = scales if product.row_group else []
+    if factors.sum_inputs:
+        scales.append(("const float* row_sums", tiles.sums))
     num_rows = ("int num_rows", Argument("symbol", product.rows))
     bias, flags = "bias" if product.has_bias else "nullptr", product.flags
     *weights, out = others

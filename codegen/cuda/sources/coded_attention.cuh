@@ -3,11 +3,6 @@
 
 namespace ingot {
 
-// Two floats that bfloat16 holds, the first in the low half.
-INGOT_DEVICE unsigned pack_exact(float first, float second) {
-  return float_to_bits(first) >> 16 | (float_to_bits(second) & 0xffff0000u);
-}
-
 // As FloatTiles. Codes become bfloat16, which holds them; scales multiply sums of a group's products with keys, and
 // the weights of values.
 template <class Shape, class Keys, class Values>

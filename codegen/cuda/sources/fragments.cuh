@@ -73,58 +73,77 @@ struct HalfFragments {
 #endif
 };
 
-// Codes as signed bytes, in formats whose rows are whole numbers times their groups' factor, which still fits: a step is
-// a span.
+// The codes of SPANS_AT_ONCE spans as they are stored: a lane's are fours 2 i and 2 i + 1 of a span, of both outputs.
+template <class Weights, int SPANS_AT_ONCE>
+struct StoredCodes {
+  CONSTANT int BITS = Weights::Kind::BITS, SPANS = (Weights::INPUTS + SPAN - 1) / SPAN;
+  CONSTANT int WORDS = BITS == 8 ? 2 : (BITS >> 2 & 1) + (BITS >> 1 & 1) + (BITS & 1);
+  uint2 words[SPANS_AT_ONCE][WORDS];
+
+  INGOT_DEVICE void load(const Weights& weights, int block, int chunk, int lane) {
+    int group = lane / 4, inside = lane % 4;
+    const uint2* start = reinterpret_cast<const uint2*>(weights.span_at(block, chunk * SPANS_AT_ONCE)) + group;
+#pragma unroll
+    for (int number = 0; number < SPANS_AT_ONCE; ++number) {
+      int span = chunk * SPANS_AT_ONCE + number, word = 0;
+      if (SPANS % SPANS_AT_ONCE != 0 && span >= SPANS) span = SPANS - 1;  // which meets zeros
+      const uint2* own = start + (span - chunk * SPANS_AT_ONCE) * (BITS * BLOCK / 2);
+      // A vector is 16 outputs' words, of which a lane takes two.
+      if constexpr (BITS == 8) {
+        words[number][0] = own[inside * BLOCK], words[number][1] = own[inside * BLOCK + BLOCK / 2];
+      } else {
+        if constexpr ((BITS & 4) != 0) words[number][word++] = own[inside * (BLOCK / 2)];
+        if constexpr ((BITS & 2) != 0) words[number][word++] = own[((BITS & 4) + inside / 2) * (BLOCK / 2)];
+        if constexpr ((BITS & 1) != 0) words[number][word++] = own[(BITS & 6) * (BLOCK / 2)];
+      }
+    }
+  }
+  // Four 2 i + odd of a span, of both outputs.
+  INGOT_DEVICE void take(int number, int odd, int lane, unsigned (&codes)[2]) const {
+    int inside = lane % 4, word = 0;
+    codes[0] = codes[1] = 0;
+    auto add = [&](uint2 pair, int shift, unsigned mask, int lowest) {
+      codes[0] |= (pair.x >> shift & mask) << lowest, codes[1] |= (pair.y >> shift & mask) << lowest;
+    };
+    if constexpr (BITS == 8) {
+      add(words[number][odd], 0, 0xffffffffu, 0);
+    } else {
+      if constexpr ((BITS & 4) != 0) add(words[number][word++], odd * 4, 0x0f0f0f0fu, 0);
+      if constexpr ((BITS & 2) != 0) add(words[number][word++], (inside % 2 * 2 + odd) * 2, 0x03030303u, BITS & 4);
+      if constexpr ((BITS & 1) != 0) add(words[number][word++], inside * 2 + odd, 0x01010101u, BITS & 6);
+    }
+  }
+};
+
+// Codes as signed bytes; where rows are whole numbers times their groups' factor, times that, which still fits. A step
+// is a span.
 template <class Weights>
 struct CodeFragments {
   using Sum = int;
   using Kind = typename Weights::Kind;
   CONSTANT bool HAS_FACTORS = Weights::IS_WHOLE && Weights::HAS_FACTORS;
-  CONSTANT int BITS = Kind::BITS, SPANS = Weights::INPUTS / SPAN, CHUNKS = (SPANS + STEPS - 1) / STEPS;
-  CONSTANT int WORDS = BITS == 8 ? 2 : (BITS >> 2 & 1) + (BITS >> 1 & 1) + (BITS & 1);
+  CONSTANT int INPUTS = Weights::INPUTS, STEP_INPUTS = SPAN, CHUNKS = (INPUTS / SPAN + STEPS - 1) / STEPS;
   struct Raw {
-    uint2 words[STEPS][WORDS];
+    StoredCodes<Weights, STEPS> codes;
     int factors[STEPS][2];
   };
 
   static INGOT_DEVICE void load(const Weights& weights, int block, int chunk, int lane, Raw& raw) {
-    int group = lane / 4, inside = lane % 4;
-    const uint2* start = reinterpret_cast<const uint2*>(weights.span_at(block, chunk * STEPS)) + group;
-#pragma unroll
-    for (int step = 0; step < STEPS; ++step) {
-      int span = chunk * STEPS + step, word = 0;
-      if (SPANS % STEPS != 0 && span >= SPANS) span = SPANS - 1;  // which meets zeros
-      const uint2* own = start + (span - chunk * STEPS) * (BITS * BLOCK / 2);
-      // A vector is 16 outputs' words, of which a lane takes two.
-      if constexpr (BITS == 8) {
-        raw.words[step][0] = own[inside * BLOCK], raw.words[step][1] = own[inside * BLOCK + BLOCK / 2];
-      } else {
-        if constexpr ((BITS & 4) != 0) raw.words[step][word++] = own[inside * (BLOCK / 2)];
-        if constexpr ((BITS & 2) != 0) raw.words[step][word++] = own[((BITS & 4) + inside / 2) * (BLOCK / 2)];
-        if constexpr ((BITS & 1) != 0) raw.words[step][word++] = own[(BITS & 6) * (BLOCK / 2)];
+    raw.codes.load(weights, block, chunk, lane);
+    if constexpr (HAS_FACTORS)
+      for (int step = 0; step < STEPS; ++step) {
+        int input = (chunk * STEPS + step) * SPAN;
+        if (INPUTS % (STEPS * SPAN) != 0 && input >= INPUTS) input = 0;
+        for (int j = 0; j < 2; ++j) raw.factors[step][j] = weights.scales.factor(block, input, lane / 4 * 2 + j);
       }
-      if constexpr (HAS_FACTORS)
-        for (int j = 0; j < 2; ++j) raw.factors[step][j] = weights.scales.factor(block, span * SPAN, group * 2 + j);
-    }
   }
   static INGOT_DEVICE void decode(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) {
-    int inside = lane % 4;
 #pragma unroll
     for (int step = 0; step < STEPS; ++step)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        unsigned codes[2] = {};  // of four inside * 2 + half, of both outputs
-        auto add = [&](uint2 words, int shift, unsigned mask, int lowest) {
-          codes[0] |= (words.x >> shift & mask) << lowest, codes[1] |= (words.y >> shift & mask) << lowest;
-        };
-        int word = 0;
-        if constexpr (BITS == 8) {
-          add(raw.words[step][half], 0, 0xffffffffu, 0);
-        } else {
-          if constexpr ((BITS & 4) != 0) add(raw.words[step][word++], half * 4, 0x0f0f0f0fu, 0);
-          if constexpr ((BITS & 2) != 0) add(raw.words[step][word++], (inside % 2 * 2 + half) * 2, 0x03030303u, BITS & 4);
-          if constexpr ((BITS & 1) != 0) add(raw.words[step][word++], inside * 2 + half, 0x01010101u, BITS & 6);
-        }
+        unsigned codes[2];
+        raw.codes.take(step, half, lane, codes);
         for (int j = 0; j < 2; ++j) {
           unsigned bytes = Kind::signed_bytes(codes[j]);
           a[step][half * 2 + j] = HAS_FACTORS ? times(bytes, raw.factors[step][j]) : bytes;
@@ -145,6 +164,40 @@ struct CodeFragments {
   template <int SIZE>
   static INGOT_DEVICE void multiply_group(int (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
     group_multiply_int8(d, a, matrix);
+  }
+#endif
+};
+
+// Codes as bfloat16, which holds them: a step is half a span, the even fours or the odd ones (tile_rows FOR_CODES).
+template <class Weights>
+struct DecodedFragments {
+  using Sum = float;
+  using Kind = typename Weights::Kind;
+  CONSTANT int INPUTS = Weights::INPUTS, STEP_INPUTS = SPAN / 2, CHUNKS = (INPUTS + 63) / 64;
+  using Raw = StoredCodes<Weights, 2>;
+
+  static INGOT_DEVICE void load(const Weights& weights, int block, int chunk, int lane, Raw& raw) {
+    raw.load(weights, block, chunk, lane);
+  }
+  static INGOT_DEVICE void decode(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) {
+#pragma unroll
+    for (int step = 0; step < STEPS; ++step) {
+      unsigned codes[2];
+      raw.take(step / 2, step % 2, lane, codes);
+      for (int half = 0; half < 2; ++half)
+        for (int j = 0; j < 2; ++j) {
+          unsigned pair = codes[j] >> half * 16;
+          a[step][half * 2 + j] = pack_exact(Kind::value(pair & 255), Kind::value(pair >> 8 & 255));
+        }
+    }
+  }
+  static INGOT_DEVICE void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    multiply_bfloat16(d, a, b);
+  }
+#if INGOT_WARPGROUPS
+  template <int SIZE>
+  static INGOT_DEVICE void multiply_group(float (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
+    group_multiply_bfloat16(d, a, matrix);
   }
 #endif
 };

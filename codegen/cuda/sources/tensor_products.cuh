@@ -28,6 +28,11 @@ INGOT_DEVICE void split_pair(float first, float second, unsigned& high, unsigned
   low = pack_pair<Type>(first - Type::widen(high & 0xffff), second - Type::widen(high >> 16));
 }
 
+// Two floats that bfloat16 holds, the first in the low half.
+INGOT_DEVICE unsigned pack_exact(float first, float second) {
+  return float_to_bits(first) >> 16 | (float_to_bits(second) & 0xffff0000u);
+}
+
 // A warp's tile of results: ROW_TILES times 16 rows of COLUMN_TILES times 8 outputs, to be written where they exist.
 template <int ROW_TILES, int COLUMN_TILES, int OUTPUTS, bool HAS_BIAS, class Tile, class Value>
 INGOT_DEVICE void write_tile(Here here, Tile tile, Value value, const float* bias, float* out, int first_block) {

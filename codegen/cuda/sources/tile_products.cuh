@@ -107,24 +107,41 @@ struct ScalesOfRows {
   }
 };
 
-// Or step by step, where groups have scales; a row's are [group, row] here.
+// Or step by step, where groups have scales: of 16 inputs two products of a step are. What is known of a row's groups
+// is [group, row] here: scales, and where weights have offsets the sums of its codes, scaled.
 template <class Weights, int ROW_GROUP>
 struct ScalesOfGroups {
   CONSTANT bool ARE_OF_STEPS = true;
+  CONSTANT int STEPS_AT_ONCE = 1, PARTS = Weights::IS_WHOLE || Weights::GROUP % SPAN == 0 ? 1 : 2;
   Weights weights;
   const float* row_scales;
+  const float* row_sums;
   INGOT_DEVICE float finish(float sum, int, int) const { return sum; }
 
-  INGOT_DEVICE float scale_of(int block, int span, int output) const {
+  INGOT_DEVICE float scale_of(int block, int input, int output) const {
     if constexpr (Weights::IS_WHOLE) return weights.scales.of_row(block, output);
-    return weights.scales.at(block, span * SPAN, output);
+    return weights.scales.at(block, input, output);
   }
   template <int ROWS>
-  INGOT_DEVICE void add(Here here, float (&sums)[ROWS / 2], const int (&products)[ROWS / 2], int block, int span,
+  INGOT_DEVICE void add(Here here, float (&sums)[ROWS / 2], const int (&products)[ROWS / 2], int block, int input,
                         int first_row, int num_rows) const {
-    int group = here.lane() / 4, inside = here.lane() % 4;
-    const float* own = row_scales + (int64)(span * SPAN / ROW_GROUP) * ((num_rows + 1) / 2 * 2);
-    float first = scale_of(block, span, group * 2), second = scale_of(block, span, group * 2 + 1);
+    int group = here.lane() / 4, inside = here.lane() % 4, rows = (num_rows + 1) / 2 * 2;
+    const float* own = row_scales + (int64)(input / ROW_GROUP) * rows;
+    float first = scale_of(block, input, group * 2), second = scale_of(block, input, group * 2 + 1);
+    if constexpr (Weights::HAS_OFFSETS) {
+      const float* own_sums = row_sums + (int64)(input / (SPAN / PARTS)) * rows;
+      float zero = weights.zero_of(block, input, group * 2), other = weights.zero_of(block, input, group * 2 + 1);
+#pragma unroll
+      for (int tile = 0; tile < ROWS / 8; ++tile) {
+        int row = first_row + tile * 8 + inside * 2;
+        float2 sum = {};
+        if (row < num_rows) sum = *reinterpret_cast<const float2*>(own_sums + row);
+        sums[tile * 4] = fused_multiply_add(sum.x, zero, sums[tile * 4]);
+        sums[tile * 4 + 1] = fused_multiply_add(sum.y, zero, sums[tile * 4 + 1]);
+        sums[tile * 4 + 2] = fused_multiply_add(sum.x, other, sums[tile * 4 + 2]);
+        sums[tile * 4 + 3] = fused_multiply_add(sum.y, other, sums[tile * 4 + 3]);
+      }
+    }
 #pragma unroll
     for (int tile = 0; tile < ROWS / 8; ++tile) {
       int row = first_row + tile * 8 + inside * 2;
@@ -135,6 +152,26 @@ struct ScalesOfGroups {
       sums[tile * 4 + 2] = fused_multiply_add(float(products[tile * 4 + 2]), scale.x * second, sums[tile * 4 + 2]);
       sums[tile * 4 + 3] = fused_multiply_add(float(products[tile * 4 + 3]), scale.y * second, sums[tile * 4 + 3]);
     }
+  }
+};
+
+// Rows of floats have no scales. Where groups of weights have, sums are scaled a group at a time, or a chunk.
+template <class Weights>
+struct ScalesOfWeights {
+  CONSTANT bool ARE_OF_STEPS = Weights::GROUP != Weights::INPUTS;
+  CONSTANT int PARTS = 1, STEPS_AT_ONCE = Weights::GROUP % 64 == 0 ? 4 : 2;
+  Weights weights;
+  INGOT_DEVICE float finish(float sum, int, int output) const {
+    return ARE_OF_STEPS ? sum : sum * weights.scales.at(output / BLOCK, 0, output % BLOCK);
+  }
+  template <int ROWS>
+  INGOT_DEVICE void add(Here here, float (&sums)[ROWS / 2], const float (&products)[ROWS / 2], int block, int input,
+                        int, int) const {
+    int output = here.lane() / 4 * 2;
+    float first = weights.scales.at(block, input, output), second = weights.scales.at(block, input, output + 1);
+#pragma unroll
+    for (int i = 0; i < ROWS / 2; ++i)
+      sums[i] = fused_multiply_add(products[i], i % 4 < 2 ? first : second, sums[i]);
   }
 };
 
@@ -194,17 +231,26 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned
         const unsigned char* stage = ring.take();
         if constexpr (Scales::ARE_OF_STEPS) {
           fill();
+          unsigned own[BLOCKS][STEPS][4];
+          constexpr int AT_ONCE = Scales::STEPS_AT_ONCE, PARTS = Scales::PARTS;
 #pragma unroll
-          for (int step = 0; step < STEPS; ++step) {
-            int span = (first_chunk + start + d) * STEPS + step;
-            if (Fragments::SPANS % STEPS != 0 && span >= Fragments::SPANS) break;
-            int products[BLOCKS][ROWS / 2] = {};
+          for (int number = 0; number < STEPS / AT_ONCE * PARTS; ++number) {
+            int first = number / PARTS * AT_ONCE, part = number % PARTS;
+            int input = ((first_chunk + start + d) * STEPS + first) * Fragments::STEP_INPUTS;
+            if (input >= Fragments::INPUTS) break;
+            typename Fragments::Sum products[BLOCKS][ROWS / 2] = {};
+            if constexpr (PARTS > 1)  // the fours of the first 16 inputs are the first lanes'
+              for (int b = 0; b < BLOCKS; ++b)
+                for (int i = 0; i < 4; ++i) own[b][first][i] = here.lane() % 4 / 2 == part ? a[b][first][i] : 0;
             start_products();
-            multiply_step<BLOCKS, ROWS, Fragments>(here, products, a, stage, step);
+#pragma unroll
+            for (int step = first; step < first + AT_ONCE; ++step)
+              multiply_step<BLOCKS, ROWS, Fragments>(here, products, PARTS > 1 ? own : a, stage, step);
             end_products();
             wait_for_products<0>();
+            input += part * (AT_ONCE * Fragments::STEP_INPUTS / PARTS);
             for (int b = 0; b < BLOCKS; ++b)
-              scales.template add<ROWS>(here, sums[b], products[b], blocks[b], span, first_row, num_rows);
+              scales.template add<ROWS>(here, sums[b], products[b], blocks[b], input, first_row, num_rows);
           }
         } else {
           start_products();

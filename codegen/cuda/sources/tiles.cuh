@@ -15,7 +15,9 @@ INGOT_DEVICE int64 place_in_tiles(int64 chunk, int num_rows, int row, int part) 
 
 // Floats as halves. Rows that are not of this type already are split: the nearest half, and before it what rounding
 // took off, so that together they lose 2^-16 of bfloat16 where one loses 2^-8. A block takes a row.
-template <int THREADS, class X, class Type, bool ARE_SPLIT>
+// FOR_CODES the even fours of a span are before the odd ones, and of each four of these first two of all: then what a
+// lane has of a word of codes is what it multiplies at once.
+template <int THREADS, class X, class Type, bool ARE_SPLIT, bool FOR_CODES>
 INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int num_rows) {
   constexpr int CHUNKS = (X::WIDTH + 63) / 64, COPIES = ARE_SPLIT ? 2 : 1;
   constexpr bool ARE_ALIGNED = X::WIDTH % 8 == 0 && X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0;
@@ -23,7 +25,13 @@ INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int
   const float* own = X::at(x, row);
   for (int i = here.thread_index(); i < CHUNKS * PARTS_IN_CHUNK; i += THREADS) {
     float values[8];
-    if (ARE_ALIGNED && i * 8 < X::WIDTH) {
+    if constexpr (FOR_CODES) {
+      int start = i / 4 * SPAN + i / 2 % 2 * 4 + i % 2 * 2;
+      for (int j = 0; j < 8; ++j) {
+        int input = start + j / 2 * 8 + j % 2;
+        values[j] = input < X::WIDTH ? own[input] : 0.0f;
+      }
+    } else if (ARE_ALIGNED && i * 8 < X::WIDTH) {
       float4 first = reinterpret_cast<const float4*>(own)[i * 2], second = reinterpret_cast<const float4*>(own)[i * 2 + 1];
       values[0] = first.x, values[1] = first.y, values[2] = first.z, values[3] = first.w;
       values[4] = second.x, values[5] = second.y, values[6] = second.z, values[7] = second.w;
@@ -43,10 +51,11 @@ INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int
 }
 
 // Codes, the fours of each span in the order 0, 2, 4, 6, 1, 3, 5, 7: a word of weights of four bits holds an even
-// one and the next. Scales [row, group] become [group, row], with one row more where their number is odd.
-template <int THREADS, int INPUTS, int ROW_GROUP>
-INGOT_DEVICE void tile_codes(
-    Here here, const signed char* codes, const float* row_scales, unsigned char* tiles, float* scales, int num_rows) {
+// one and the next. Scales [row, group] become [group, row], with one row more where their number is odd; and so
+// lie the sums of SUM_INPUTS codes, scaled, if they are wanted.
+template <int THREADS, int INPUTS, int ROW_GROUP, int SUM_INPUTS>
+INGOT_DEVICE void tile_codes(Here here, const signed char* codes, const float* row_scales, unsigned char* tiles,
+                             float* scales, float* sums, int num_rows) {
   constexpr int CHUNKS = (INPUTS + CHUNK_BYTES - 1) / CHUNK_BYTES, GROUPS = INPUTS / ROW_GROUP;
   int row = here.block_x();
   const unsigned* words = reinterpret_cast<const unsigned*>(codes + (int64)row * INPUTS);
@@ -59,6 +68,14 @@ INGOT_DEVICE void tile_codes(
   }
   for (int group = here.thread_index(); group < GROUPS; group += THREADS)
     scales[(int64)group * ((num_rows + 1) / 2 * 2) + row] = row_scales[(int64)row * GROUPS + group];
+  if constexpr (SUM_INPUTS != 0) {
+    for (int number = here.thread_index(); number < INPUTS / SUM_INPUTS; number += THREADS) {
+      int sum = 0;
+      for (int i = 0; i < SUM_INPUTS / 4; ++i) sum = dot_bytes(0x01010101u, words[number * (SUM_INPUTS / 4) + i], sum);
+      float scale = row_scales[(int64)row * GROUPS + number * SUM_INPUTS / ROW_GROUP];
+      sums[(int64)number * ((num_rows + 1) / 2 * 2) + row] = float(sum) * scale;
+    }
+  }
 }
 
 }  // namespace ingot

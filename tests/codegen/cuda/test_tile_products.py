@@ -37,6 +37,10 @@ CASES = (
     Case("float16", 37, 70),  # an odd number of outputs; inputs that no tile divides
     Case("int4_g32_i5", 136, 640),  # exact; five spans in the last chunk's place of eight
     Case("int8_g32", 24, 160),
+    Case("q4_k", 40, 256),  # minima
+    Case("q2_k", 24, 256),  # groups of 16
+    Case("fp8_e4m3_row", 37, 87),  # rows stay floats, of no whole spans
+    Case("fp8_e5m2_g32", 24, 160),
 )
 BLOCKS = {"64 rows": 21, "128 rows": 67, "256 rows": 131}
 """How many rows take blocks of so many, where few blocks are enough."""
