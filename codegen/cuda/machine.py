@@ -10,7 +10,7 @@ from ..gpu.machine import Machine
 from ..gpu.planning import PIECE, Planning, size_of
 from ..gpu.rules.attention import Attention
 from ..gpu.rules.products import Product
-from . import latent
+from . import latent, ragged
 from .tile_products import multiply_in_tiles
 
 __all__ = ["CUDA"]
@@ -175,10 +175,11 @@ CUDA = Machine(
         _SOURCES / "tensor_attention.cuh",
         _SOURCES / "coded_attention.cuh",
         _SOURCES / "tensor_latent.cuh",
+        _SOURCES / "tensor_ragged.cuh",
         _SOURCES / "tensor_probes.cuh",
     ),
     write_kernel=_write_kernel,
-    rules=latent.RULES,
+    rules={**latent.RULES, **ragged.RULES},
     multiply_many=_multiply_many,
     attend=_attend,
     plan_probes=_plan_probes,

@@ -208,6 +208,13 @@ INGOT_DEVICE void load_matrices(unsigned (&words)[4], const unsigned char* row) 
                : "r"(shared_address(row)) : "memory");
 }
 
+// The same, each turned: a lane gets of each matrix column l / 4, rows 2 (l % 4) and the next.
+INGOT_DEVICE void load_turned_matrices(unsigned (&words)[4], const unsigned char* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(shared_address(row)) : "memory");
+}
+
 // --- products of a group of four warps (wgmma), which Hopper has, and no architecture after it
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

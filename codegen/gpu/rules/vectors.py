@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 from ....ir import Operation
@@ -10,7 +11,7 @@ from ....targets.launch_plan import Argument
 from ..planning import Planning, Rule, row_type, size_of
 from .rowwise import BLOCK_PARTS, THREADS
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "RaggedAttention", "attend_whole"]
 
 _WARPS, _MOST_SLICE = 4, 64
 """Warps of attention's block, and columns of keys or values that it has in shared memory at a time."""
@@ -18,35 +19,98 @@ _WARPS, _MOST_SLICE = 4, 64
 _MOST_QUERY_BYTES = 16 << 10
 
 
-def _ragged_attention(planning: Planning, operation: Operation) -> None:
-    q, k, v, starts = operation.operands
-    heads, dim = (int(size) for size in q.type.shape[1:])
-    kv_heads, regions = int(k.type.shape[1]), [planning.region(value) for value in (q, k, v)]
-    slice_width = min(-(-dim // 8) * 8, _MOST_SLICE)
-    padded = -(-dim // slice_width) * slice_width
+@dataclass(frozen=True, slots=True)
+class RaggedAttention:
+    """Attention within whole sequences.
+
+    Attributes:
+        arguments: of a kernel, ``q``, ``k``, ``v``, ``sequence_starts``, ``num_sequences`` and ``out``.
+        rows: the symbol of how many tokens there are.
+        views: of queries, keys and values, as templates take them.
+        heads: of queries.
+        kv_heads: of keys and values.
+        dim: of all.
+        window: see the operator.
+        causal: see the operator.
+        scale: see the operator.
+    """
+
+    arguments: tuple[tuple[str, Argument], ...]
+    rows: int | str
+    views: str
+    heads: int
+    kv_heads: int
+    dim: int
+    window: int
+    causal: bool
+    scale: float
+
+    @classmethod
+    def of(cls, planning: Planning, operation: Operation) -> RaggedAttention:
+        """Of an operation, whose result gets its array."""
+        q, k, v, starts = operation.operands
+        heads, dim = (int(size) for size in q.type.shape[1:])
+        regions = [planning.region(value) for value in (q, k, v)]
+        out = planning.result(operation.result, regions[0].rows, heads * dim)
+        arguments = (
+            *(
+                (f"GLOBAL const float* {name}", region.array)
+                for name, region in zip("qkv", regions, strict=True)
+            ),
+            ("GLOBAL const int* sequence_starts", planning.plain[starts]),
+            ("int num_sequences", Argument("symbol", "sequences")),
+            ("GLOBAL float* out", out.array),
+        )
+        return cls(
+            arguments,
+            regions[0].rows,
+            ", ".join(row_type(region.view) for region in regions),
+            heads,
+            int(k.type.shape[1]),
+            dim,
+            cast(int, operation.attributes["window"]),
+            cast(bool, operation.attributes["causal"]),
+            float(cast(float, operation.attributes["scale"])),
+        )
+
+    def shape(self, queries: int, slice_width: int) -> str:
+        """``RaggedShape`` of the templates."""
+        causal = str(self.causal).lower()
+        return (
+            f"RaggedShape<{self.heads}, {self.kv_heads}, {self.dim}, {self.window}, {causal}, {queries}, "
+            f"{slice_width}>"
+        )
+
+    @property
+    def call(self) -> str:
+        """What templates are given, after ``here`` and what the block shares."""
+        return f"q, k, v, sequence_starts, num_sequences, {self.scale!r}f, out);"
+
+    def launch(self, planning: Planning, name: str, body: str, queries: int, threads: int) -> None:
+        """Launch a kernel, a block of which takes a head of so many queries of one sequence."""
+        tiles = size_of(self.rows, over=queries, plus=("sequences",))
+        planning.launch(name, body, self.arguments, (tiles, size_of(self.heads)), threads)
+
+
+def attend_whole(planning: Planning, attention: RaggedAttention) -> None:
+    """In float32, on any machine."""
+    slice_width = min(-(-attention.dim // 8) * 8, _MOST_SLICE)
+    padded = -(-attention.dim // slice_width) * slice_width
     queries = 16
     while queries > _WARPS and queries * padded * 4 > _MOST_QUERY_BYTES:
         queries //= 2
-    out = planning.result(operation.result, regions[0].rows, heads * dim)
-    window, causal = cast(int, operation.attributes["window"]), str(operation.attributes["causal"]).lower()
-    shape = f"RaggedShape<{heads}, {kv_heads}, {dim}, {window}, {causal}, {queries}, {slice_width}>"
-    views = ", ".join(row_type(region.view) for region in regions)
-    scale = float(cast(float, operation.attributes["scale"]))
     body = (
         f"SHARED_ARRAY(float4, queries, [{queries}][{padded // 4}]); "
         f"SHARED_ARRAY(float4, slice_rows, [{32 * (slice_width // 4 + 1)}]); "
         f"SHARED_ARRAY(float, weights, [{queries}][32]); "
-        f"attend_whole<{_WARPS}, {shape}, {views}>(here, queries, slice_rows, weights, q, k, v, "
-        f"sequence_starts, num_sequences, {scale!r}f, out);"
+        f"attend_whole<{_WARPS}, {attention.shape(queries, slice_width)}, {attention.views}>"
+        f"(here, queries, slice_rows, weights, {attention.call}"
     )
-    arguments = [
-        *((f"GLOBAL const float* {name}", region.array) for name, region in zip("qkv", regions, strict=True)),
-        ("GLOBAL const int* sequence_starts", planning.plain[starts]),
-        ("int num_sequences", Argument("symbol", "sequences")),
-        ("GLOBAL float* out", out.array),
-    ]
-    tiles = size_of(regions[0].rows, over=queries, plus=("sequences",))
-    planning.launch("attend_whole", body, arguments, (tiles, size_of(heads)), 32 * _WARPS)
+    attention.launch(planning, "attend_whole", body, queries, 32 * _WARPS)
+
+
+def _ragged_attention(planning: Planning, operation: Operation) -> None:
+    attend_whole(planning, RaggedAttention.of(planning, operation))
 
 
 def _pool(planning: Planning, operation: Operation) -> None:

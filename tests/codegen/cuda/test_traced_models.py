@@ -1,4 +1,4 @@
-"""Models of no family here, traced, compiled for CUDA and run by the emulated driver, against transformers."""
+"""Models of no family here, traced and run by the emulated driver, against transformers."""
 
 from __future__ import annotations
 

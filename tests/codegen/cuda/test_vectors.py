@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from ingot.ir import Graph, GraphBuilder, ScalarType, evaluate
+import pytest
+from ingot.ir import Graph, GraphBuilder, ScalarType, TensorType, evaluate
 
 from .emulated import needs_compiler
 from .steps import EmulatedStep
@@ -47,9 +48,14 @@ def described(lengths: tuple[int, ...]) -> Arrays:
 
 
 @cache
-def attentions() -> tuple[Graph, EmulatedStep, Arrays]:
-    """All of them beside each other, on rows in which queries, keys and values do not begin at an edge."""
+def attentions(is_half: bool) -> tuple[Graph, EmulatedStep, Arrays]:
+    """All of them beside each other, on rows in which queries, keys and values do not begin at an edge.
+
+    With weights of half width they are computed on tensor cores.
+    """
     builder, random = GraphBuilder(), np.random.default_rng(3)
+    if is_half:
+        builder.parameter("some weight", TensorType((2, 3), ScalarType.BFLOAT16))
     starts = builder.input("sequence_starts", ["sequence_bounds"], ScalarType.INT32)
     arrays, results = described(LENGTHS), []
     for number, one in enumerate(ATTENTIONS):
@@ -76,14 +82,18 @@ def attentions() -> tuple[Graph, EmulatedStep, Arrays]:
     return graph, EmulatedStep(graph), arrays
 
 
-def test_attention_is_that_of_the_interpreter() -> None:
-    graph, step, arrays = attentions()
+@pytest.mark.parametrize("is_half", [False, True])
+def test_attention_is_that_of_the_interpreter(is_half: bool) -> None:
+    graph, step, arrays = attentions(is_half)
     (expected,) = evaluate(graph, arrays)
-    np.testing.assert_allclose(step.run(arrays, symbols_of(LENGTHS)), expected, rtol=1e-5, atol=1e-5)
+    tolerance = 1e-4 if is_half else 1e-5
+    found = step.run(arrays, symbols_of(LENGTHS))
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_no_bit_of_attention_depends_on_the_batch() -> None:
-    _, step, arrays = attentions()
+@pytest.mark.parametrize("is_half", [False, True])
+def test_no_bit_of_attention_depends_on_the_batch(is_half: bool) -> None:
+    _, step, arrays = attentions(is_half)
     together = step.run(arrays, symbols_of(LENGTHS))
     for sequence, length in enumerate(LENGTHS):
         first = int(np.asarray(arrays["sequence_starts"])[sequence])

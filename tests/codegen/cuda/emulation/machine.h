@@ -285,6 +285,19 @@ inline void load_matrices(unsigned (&words)[4], const unsigned char* row) {
   for (int m = 0; m < 4; ++m) memcpy(&words[m], reinterpret_cast<const char*>(all[m * 8 + lane / 4][0]) + lane % 4 * 4, 4);
 }
 
+inline void load_turned_matrices(unsigned (&words)[4], const unsigned char* row) {
+  uint64_t own = uint64_t(row);
+  if (own % 16) emulation::fail("loads a matrix' row that is not aligned");
+  auto all = emulation::exchange(&own, 1);
+  int lane = emulation::current % WARP;
+  for (int m = 0; m < 4; ++m) {
+    unsigned short pair[2];
+    for (int i = 0; i < 2; ++i)
+      memcpy(&pair[i], reinterpret_cast<const char*>(all[m * 8 + lane % 4 * 2 + i][0]) + lane / 4 * 2, 2);
+    memcpy(&words[m], pair, 4);
+  }
+}
+
 #if INGOT_WARPGROUPS
 namespace group_products {
 
