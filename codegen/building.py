@@ -7,9 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from ..frontend import Model
 from ..ir import Array, Module
-from ..targets import AnyTarget, Target
+from ..targets import AnyTarget, CudaTarget, MetalTarget, Target
 from ..targets.manifest import LibraryRecord, StateRecord
 from .artifact_writer import write_parameters
 from .built import Built
@@ -69,9 +71,18 @@ def tools_of(targets: Iterable[AnyTarget]) -> dict[str, str]:
     """Versions of what makes the machine code of ``targets``."""
     from .cuda.build import toolchain as cuda_toolchain
     from .library import toolchain
+    from .link.zig import zig_version
 
-    are_gpus = any(not isinstance(target, Target) for target in targets)
-    return toolchain() | (cuda_toolchain() if are_gpus else {})
+    tools = toolchain()
+    if any(isinstance(target, CudaTarget) for target in targets):
+        tools |= cuda_toolchain()
+    if any(_is_for_macos(target) for target in targets):
+        tools["zig"] = zig_version()
+    return tools
+
+
+def _is_for_macos(target: AnyTarget) -> bool:
+    return isinstance(target, MetalTarget) or (isinstance(target, Target) and target.system == "Darwin")
 
 
 def write_library(
@@ -88,6 +99,7 @@ def write_library(
     measured.
     """
     path = folder / "lib" / target.library_name
+    where = f"lib/{target.library_name}"
     if isinstance(target, Target):
         from .library import build_library
         from .tuning import read_tiling
@@ -95,25 +107,23 @@ def write_library(
         build_library(module, target, path, max_step_tokens=max_step_tokens, tiling=read_tiling(tuning))
         return LibraryRecord(
             target=target.name,
-            path=f"lib/{target.library_name}",
+            path=where,
             system=target.system,
             machine=target.machine,
             features=tuple(sorted(target.features)),
             rank=target.rank,
             tiling=dict(tuning),
         )
+    record = LibraryRecord(target.name, where, system="", machine="", features=(), rank=target.rank)
+    if isinstance(target, MetalTarget):
+        from .metal.library import build_metal_library
+
+        build_metal_library(module, path)
+        return msgspec.structs.replace(record, backend="metal")
     from .cuda.library import build_cuda_library
 
     build_cuda_library(module, target, path)
-    return LibraryRecord(
-        target=target.name,
-        path=f"lib/{target.library_name}",
-        system="",
-        machine="",
-        features=(target.architecture,),
-        rank=target.rank,
-        backend="cuda",
-    )
+    return msgspec.structs.replace(record, features=(target.architecture,), backend="cuda")
 
 
 def build_with_onnx(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,14 +12,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..targets import Host, Target, available_memory_bytes, find_gpus
+from ..targets import Host, Target, available_memory_bytes, find_gpus, find_metal_gpu
 from ..targets.cuda import ARCHITECTURES
 from ..targets.devices import PROVIDERS
 from ..targets.sizes import format_size
 from ..targets.topology import Topology
 from .cuda.build import toolchain as cuda_toolchain
+from .link.zig import has_zig
 
 __all__ = ["print_targets", "print_targets_json"]
+
+
+_NEEDS_ZIG = "needs the package ziglang (the extra 'cross')"
+_MACS = "Macs from M1 on"
 
 
 def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Target, ...]) -> None:
@@ -67,8 +71,8 @@ def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Tar
             for target in targets
         ],
         "gpus": [
-            {"name": gpu.name, "architecture": gpu.architecture, "memory_bytes": gpu.memory_bytes}
-            for gpu in find_gpus()
+            {"name": name, "architecture": architecture, "memory_bytes": num_bytes}
+            for name, architecture, num_bytes in _gpus()
         ],
         "gpu_targets": [
             {
@@ -78,6 +82,14 @@ def print_targets_json(host: Host, targets: Sequence[Target], fitting: tuple[Tar
                 "can_be_built": bool(cuda_toolchain()),
             }
             for architecture, gpus in ARCHITECTURES.items()
+        ]
+        + [
+            {
+                "name": "metal",
+                "gpus": _MACS,
+                "runs_here": find_metal_gpu() is not None,
+                "can_be_built": has_zig(),
+            }
         ],
     }
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
@@ -98,8 +110,11 @@ def print_targets(host: Host, targets: Sequence[Target], fitting: tuple[Target, 
     for architecture, gpus in ARCHITECTURES.items():
         runs = any(gpu.runs(architecture) for gpu in find_gpus())
         table.add_row(f"cuda:{architecture}", gpus, "tensor cores", "runs" if runs else "")
+    table.add_row("metal", _MACS, "simdgroups", "runs" if find_metal_gpu() else "")
     console.print(table)
     missing = {_missing_tool(target): target.system for target in targets if _missing_tool(target)}
+    if not has_zig():
+        missing[_NEEDS_ZIG] += " and Metal"
     if not cuda_toolchain():
         missing["needs nvcc, or NVRTC (the extra 'cuda')"] = "CUDA"
     buildable = ", except ".join(["All can be built here", *(f"{s}: {tool}" for tool, s in missing.items())])
@@ -122,8 +137,8 @@ def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
         + (f", on {len(topology.nodes)} nodes" if len(topology.nodes) > 1 else "")
         + (f", huge pages: {topology.huge_pages}" if topology.huge_pages else ""),
     )
-    gpus = (f"{gpu.name} ({gpu.architecture}, {format_size(gpu.memory_bytes)})" for gpu in find_gpus())
-    yield "GPU", ", ".join(gpus) or "no NVIDIA driver shows one"
+    gpus = (f"{name} ({architecture}, {format_size(num_bytes)})" for name, architecture, num_bytes in _gpus())
+    yield "GPU", ", ".join(gpus) or "neither an NVIDIA driver nor Metal shows one"
     yield "features", ", ".join(_features_used(host, targets)) or "none that is used"
     yield "AMX", _amx(host)
     yield (
@@ -134,6 +149,14 @@ def _facts(host: Host, targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
     for reason in reasons:
         names = (withheld.feature for withheld in host.withheld if withheld.reason == reason)
         yield "not used", f"{', '.join(names)}: {reason}"
+
+
+def _gpus() -> Iterator[tuple[str, str, int]]:
+    """The name of each GPU of this machine, what kind it is, and the bytes of memory it has."""
+    for gpu in find_gpus():
+        yield gpu.name, gpu.architecture, gpu.memory_bytes
+    if (mac := find_metal_gpu()) is not None:
+        yield mac.name, "metal", mac.memory_bytes
 
 
 def _cores(num_used: int, topology: Topology) -> str:
@@ -190,6 +213,4 @@ def _here(target: Target, host: Host, fitting: tuple[Target, ...]) -> str:
 def _missing_tool(target: Target) -> str:
     """What must be installed to build for a target; empty where it can be."""
     # TVM has LLVM for all of them, and ingot links for Linux itself.
-    if target.system != "Darwin" or importlib.util.find_spec("ziglang") is not None:
-        return ""
-    return "needs the package ziglang (the extra 'cross')"
+    return "" if target.system != "Darwin" or has_zig() else _NEEDS_ZIG

@@ -1,9 +1,10 @@
 """Targets: what an artifact's machine code is for.
 
 A target is written ``KIND`` or ``KIND:NAME``: ``cpu`` is this host, ``cpu:x86-64-v3`` any x86-64 with AVX2,
-``cpu:aarch64`` 64-bit Arm with dot products, ``cuda:sm_90`` GPUs (:mod:`.cuda`). To add a CPU, add an entry
-to ``CPUS``; the features it requires decide where it may be loaded, the instruction set which kernels it
-gets. What LLVM may use for its ``cpu`` and ``attributes`` must be among the features: a test compares them.
+``cpu:aarch64`` 64-bit Arm with dot products, ``cuda:sm_90`` GPUs (:mod:`.cuda`), ``metal`` those of Macs
+(:mod:`.metal`). To add a CPU, add an entry to ``CPUS``; the features it requires decide where it may be
+loaded, the instruction set which kernels it gets. What LLVM may use for its ``cpu`` and ``attributes`` must
+be among the features: a test compares them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from ..ir.errors import CompileError
 from .cuda import CudaTarget, parse_cuda
 from .host import Host, detect_host
+from .metal import MetalTarget, parse_metal
 
 __all__ = ["CPUS", "AnyTarget", "Caches", "Target", "parse_target", "parse_targets", "supported_targets"]
 
@@ -190,7 +192,7 @@ CPUS: dict[str, Target] = {
 }
 """Every CPU target by the name after ``cpu:``."""
 
-AnyTarget = Target | CudaTarget
+AnyTarget = Target | CudaTarget | MetalTarget
 """What can be built for."""
 
 
@@ -205,11 +207,9 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     Raises :class:`CompileError` listing what there is.
     """
     kind, _, name = text.partition(":")
-    if kind == "metal":
-        raise CompileError(f"target '{text}': Metal cannot be built for yet; CPUs and CUDA can")
     if kind != "cpu":
         raise CompileError(
-            f"no target '{text}'; write cpu, cpu:NAME with one of {', '.join(CPUS)}, or cuda:NAME"
+            f"no target '{text}'; write cpu, cpu:NAME with one of {', '.join(CPUS)}, cuda:NAME, or metal"
         )
     if name:
         if name not in CPUS:
@@ -226,7 +226,7 @@ def parse_target(text: str, host: Host | None = None) -> Target:
 
 def parse_targets(text: str, host: Host | None = None) -> tuple[AnyTarget, ...]:
     """What is built for a target written ``text``: itself, and for ``cpu`` also what runs where a system
-    refuses part of it; ``cuda`` is this machine's GPU.
+    refuses part of it; ``cuda`` is this machine's GPU, and ``metal`` any Mac's.
 
     An artifact made where a process may use AMX is taken to a container where none may, and must run there.
     Raises :class:`CompileError` as :func:`parse_target` does.
@@ -234,6 +234,8 @@ def parse_targets(text: str, host: Host | None = None) -> tuple[AnyTarget, ...]:
     kind, _, name = text.partition(":")
     if kind == "cuda":
         return (parse_cuda(name),)
+    if kind == "metal":
+        return (parse_metal(name),)
     target = parse_target(text, host)
     if text not in ("cpu", "cpu:") or not target.may_be_refused:
         return (target,)

@@ -41,7 +41,7 @@ def test_library_names_differ_and_are_plain_file_names() -> None:
         ("x86-64-v3", "no target 'x86-64-v3'; write cpu, cpu:NAME with one of x86-64-v3, "),
         ("", "no target ''; write cpu"),
         ("CPU", "no target 'CPU'; write cpu"),
-        ("metal", "target 'metal': Metal cannot be built for yet"),
+        ("metal:m1", "no target 'metal:m1'; write cpu, cpu:NAME"),
     ],
 )
 def test_what_is_no_target(text: str, message: str) -> None:

@@ -52,6 +52,7 @@ class MetalDevice:
         self._name = str(host["metal_name"](self._device))
         self._launch, self._wait = host["metal_launch"], host["metal_wait"]
         self._mapped: list[Segment] = []
+        self._program = ""
 
     @property
     def name(self) -> str:
@@ -151,8 +152,11 @@ class MetalDevice:
 
     def load(self, module: Path, names: Sequence[str]) -> dict[str, Function]:
         """See :class:`Device`; the driver compiles them. Raises :class:`ArtifactError` where it refuses."""
+        text = module.read_text(encoding="utf-8")
         try:
-            self._host["metal_compile"](self._device, module.read_text(encoding="utf-8"))
+            if text != self._program:
+                self._host["metal_compile"](self._device, text)
+                self._program = text
             return {name: self._host["metal_kernel"](self._device, name) for name in names}
         except RuntimeError as error:
             raise ArtifactError(f"{module} cannot be used on {self.name}: {_reason(error)}") from None

@@ -48,7 +48,7 @@ def artifact(parent: Path, tmp_path: Path) -> Path:
     [
         ("cuda:sm_70", "no target 'cuda:sm_70'; architectures are sm_80 (A100, A30), sm_86"),
         ("cuda", "this machine has no NVIDIA GPU to build for: write cuda:NAME with one of sm_80"),
-        ("metal", "target 'metal': Metal cannot be built for yet; CPUs and CUDA can"),
+        ("metal:m1", "no target 'metal:m1'; write metal, which is for all Macs with Apple silicon"),
     ],
 )
 def test_targets_that_cannot_be(text: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
-"""A machine with an emulated GPU of Apple's: plans and shaders are Metal's, the driver replaying them CUDA's.
+"""Machines with an emulated GPU of Apple's.
 
-So tests that are written for any machine can be Metal's too: here ``gpu`` is such a GPU.
+``mac`` shows one as macOS does, and ``mac_target`` runs on it what is compiled for Metal. Where tests that
+are written for any machine have ``gpu``, plans and shaders are Metal's, and their driver is CUDA's.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import pytest
 from ingot.codegen.cuda import library
 from ingot.codegen.cuda.build import CudaCode
 from ingot.codegen.gpu.kernel import DeviceFunction, source_of
+from ingot.codegen.gpu.machine import Machine
+from ingot.codegen.metal import library as metal_library
 from ingot.codegen.metal.machine import METAL
-from ingot.targets import cuda
+from ingot.targets import cuda, metal
 
 from ..cuda import one_step, steps, test_token_choice
 from ..cuda.emulated import emulated_driver
 from .emulated import compile_shaders
+from .host.mac import Mac, fake_library, native_host_library
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +59,47 @@ def gpu(emulation_folder: Path, tmp_path: Path, as_metal: None, monkeypatch: pyt
     monkeypatch.setattr(library, "build_program", build)
     monkeypatch.setattr(cuda, "DRIVER", str(driver))
     return driver
+
+
+@pytest.fixture(scope="session")
+def mac_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mac")
+
+
+@pytest.fixture(scope="session")
+def host_library(mac_folder: Path) -> bytes:
+    """That of Macs, for this machine."""
+    return native_host_library(mac_folder)
+
+
+@pytest.fixture
+def mac(mac_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac]:
+    fake = fake_library(mac_folder)
+    monkeypatch.setattr(metal, "OBJECTIVE_C", str(fake))
+    monkeypatch.setattr(metal, "FRAMEWORK", str(fake))
+    metal._find.cache_clear()
+    yield Mac(fake, tmp_path / "shaders")
+    metal._find.cache_clear()
+
+
+@pytest.fixture
+def mac_target(
+    mac: Mac, host_library: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Mac]:
+    """What is compiled for Metal is as always, but that the host library is for this machine; the fake knows
+    the shaders, which are compiled as C++. Nothing may be objected to, and nothing be left in the end.
+    """
+    counter = itertools.count()
+
+    def source(functions: Sequence[DeviceFunction], machine: Machine) -> str:
+        text = source_of(functions, machine)
+        folder = tmp_path / f"shaders{next(counter)}"
+        folder.mkdir()
+        mac.knows(text, compile_shaders(text, folder))
+        return text
+
+    monkeypatch.setattr(metal_library, "source_of", source)
+    monkeypatch.setattr(metal_library, "build_host_library", lambda: host_library)
+    yield mac
+    assert mac.complaints == []
+    assert mac.count("living_objects") == mac.count("allocated") == 0

@@ -1,4 +1,7 @@
-"""Whole models, planned for Metal and run by emulated shaders, next to the same models on the CPU."""
+"""Whole models, compiled for Metal and run as on a Mac, next to the same models on the CPU.
+
+So artifact, host library, calls of Metal, and shaders are what they are there; the processors alone are not.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,21 @@ pytest.importorskip("transformers")
 
 from ..cuda.emulated import needs_compiler
 from ..cuda.test_models import FEW, MORE, check
+from .host.mac import Mac
 
 pytestmark = needs_compiler
 
 FIRST = "llama in int8, float16 pages"
 
 
-def test_shaders_compute_what_the_cpu_does(gpu: Path, tmp_path: Path) -> None:
-    check(FEW[FIRST], tmp_path)
+def test_a_mac_computes_what_the_cpu_does(mac_target: Mac, tmp_path: Path) -> None:
+    shared, launches = mac_target.count("shared"), mac_target.count("launches")
+    check(FEW[FIRST], tmp_path, target="metal")
+    assert mac_target.count("shared") > shared
+    assert mac_target.count("launches") > launches
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in {**FEW, **MORE} if name != FIRST])
-def test_so_they_do_with_other_families_and_types(name: str, gpu: Path, tmp_path: Path) -> None:
-    check({**FEW, **MORE}[name], tmp_path)
+def test_so_it_does_with_other_families_and_types(name: str, mac_target: Mac, tmp_path: Path) -> None:
+    check({**FEW, **MORE}[name], tmp_path, target="metal")
