@@ -52,6 +52,7 @@ class BenchOptions:
         profile: also tell where the time of a step goes.
         comparison: other systems to measure too.
         device: where the model runs, as ``ingot serve`` has it.
+        first_token: also start fresh processes, to see how long their first token takes.
     """
 
     prompt_tokens: int | None = None
@@ -61,6 +62,7 @@ class BenchOptions:
     profile: bool = False
     comparison: Comparison | None = None
     device: str = "auto"
+    first_token: bool = True
 
 
 def run_benchmark(
@@ -112,8 +114,7 @@ class _Benchmark:
         forget_peak_memory()
         rounds, load_seconds = self._rounds()
         peak = peak_memory_bytes()
-        self._report("the first token of a fresh process")
-        first_token_seconds = measure_first_token(self._artifact.folder, device=options.device)
+        first_token_seconds = self._first_token() if options.first_token else None
         host, work = before.best_of(self._limits()), count_work(self._artifact)
         record = BenchRecord(
             host=host,
@@ -133,6 +134,10 @@ class _Benchmark:
         # What they are compared with is measured around them: machines grow slower and faster.
         rounds, _ = self._rounds()
         return replace(record, peers=peers, runs_after=self._runs(rounds, host, work))
+
+    def _first_token(self) -> float:
+        self._report("the first token of a fresh process")
+        return measure_first_token(self._artifact.folder, device=self._options.device)
 
     def _limits(self) -> HostRecord:
         self._report("this machine's limits")

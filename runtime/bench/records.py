@@ -235,7 +235,8 @@ class BenchRecord:
         quant: how its weights are quantized.
         weight_bytes: its parameters as they are stored.
         load_s: from opening the artifact to an executor that is ready.
-        first_token_s: from the start of ``ingot run`` on a short prompt to its first token.
+        first_token_s: from the start of ``ingot run`` on a short prompt to its first token; None where that
+            was not asked for.
         peak_memory_bytes: the most this process held at once, mapped weights included.
         runs: one for each concurrency.
         profile: a step of a prompt, and one that decodes for each concurrency; empty unless asked for.
@@ -249,7 +250,7 @@ class BenchRecord:
     quant: str
     weight_bytes: int
     load_s: float
-    first_token_s: float
+    first_token_s: float | None
     peak_memory_bytes: int
     runs: tuple[RunRecord, ...]
     profile: tuple[StepProfile, ...] = ()

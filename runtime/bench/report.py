@@ -102,7 +102,8 @@ def _facts(record: BenchRecord) -> Iterator[tuple[str, str]]:
     measured = [f"{value:.3g} {unit}" for value, unit in limits if value is not None]
     yield "limits", ", ".join(measured) or "not measured: the artifact's library has no probes"
     yield "load", f"{record.load_s:.2f} s"
-    yield "first token", f"{record.first_token_s:.2f} s after the start of a process"
+    if record.first_token_s is not None:
+        yield "first token", f"{record.first_token_s:.2f} s after the start of a process"
     yield "peak memory", f"{record.peak_memory_bytes / 2**20:.0f} MiB"
     if record.device_memory_bytes is not None:
         yield "GPU's memory", f"{record.device_memory_bytes / 2**20:.0f} MiB"

@@ -14,7 +14,7 @@ from ..execution.model_info import ModelInfo
 from ..grammar.mask_worker import MaskWorker
 from ..grammar.state import GrammarState
 from ..sampling.choosing import choose
-from ..sampling.sampler import SamplingFailure, log_softmax
+from ..sampling.sampler import Sampled, SamplingFailure, log_softmax
 from ..scheduling.limits import Limits
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.sequence import TokenHistory
@@ -63,6 +63,8 @@ class EngineCore:
         self._num_steps = 0
         self._num_prompt_tokens = 0
         self._num_generated_tokens = 0
+        self._untold: list[tuple[Place, Sampled]] = []
+        """Tokens that were chosen on a device and are told of while it computes the next ones."""
 
     @property
     def has_work(self) -> bool:
@@ -133,6 +135,7 @@ class EngineCore:
 
     def abort(self, handle: int) -> None:
         """End a request early, its choices with ``abort``; one that has ended is no error."""
+        self._tell_rest()
         flight = self._flights.get(handle)
         if flight is None:
             return
@@ -169,6 +172,7 @@ class EngineCore:
         scheduled = perf_counter()
         self._seconds.schedule += scheduled - began
         if not step.chunks:
+            self._tell_rest()
             return
         guided = self._guided(step)
         self._masks.begin([state for _, state in guided])
@@ -176,15 +180,18 @@ class EngineCore:
             output = self._executor.run(step)
         except Exception as error:
             _LOG.exception("the executor failed")
+            self._tell_rest()
             self._fail_step(step, error)
             return
         executed = perf_counter()
         self._seconds.execute += executed - scheduled
+        self._tell_rest()
+        told = perf_counter()
         self._num_steps += 1
         self._scheduler.advance(step)
         places = self._distribute(step, output)
         distributed = perf_counter()
-        self._seconds.schedule += distributed - executed
+        self._seconds.schedule += distributed - told
         if guided:
             places = self._guide(places, guided)
             self._seconds.grammar += perf_counter() - distributed
@@ -390,14 +397,32 @@ class EngineCore:
             job.flight.num_generated_tokens += 1
             if job.flight.first_token_at is None:
                 job.flight.first_token_at = sampled_at
-            try:
-                chunk = place.generation.accept(sampled)
-            except IngotError as error:
-                self._fail(job.flight, error)
-                continue
-            if chunk is not None:
-                self._emit(job.flight, chunk, place.sequence_id)
+            # What need not be known for the next step can wait until a device is busy with it.
+            if output.chooser is not None and place.generation.goes_on_after(sampled.token_id):
+                self._untold.append((place, sampled))
+            else:
+                self._tell(job, place, sampled)
         self._seconds.emit += perf_counter() - sampled_at
+
+    def _tell(self, job: Job, place: Place, sampled: Sampled) -> None:
+        """Make text of a token, and hand it on."""
+        try:
+            chunk = place.generation.accept(sampled)
+        except IngotError as error:
+            self._fail(job.flight, error)
+            return
+        if chunk is not None:
+            self._emit(job.flight, chunk, place.sequence_id)
+
+    def _tell_rest(self) -> None:
+        """Tell of what waited."""
+        began = perf_counter()
+        untold, self._untold = self._untold, []
+        for place, sampled in untold:
+            job = self._jobs.get(place.sequence_id)
+            if job is not None:  # a sibling's failure has not ended it
+                self._tell(job, place, sampled)
+        self._seconds.emit += perf_counter() - began
 
     def _emit(self, flight: Flight, chunk: Chunk, sequence_id: int | None = None) -> None:
         """Hand a chunk on; with its choice's end, the choice's sequence and perhaps the request end too."""

@@ -59,6 +59,12 @@ class Generation:
         """Tokens of the answer so far."""
         return self.sampling.num_generated
 
+    def goes_on_after(self, token_id: int) -> bool:
+        """Whether it is known without a look at the text that the answer does not end with this token."""
+        may_end_by_text = bool(self.params.stop_strings) or self.grammar is not None
+        is_last = token_id in self.stop_ids or self.num_generated + 1 >= self.max_tokens
+        return not may_end_by_text and not is_last
+
     def accept(self, sampled: Sampled) -> Chunk | None:
         """Take the next token; return what can be shown now, if anything.
 

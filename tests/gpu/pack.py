@@ -1,13 +1,16 @@
 """Everything that ``tests/gpu/run`` takes to a machine with a GPU and no network, in one folder.
 
-    python tests/gpu/pack.py FOLDER [--python 3.12] [--target cuda:sm_90] [--model HF_FOLDER ...]
+    python tests/gpu/pack.py FOLDER [--python 3.12] [--target cuda:sm_90] [--shape HF_FOLDER ...]
+                                    [--match TEXT] [--llama-cpp FOLDER]
 
 - ``wheels``: ingot, and what its runtime needs but for TVM, which GPUs do without, and numpy and torch, which
   are there;
-- ``exact``: tinychat for the target, unquantized and quantized, and log-probabilities of a text that the
-  reference interpreter computed here;
-- ``shapes``: artifacts of the models given, without their weights: only speed is measured on them, so
-  ``run`` makes random ones.
+- ``exact``: tinychat for the target in several kinds, and a tiny random model of each family that CUDA runs,
+  each with log-probabilities that were computed here: of tinychat by the reference interpreter, of the others
+  by ``transformers`` where nothing is rounded, else by the same artifact on this machine's CPU;
+- ``shapes``: artifacts of the models given, without their weights: only speed is measured on them, so that
+  ``run`` makes random ones;
+- ``llama.cpp``: a build of it with CUDA, or its source, where it is given.
 
 Prints how large it became; it should stay under 60 MiB.
 """
@@ -15,23 +18,38 @@ Prints how large it became; it should stay under 60 MiB.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TINYCHAT = ROOT / "examples" / "tinychat" / "model"
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
     "int8": {"quant": "int8"},
     "int4": {"quant": "int4"},
 }
+EXACT = {"max_abs_diff": 1e-4}
+ROUNDED = {"median_diff": 5e-3, "max_abs_diff": 0.2}
+"""Of log-probabilities; where rows become codes or bfloat16, a value between two can become either."""
+
+TINYCHAT_LIMITS = {
+    "float32": EXACT,
+    "bfloat16": {"kl_mean": 1e-3},
+    "int8": {"kl_mean": 0.03},
+    "int4": {"kl_mean": 0.03},
+}
 SPEED_KINDS = ("bfloat16", "int4")
 WITHOUT = ("apache-tvm", "apache-tvm-ffi", "numpy", "torch", "huggingface_hub")
 NEEDED_BY_OTHERS = ("annotated-types", "anyio", "click", "fastapi", "h11", "idna", "jinja2", "markdown-it-py")
 NEEDED_BY_OTHERS += (
+    "gguf",
     "markupsafe",
     "mdurl",
     "pydantic",
@@ -40,6 +58,8 @@ NEEDED_BY_OTHERS += (
     "starlette",
     "typing-extensions",
 )
+NOT_BUILT = ("public*", "webui", "*.gguf", "docs", "examples", "tests", "media", "models", "gguf-py", ".git")
+"""Of llama.cpp's source."""
 
 
 def main() -> None:
@@ -47,18 +67,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--python", default="3.12", help="the other machine's Python")
+    parser.add_argument("--python", default="3.12", help="the other machine's Python; none: no wheels")
     parser.add_argument("--target", default="cuda:sm_90")
-    parser.add_argument("--model", type=Path, action="append", default=[], help="a shape to time")
+    parser.add_argument("--shape", type=Path, action="append", default=[], help="a shape to time")
+    parser.add_argument("--match", default="", help="families whose names hold this")
+    parser.add_argument("--llama-cpp", type=Path, help="a build of llama.cpp with CUDA, or its source")
     options = parser.parse_args()
     folder = options.folder.absolute()
     folder.mkdir(parents=True)
-    shutil.copyfile(Path(__file__).with_name("run"), folder / "run")
-    (folder / "run").chmod(0o755)
-    collect_wheels(folder / "wheels", options.python)
-    build_exact(folder / "exact", options.target)
-    for model in options.model:
-        build_shape(folder / "shapes", model, options.target)
+    here = Path(__file__).parent
+    shutil.copy(here / "run", folder / "run")
+    shutil.copytree(here / "parts", folder / "parts", ignore=shutil.ignore_patterns("__pycache__"))
+    if options.python != "none":
+        collect_wheels(folder / "wheels", options.python)
+    (folder / "exact").mkdir()
+    build_tinychat(folder / "exact", options.target)
+    build_families(folder / "exact", options.target, options.match)
+    for shape in options.shape:
+        build_shape(folder / "shapes", shape, options.target)
+    if options.llama_cpp is not None:
+        ignored = shutil.ignore_patterns(*NOT_BUILT)
+        shutil.copytree(options.llama_cpp, folder / "llama.cpp", ignore=ignored)
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {num_bytes / 2**20:.1f} MiB")
 
@@ -78,14 +107,17 @@ def collect_wheels(folder: Path, python: str) -> None:
     subprocess.run([*download, *platforms, "-d", str(folder), *needed, *NEEDED_BY_OTHERS], check=True)
 
 
-def build_exact(folder: Path, target: str) -> None:
+def build_tinychat(folder: Path, target: str) -> None:
     """tinychat in every kind, and what the reference makes of a text."""
     from ingot.codegen import compile_model
 
-    folder.mkdir()
+    scores = write_reference(folder)
     for name, settings in KINDS.items():
-        compile_model(TINYCHAT, folder / f"{name}.ingot", targets=[target], **settings)  # type: ignore[arg-type]
-    write_reference(folder)
+        path = folder / f"tinychat-{name}.ingot"
+        compile_model(TINYCHAT, path, targets=[target], **settings)
+        shutil.copytree(scores, path.with_suffix(".scores"))
+        describe(path, "interpreter", TINYCHAT_LIMITS[name])
+    shutil.rmtree(scores)
 
 
 def write_reference(folder: Path) -> Path:
@@ -98,9 +130,10 @@ def write_reference(folder: Path) -> Path:
     from ingot.targets.recorded_scores import write_scores
     from ingot.targets.sample_text import DEFAULT_TEXT
 
-    text = folder / "text.txt"
-    text.write_text(DEFAULT_TEXT, encoding="utf-8")
-    windows = read_windows(text, TINYCHAT, window_tokens=192, most_tokens=384)
+    with tempfile.TemporaryDirectory() as name:
+        text = Path(name) / "text.txt"
+        text.write_text(DEFAULT_TEXT, encoding="utf-8")
+        windows = read_windows(text, TINYCHAT, window_tokens=192, most_tokens=384)
     model = load_model(TINYCHAT)
     module = run_passes(model.module, fusing_passes(PipelineOptions(max_seq_len=model.max_seq_len))).module
     scores = score(module, cut_layers(module), model.weights.read, windows)
@@ -108,14 +141,70 @@ def write_reference(folder: Path) -> Path:
     return folder / "scores"
 
 
-def build_shape(folder: Path, model: Path, target: str) -> None:
+def build_families(folder: Path, target: str, match: str) -> None:
+    """Tiny random models of the families that the emulation runs, with the settings that its tests have."""
+    sys.path.insert(0, str(ROOT))
+    from tests.codegen.cuda.test_models import FEW, MORE
+
+    for name, options in {**FEW, **MORE}.items():
+        if match not in name:
+            continue
+        try:
+            build_family(folder / f"{name.replace(' ', '-').replace(',', '')}.ingot", target, options)
+        except Exception as error:  # one that cannot be built keeps the others from nothing
+            print(f"{name} is left out: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def build_family(path: Path, target: str, options: dict[str, Any]) -> None:
+    """One of them; its model's own options and the compiler's stand side by side."""
+    import numpy as np
+    from ingot.codegen import compile_model
+    from ingot.runtime.engine.engine import Engine
+    from ingot.targets.recorded_scores import write_scores
+
+    from tests.codegen.cuda.test_models import MODEL_OPTIONS
+    from tests.tiny_models import make_tiny, reference_log_probs
+
+    model = {key: value for key, value in options.items() if key in MODEL_OPTIONS}
+    settings = {key: value for key, value in options.items() if key not in {*MODEL_OPTIONS, "num_tokens"}}
+    settings = {"dtype": "float32", **settings}
+    windows = tokens_for(path.stem)
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = make_tiny(model.pop("architecture"), Path(name), **model)
+        both = compile_model(checkpoint, Path(name) / "both.ingot", targets=["cpu", target], **settings).path
+        is_exact = settings == {"dtype": "float32"}
+        if is_exact:
+            scores = [reference_log_probs(checkpoint, window) for window in windows]
+        else:
+            with Engine(both, device="cpu", kv_memory="16MiB") as engine:
+                scores = [engine.score(window) for window in windows]
+        shutil.copytree(both, path)
+    arrays = [np.asarray(window, np.int32) for window in windows]
+    write_scores(path.with_suffix(".scores"), arrays, scores)
+    describe(path, *(("transformers", EXACT) if is_exact else ("cpu", ROUNDED)))
+
+
+def tokens_for(name: str) -> list[list[int]]:
+    """Windows of random tokens: a long one, which takes several steps, and short ones."""
+    import numpy as np
+
+    random = np.random.default_rng(sum(name.encode()))
+    return [random.integers(3, 290, length).tolist() for length in (90, 33, 5)]
+
+
+def describe(path: Path, reference: str, limits: Mapping[str, float]) -> None:
+    """Say beside an artifact what it is compared with, and how near it must be."""
+    path.with_suffix(".json").write_text(json.dumps({"reference": reference, "limits": limits}) + "\n")
+
+
+def build_shape(folder: Path, model: Path, target: str, kinds: Sequence[str] = SPEED_KINDS) -> None:
     """Artifacts of a model without their weights, and its config."""
     from ingot.codegen import compile_model
 
     folder.mkdir(exist_ok=True)
-    for kind in SPEED_KINDS:
+    for kind in kinds:
         path = folder / f"{model.name}-{kind}.ingot"
-        compile_model(model, path, targets=[target], max_seq_len=8192, **KINDS[kind])  # type: ignore[arg-type]
+        compile_model(model, path, targets=[target], max_seq_len=8192, **KINDS[kind])
         (path / "params" / "weights.bin").unlink()
     shutil.copyfile(model / "config.json", folder / f"{model.name}.json")
 
