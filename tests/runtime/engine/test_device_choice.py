@@ -1,6 +1,7 @@
 """An executor that chooses tokens itself: answers are the same, and text is made while it computes."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_text_is_made_while_the_device_computes() -> None:
     log: list[str] = []
     _answers(True, [SamplingParams(temperature=0.0, max_tokens=12)], log)
     # Some tokens are parts of a letter and have no text of their own; the last is told of at once.
-    before = [previous for previous, event in zip(log, log[1:], strict=False) if event == "tell"]
+    before = [previous for previous, event in pairwise(log) if event == "tell"]
     assert before[:-1] == ["run"] * (len(before) - 1)
     assert len(before) > 3
     assert log[-2:] == ["choose", "tell"]
