@@ -182,6 +182,8 @@ CUDA = Machine(
     rules={**latent.RULES, **ragged.RULES},
     multiply_many=_multiply_many,
     attend=_attend,
+    few_rows=8,
+    rounds_rows=True,
     plan_probes=_plan_probes,
 )
 """NVIDIA GPUs."""

@@ -231,9 +231,9 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
         shared_bytes=_ALIGNMENT + stages * stage_bytes,
     )
     if shape.split > 1:
-        template = f"join_parts<{_THREADS}, {shape.split}, {product.outputs}, {flags}>"
+        template = f"join_splits<{_THREADS}, {shape.split}, {product.outputs}, {flags}>"
         planning.launch(
-            "join_parts",
+            "join_splits",
             f"{template}(here, parts, {factors.scales}, {bias}, out, num_rows);",
             [(f"const {factors.sum_type}* parts", given[1]), *weights, *scales, out, num_rows],
             (size_of(product.rows),),

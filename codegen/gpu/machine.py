@@ -28,11 +28,13 @@ class Machine:
         sources: files of templates of its own, which may use all shared ones.
         write_kernel: a function as the language has it, with ``here`` made of where it runs.
         rules: of its own by operator, which go before the shared ones.
-        multiply_many: launches the product of more rows than ``FEW_ROWS``, where it has one for these weights
-            that is faster; whether it did.
+        multiply_many: launches the product of more rows than few, where it has one for these weights that is
+            faster; whether it did.
         attend: launches attention, where it has one for this that is faster; whether it did.
         plan_probes: launches by which benchmarks measure how fast it multiplies: ``bfloat16`` and ``int8``,
             of ``blocks`` and ``rounds``.
+        few_rows: rows up to which a product is bound by reading the weights.
+        rounds_rows: whether its products round rows of bfloat16 as they read them.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Machine:
     attend: Callable[[Planning, Attention], bool]
 
     plan_probes: Callable[[Planning], tuple[Probe, ...]] = lambda _: ()
+    few_rows: int = 16
+    rounds_rows: bool = False
 
     def __str__(self) -> str:
         return self.name

@@ -92,6 +92,8 @@ class Planning:
         """Of who chose, among how many experts, with so many rows a tile, by position or by number."""
         self.caches: dict[Value, tuple[Argument, ...]] = {}
         """Pages of keys, or of values: floats, or codes and scales."""
+        self.unrounded: set[Value] = set()
+        """Activations of bfloat16 whose arrays hold the floats that products will round."""
         self.tiled: dict[Hashable, tuple[Argument, ...]] = {}
         """Activations as a machine lays them out for products of its own."""
         self.numbers: dict[Value, float] = {}

@@ -4,7 +4,7 @@
 // Nothing is included from the CUDA toolkit, so that NVRTC alone can compile the kernels.
 #pragma once
 
-#define INGOT_KERNEL(threads) extern "C" __global__ __launch_bounds__(threads) void
+#define INGOT_KERNEL(threads) extern "C" __global__ __launch_bounds__(threads, 1) void
 #define INGOT_DEVICE __device__ __forceinline__
 
 // Address spaces, which only some machines have in their types: of the device, of a block, of a thread.

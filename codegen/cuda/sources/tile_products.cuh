@@ -185,7 +185,7 @@ struct SumOf<true, Sum> {  // scaled
 };
 
 // The product. COPIES of each chunk's rows are multiplied by the same weights: two where rows are split. A block takes the
-// chunks of one of SPLIT parts, and with more than one gives its sums as they are to join_parts; weights are read
+// chunks of one of SPLIT parts, and with more than one gives its sums as they are to join_splits; weights are read
 // DEPTH chunks ahead.
 template <int BLOCKS, int ROWS, int DEPTH, int COPIES, int SPLIT, int OUTPUTS, class Fragments, bool HAS_BIAS, class Weights,
           class Scales, class Result>
@@ -295,7 +295,7 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned
 
 // The sums of the parts [part, row, output], added in their order. A block takes a row.
 template <int THREADS, int SPLIT, int OUTPUTS, bool HAS_BIAS, class Scales, class Sum>
-INGOT_DEVICE void join_parts(Here here, const Sum* parts, Scales scales, const float* bias, float* out, int num_rows) {
+INGOT_DEVICE void join_splits(Here here, const Sum* parts, Scales scales, const float* bias, float* out, int num_rows) {
   int row = here.block_x();
   for (int output = here.thread_index(); output < OUTPUTS; output += THREADS) {
     Sum sum = parts[(int64)row * OUTPUTS + output];

@@ -71,6 +71,10 @@ def _elementwise(planning: Planning, operation: Operation) -> None:
     ):
         planning.inlined[operation.result] = operation
         return
+    if _is_rounded_by_products(planning, operation):
+        planning.regions[operation.result] = planning.region(operation.operands[0])
+        planning.unrounded.add(operation.result)
+        return
     sources: dict[Value, int] = {}
     text = _expression(planning, operation, sources)
     rows, columns = operation.result.type.shape[0], columns_of(operation.result.type, 1)
@@ -87,6 +91,18 @@ def _elementwise(planning: Planning, operation: Operation) -> None:
     )
     planning.launch(
         "elementwise", body, [*arguments, ("GLOBAL float* out", out.array)], (size_of(rows),), THREADS
+    )
+
+
+def _is_rounded_by_products(planning: Planning, operation: Operation) -> bool:
+    """Whether a cast is of rows that only products use, on a machine whose products round them."""
+    result, users = operation.result, planning.graph.users.get(operation.result, ())
+    return (
+        planning.machine.rounds_rows
+        and operation.operator == "cast"
+        and result.type.element is ScalarType.BFLOAT16
+        and operation.operands[0] in planning.regions
+        and all(user.operator == "linear" and user.operands[0] is result for user in users)
     )
 
 

@@ -20,7 +20,10 @@ __all__ = ["FEW_ROWS", "RULES", "Product", "Tiles", "Weights", "multiply", "weig
 FEW_ROWS = 16
 """Rows up to which a product is bound by reading the weights."""
 
-_ROWS_AT_ONCE, _WARPS = 4, 4
+_ROWS_AT_ONCE = 4
+
+_WARPS, _MOST_WARPS, _ENOUGH_WARPS = 4, 16, 2048
+"""Warps of a block: more of them share its outputs until there are enough to keep a large GPU's memory busy."""
 
 _ELEMENTS = {
     "float32": ("float", "Float32"),
@@ -168,7 +171,8 @@ def _linear(planning: Planning, operation: Operation) -> None:
         setup = f"RowsInOrder tile{{here.block_y() * {rows_at_once}, num_rows}}; "
         return Tiles(setup, (num_rows,), (size_of(region.rows, over=rows_at_once),))
 
-    multiply(planning, operation, operation.operands[2:], tiles_of, are_in_order=True)
+    few = planning.machine.few_rows
+    multiply(planning, operation, operation.operands[2:], tiles_of, few=few, are_in_order=True)
 
 
 def multiply(
@@ -209,6 +213,7 @@ def multiply(
     else:
         region = planning.region(x)
         rows, row_view = region.rows, row_type(view or region.view)
+        row_view = f"Rounded{row_view}" if x in planning.unrounded else row_view
         source = [("GLOBAL const float* x", region.array)]
     out = planning.result(operation.result, rows, width_of(operation.result.type))
     arguments = (*source, *weights.arguments, *bias, ("GLOBAL float* out", out.array))
@@ -229,31 +234,48 @@ def multiply(
     at_most, at_least = Bound(product.rows, at_most=few), Bound(product.rows, at_least=few + 1)
     has_many = planning.machine.multiply_many(planning, product)
     bounds = (at_most,) if has_many else (at_most, at_least) if are_bounded else (None,)
-    for bound in bounds:
+    kinds: list[tuple[int, Bound | None]] = [(_ROWS_AT_ONCE, bound) for bound in bounds]
+    if are_in_order:  # one row, which is what one who talks waits for, has a kernel of its own
+        most = few if has_many else None
+        kinds = [(1, Bound(product.rows, at_most=1)), (_ROWS_AT_ONCE, Bound(product.rows, 2, most))]
+    for rows_at_once, bound in kinds:
         product.launch(
             planning,
             "multiply_few",
-            _multiply_few(product),
-            rows_at_once=_ROWS_AT_ONCE,
+            _multiply_few(product, rows_at_once),
+            rows_at_once=rows_at_once,
             blocks_at_once=1,
-            threads=32 * _WARPS,
+            threads=32 * _warps(product),
             bound=bound,
         )
 
 
-def _multiply_few(product: Product) -> str:
+def _warps(product: Product) -> int:
+    """Of a block: each of them has 64 inputs at least."""
+    warps = _WARPS
+    while (
+        warps < _MOST_WARPS
+        and num_blocks(product.outputs) * warps < _ENOUGH_WARPS
+        and product.inputs >= 128 * warps
+    ):
+        warps *= 2
+    return warps
+
+
+def _multiply_few(product: Product, rows_at_once: int) -> str:
     """A kernel's statements; of exact sums with offsets, those of rows' codes are a column more."""
     coded = product.weights.format
     sum_type = "int" if product.is_exact else "float"
     columns = BLOCK + (product.is_exact and coded is not None and coded.offset is not None)
-    parts = f"SHARED_ARRAY({sum_type}, parts, [{_WARPS}][{_ROWS_AT_ONCE}][{columns}]); "
+    warps = _warps(product)
+    parts = f"SHARED_ARRAY({sum_type}, parts, [{warps}][{rows_at_once}][{columns}]); "
     shape, name = f"{product.outputs}, {product.view}, {product.weights.type}", "multiply_few_decoded"
     if coded is None:
         shape, name = f"{product.inputs}, {shape}", "multiply_few"
     elif product.row_group:
         shape = f"{product.outputs}, {product.row_group}, {sum_type}, {columns}, {product.weights.type}"
         name = "multiply_few_codes"
-    return f"{parts}{name}<{_WARPS}, {_ROWS_AT_ONCE}, {shape}, {product.flags}>(here, parts, {product.call}"
+    return f"{parts}{name}<{warps}, {rows_at_once}, {shape}, {product.flags}>(here, parts, {product.call}"
 
 
 RULES: Mapping[str, Rule] = {"linear": _linear}

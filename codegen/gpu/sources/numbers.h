@@ -87,6 +87,13 @@ struct Rows {
   static INGOT_DEVICE GLOBAL const float* at(GLOBAL const float* rows, int row) {
     return rows + (int64)row * STRIDE + OFFSET;
   }
+  static INGOT_DEVICE float read(float value) { return value; }
+};
+
+// Of which products take what is nearest in bfloat16.
+template <int WIDTH, int STRIDE, int OFFSET>
+struct RoundedRows : Rows<WIDTH, STRIDE, OFFSET> {
+  static INGOT_DEVICE float read(float value) { return widen_bfloat16(narrow_bfloat16(value)); }
 };
 
 INGOT_DEVICE float4 four_zeros() {

@@ -45,32 +45,57 @@ INGOT_DEVICE Sum join_parts(SHARED const Sum (&parts)[WARPS][ROWS][WIDTH], int r
   return sum;
 }
 
+// The rows that a block multiplies: the last again where it has less than ROWS, so that none is asked for on the way.
+template <int ROWS, class Tile>
+INGOT_DEVICE int row_of(Tile tile, int m) {
+  return ROWS == 1 || tile.first_row + m < tile.end_row ? tile.first_row + m : tile.end_row - 1;
+}
+
 // Few rows of floats. A block of WARPS warps takes 16 outputs and ROWS rows; each warp every WARPS-th sixteen inputs.
 // A lane has four outputs and two of the sixteen.
 template <int WARPS, int ROWS, int INPUTS, int OUTPUTS, class X, class Weights, bool HAS_BIAS, class Tile>
 INGOT_DEVICE void multiply_few(Here here, SHARED float (&parts)[WARPS][ROWS][BLOCK], Tile tile, GLOBAL const float* x,
                                Weights weights, GLOBAL const float* bias, GLOBAL float* out) {
+  if (tile.first_row >= tile.end_row) return;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, first_input = here.lane() / 4 * 2;
   int sources[ROWS];
-  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(tile.first_row + m);
+  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(row_of<ROWS>(tile, m));
   float sums[ROWS][4] = {};
-#pragma unroll 4
-  for (int input = here.warp() * 16 + first_input; input < INPUTS; input += WARPS * 16) {
-    float weight[4], next_weight[4];
-    bool has_next = INPUTS % 2 == 0 || input + 1 < INPUTS;
-    if (has_next) {
-      weights.eight(stored, input, first_output, weight, next_weight);
-    } else {
-      for (int j = 0; j < 4; ++j) weight[j] = weights.at(stored, input, first_output + j), next_weight[j] = 0;
+  // What several steps need is asked for at once, so that there is always much on its way.
+  constexpr int AHEAD = ROWS == 1 ? 8 : 4, STEP = WARPS * 16;
+  for (int start = here.warp() * 16 + first_input; start < INPUTS; start += AHEAD * STEP) {
+    typename Weights::Eight weight[AHEAD];
+    float value[AHEAD][ROWS][2];
+#pragma unroll
+    for (int step = 0; step < AHEAD; ++step) {
+      int input = start + step * STEP;
+      if (INPUTS % (AHEAD * STEP) != 0 && input >= INPUTS) break;
+      weight[step] = weights.eight(stored, input, first_output);
+#pragma unroll
+      for (int m = 0; m < ROWS; ++m) {
+        GLOBAL const float* own = X::at(x, sources[m]) + tile.piece() * INPUTS + input;
+        if constexpr (INPUTS % 2 == 0 && X::STRIDE % 2 == 0 && X::OFFSET % 2 == 0) {
+          float2 pair = *reinterpret_cast<GLOBAL const float2*>(own);
+          value[step][m][0] = pair.x, value[step][m][1] = pair.y;
+        } else {
+          value[step][m][0] = own[0];
+          value[step][m][1] = INPUTS % 2 == 0 || input + 1 < INPUTS ? own[1] : 0.0f;
+        }
+      }
     }
 #pragma unroll
-    for (int m = 0; m < ROWS; ++m) {
-      if (tile.first_row + m >= tile.end_row) break;
-      GLOBAL const float* own = X::at(x, sources[m]) + tile.piece() * INPUTS + input;
-      float value = own[0], next = has_next ? own[1] : 0.0f;
-      for (int j = 0; j < 4; ++j)
-        sums[m][j] = fused_multiply_add(next, next_weight[j], fused_multiply_add(value, weight[j], sums[m][j]));
+    for (int step = 0; step < AHEAD; ++step) {
+      if (INPUTS % (AHEAD * STEP) != 0 && start + step * STEP >= INPUTS) break;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        float first = weight[step].first(j), second = weight[step].second(j);
+#pragma unroll
+        for (int m = 0; m < ROWS; ++m) {
+          sums[m][j] = fused_multiply_add(X::read(value[step][m][0]), first, sums[m][j]);
+          sums[m][j] = fused_multiply_add(X::read(value[step][m][1]), second, sums[m][j]);
+        }
+      }
     }
   }
   leave_parts(here, parts, sums);
@@ -90,10 +115,11 @@ INGOT_DEVICE void multiply_few_decoded(Here here, SHARED float (&parts)[WARPS][R
                                        GLOBAL const float* x, Weights weights, GLOBAL const float* bias,
                                        GLOBAL float* out) {
   constexpr int INPUTS = Weights::INPUTS;
+  if (tile.first_row >= tile.end_row) return;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
   int sources[ROWS];
-  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(tile.first_row + m);
+  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(row_of<ROWS>(tile, m));
   float sums[ROWS][4] = {};
 #pragma unroll 2
   for (int span = here.warp(); span * SPAN < INPUTS; span += WARPS) {
@@ -109,7 +135,6 @@ INGOT_DEVICE void multiply_few_decoded(Here here, SHARED float (&parts)[WARPS][R
       for (int e = 0; e < 4; ++e) weight[j][e] = Weights::Kind::value(codes[j] >> 8 * e & 255);
 #pragma unroll
     for (int m = 0; m < ROWS; ++m) {
-      if (tile.first_row + m >= tile.end_row) break;
       GLOBAL const float* own = X::at(x, sources[m]) + tile.piece() * INPUTS + input;
       float value[4];
       if constexpr (X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0 && INPUTS % 4 == 0) {
@@ -148,12 +173,14 @@ INGOT_DEVICE void multiply_few_codes(Here here, SHARED Sum (&parts)[WARPS][ROWS]
   using Kind = typename Weights::Kind;
   constexpr int INPUTS = Weights::INPUTS, GROUPS = INPUTS / ROW_GROUP;
   constexpr bool IS_EXACT = Weights::IS_WHOLE && ROW_GROUP == INPUTS;
+  if (tile.first_row >= tile.end_row) return;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
   int64 sources[ROWS];  // among pieces
-  for (int m = 0; m < ROWS; ++m) sources[m] = (int64)tile.source(tile.first_row + m) * Tile::PIECES + tile.piece();
+  for (int m = 0; m < ROWS; ++m) sources[m] = (int64)tile.source(row_of<ROWS>(tile, m)) * Tile::PIECES + tile.piece();
   Sum sums[ROWS][4] = {}, row_sums[ROWS] = {};
-#pragma unroll 4
+  constexpr int AHEAD = ROWS == 1 ? 8 : 4;
+#pragma unroll AHEAD
   for (int span = here.warp(); span < INPUTS / SPAN; span += WARPS) {
     int input = span * SPAN + four * 4;
     unsigned word[4];
@@ -169,7 +196,6 @@ INGOT_DEVICE void multiply_few_codes(Here here, SHARED Sum (&parts)[WARPS][ROWS]
     }
 #pragma unroll
     for (int m = 0; m < ROWS; ++m) {
-      if (tile.first_row + m >= tile.end_row) break;
       unsigned x = reinterpret_cast<GLOBAL const unsigned*>(codes + sources[m] * INPUTS)[span * (SPAN / 4) + four];
       int row_sum = dot_bytes(0x01010101u, x, 0);
       for (int j = 0; j < 4; ++j) {

@@ -22,30 +22,41 @@ struct FloatWeights {
   INGOT_DEVICE float at(int block, int input, int output) const {
     return Type::widen(stored[place(block, input, output)]);
   }
-  // Four neighbouring outputs' weights of two neighbouring inputs, the first even: sixteen bytes at a time.
-  INGOT_DEVICE void eight(int block, int input, int output, OWN float (&first)[4], OWN float (&second)[4]) const {
-    GLOBAL const typename Type::Stored* start = stored + place(block, input, output);
-    if constexpr (PAIRED) {
-      uint4 words = *reinterpret_cast<GLOBAL const uint4*>(start);
-      const unsigned pairs[4] = {words.x, words.y, words.z, words.w};
-      for (int j = 0; j < 4; ++j) {
-        first[j] = Type::widen(pairs[j] & 0xffff);
-        second[j] = Type::widen(pairs[j] >> 16);
-      }
-    } else if constexpr (sizeof(typename Type::Stored) == 4) {
-      float4 low = *reinterpret_cast<GLOBAL const float4*>(start);
-      float4 high = *reinterpret_cast<GLOBAL const float4*>(start + BLOCK);
-      first[0] = low.x, first[1] = low.y, first[2] = low.z, first[3] = low.w;
-      second[0] = high.x, second[1] = high.y, second[2] = high.z, second[3] = high.w;
-    } else {
-      uint2 low = *reinterpret_cast<GLOBAL const uint2*>(start);
-      uint2 high = *reinterpret_cast<GLOBAL const uint2*>(start + BLOCK);
-      const unsigned words[4] = {low.x, low.y, high.x, high.y};
-      for (int j = 0; j < 2; ++j) {
-        first[2 * j] = Type::widen(words[j] & 0xffff), first[2 * j + 1] = Type::widen(words[j] >> 16);
-        second[2 * j] = Type::widen(words[2 + j] & 0xffff), second[2 * j + 1] = Type::widen(words[2 + j] >> 16);
-      }
+  // Four neighbouring outputs' weights of two neighbouring inputs, as they are stored: sixteen bytes at a time.
+  struct Eight {
+    CONSTANT bool ARE_WIDE = sizeof(typename Type::Stored) == 4;
+    uint4 words, more;
+
+    static INGOT_DEVICE unsigned word(uint4 four, int number) {
+      return number == 0 ? four.x : number == 1 ? four.y : number == 2 ? four.z : four.w;
     }
+    static INGOT_DEVICE float half_of(unsigned word, int which) { return Type::widen(which ? word >> 16 : word & 0xffff); }
+    INGOT_DEVICE float first(int output) const {
+      if constexpr (ARE_WIDE) return bits_to_float(word(words, output));
+      else return PAIRED ? half_of(word(words, output), 0) : half_of(word(words, output / 2), output % 2);
+    }
+    INGOT_DEVICE float second(int output) const {
+      if constexpr (ARE_WIDE) return bits_to_float(word(more, output));
+      else return PAIRED ? half_of(word(words, output), 1) : half_of(word(words, 2 + output / 2), output % 2);
+    }
+  };
+  INGOT_DEVICE Eight eight(int block, int input, int output) const {
+    GLOBAL const typename Type::Stored* start = stored + place(block, input, output);
+    bool has_second = PAIRED || INPUTS % 2 == 0 || input + 1 < INPUTS;
+    Eight result;
+    if constexpr (PAIRED) {
+      result.words = *reinterpret_cast<GLOBAL const uint4*>(start);
+    } else if constexpr (Eight::ARE_WIDE) {
+      result.words = *reinterpret_cast<GLOBAL const uint4*>(start);
+      result.more.x = result.more.y = result.more.z = result.more.w = 0;
+      if (has_second) result.more = *reinterpret_cast<GLOBAL const uint4*>(start + BLOCK);
+    } else {
+      uint2 low = *reinterpret_cast<GLOBAL const uint2*>(start), high;
+      high.x = high.y = 0;
+      if (has_second) high = *reinterpret_cast<GLOBAL const uint2*>(start + BLOCK);
+      result.words.x = low.x, result.words.y = low.y, result.words.z = high.x, result.words.w = high.y;
+    }
+    return result;
   }
   // The weights of two neighbouring inputs, the first even.
   INGOT_DEVICE unsigned pair(int block, int input, int output) const {
