@@ -23,7 +23,7 @@ FEW_ROWS = 16
 _ROWS_AT_ONCE = 4
 
 _WARPS, _MOST_WARPS, _ENOUGH_WARPS = 4, 16, 2048
-"""Warps of a block: more of them share its outputs until there are enough to keep a large GPU's memory busy."""
+"""Warps of a block: more share its outputs until there are enough to keep a large GPU's memory busy."""
 
 _ELEMENTS = {
     "float32": ("float", "Float32"),

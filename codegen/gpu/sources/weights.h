@@ -58,6 +58,10 @@ struct FloatWeights {
     }
     return result;
   }
+  INGOT_DEVICE void eight(int block, int input, int output, OWN float (&first)[4], OWN float (&second)[4]) const {
+    Eight found = eight(block, input, output);
+    for (int j = 0; j < 4; ++j) first[j] = found.first(j), second[j] = found.second(j);
+  }
   // The weights of two neighbouring inputs, the first even.
   INGOT_DEVICE unsigned pair(int block, int input, int output) const {
     if constexpr (PAIRED) return reinterpret_cast<GLOBAL const unsigned*>(stored)[place(block, input, output) / 2];

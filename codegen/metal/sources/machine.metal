@@ -29,6 +29,7 @@ using uint64 = ulong;
 using uint2 = metal::vec<unsigned, 2>;
 using uint3 = metal::vec<unsigned, 3>;
 using uint4 = metal::vec<unsigned, 4>;
+using float2 = metal::vec<float, 2>;
 using float4 = metal::vec<float, 4>;
 
 CONSTANT int WARP = 32;  // threads of a simdgroup: threadExecutionWidth of all of Apple's GPUs
