@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ...targets.launch_plan import Argument, Bound, Size
 from ..gpu.planning import PIECE, Planning, size_of
 from ..gpu.rules.attention import Attention
+from ..gpu.rules.cache import read_pages
 from .limits import MAX_SHARED_BYTES
 
 __all__ = ["AttentionTile", "attend", "find_tile"]
@@ -79,7 +80,7 @@ def attend(planning: Planning, attention: Attention) -> bool:
     group = attention.heads // attention.kv_heads
     few_tile = find_tile(attention.dim, attention.value_dim, group)
     many_tile = find_tile(attention.dim, attention.value_dim, 32)
-    if few_tile is None or many_tile is None or attention.element not in ("Float32", "Float16", "BFloat16"):
+    if few_tile is None or many_tile is None:
         return False
     rows = attention.rows
     few, many = (Bound(rows, at_most=_FEW_TOKENS),), (Bound(rows, at_least=_FEW_TOKENS + 1),)
@@ -125,8 +126,10 @@ def attend(planning: Planning, attention: Attention) -> bool:
 
 def _body(attention: Attention, tile: AttentionTile, piece: int, results: str) -> str:
     kind = f"AttentionTile<{attention.shape}, {tile.lines}, {tile.keys}>"
+    caches = attention.keys, attention.values
+    readers = ", ".join(cache.reader for cache in caches)
     return (
-        f"{attention.setup}{tile.arrays}"
-        f"attend_tiles<{kind}, {attention.shape}, {attention.element}, {attention.view}, {piece}>"
-        f"(here, queries, cache, weights, kept, ends, q, keys, values, batch, scores, {results}, num_rows);"
+        f"{attention.setup}{read_pages(*caches)}{tile.arrays}"
+        f"attend_tiles<{kind}, {attention.shape}, {readers}, {attention.view}, {piece}>(here, queries, "
+        f"cache, weights, kept, ends, q, cached_keys, cached_values, batch, scores, {results}, num_rows);"
     )

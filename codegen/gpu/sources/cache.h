@@ -12,6 +12,9 @@ template <class Element, int DIM, int PAGE_SIZE>
 struct FloatKeys {
   GLOBAL const typename Element::Stored* stored;
 
+  INGOT_DEVICE float at(int64 head, int offset, int element) const {
+    return Element::widen(stored[(head * PAGE_SIZE + offset) * DIM + element]);
+  }
   // The product of the key of a head, at an offset of its page, with a query.
   INGOT_DEVICE float product(GLOBAL const float* query, int64 head, int offset) const {
     GLOBAL const typename Element::Stored* found = stored + (head * PAGE_SIZE + offset) * DIM;
@@ -64,6 +67,11 @@ struct CodedPages {
     if constexpr (ARE_KEYS) return (head * PAGE_SIZE + offset) * GROUPS + group;
     return (head * GROUPS + group) * PAGE_SIZE + offset;
   }
+  static INGOT_DEVICE float element_at(GLOBAL const unsigned char* codes, GLOBAL const typename Scale::Stored* scales,
+                                       int64 head, int offset, int element) {
+    unsigned code = codes[code_at(head, offset, element)] >> element % PER_BYTE * BITS;
+    return Kind::value(code & ((1u << BITS) - 1)) * Scale::widen(scales[scale_at(head, offset, element / GROUP)]);
+  }
 };
 
 template <class Pages>
@@ -71,6 +79,9 @@ struct CodedKeys {
   GLOBAL const unsigned char* codes;
   GLOBAL const typename Pages::Scale::Stored* scales;
 
+  INGOT_DEVICE float at(int64 head, int offset, int element) const {
+    return Pages::element_at(codes, scales, head, offset, element);
+  }
   INGOT_DEVICE float product(GLOBAL const float* query, int64 head, int offset) const {
     constexpr int BITS = Pages::BITS, GROUP = Pages::GROUP, PER_WORD = 32 / BITS;
     constexpr bool IN_WORDS = GROUP % PER_WORD == 0 && Pages::DIM % PER_WORD == 0;
@@ -99,9 +110,7 @@ struct CodedValues {
   GLOBAL const typename Pages::Scale::Stored* scales;
 
   INGOT_DEVICE float at(int64 head, int offset, int element) const {
-    unsigned code = codes[Pages::code_at(head, offset, element)] >> element % Pages::PER_BYTE * Pages::BITS;
-    float scale = Pages::Scale::widen(scales[Pages::scale_at(head, offset, element / Pages::GROUP)]);
-    return Pages::Kind::value(code & ((1u << Pages::BITS) - 1)) * scale;
+    return Pages::element_at(codes, scales, head, offset, element);
   }
 };
 

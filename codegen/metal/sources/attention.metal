@@ -35,12 +35,11 @@ struct AttentionTile {
 
 // What is found is written to out, or with PIECE keys of the context for each block to piece_sums, which join_pieces
 // joins. All is float32 from where the cache was read.
-template <class Tile, class Shape, class Element, class Q, int PIECE>
+template <class Tile, class Shape, class Keys, class Values, class Q, int PIECE>
 INGOT_DEVICE void attend_tiles(Here here, SHARED float (&queries)[Tile::QUERY_FLOATS],
                                SHARED float (&cache)[Tile::CACHE_FLOATS], SHARED float (&weights)[Tile::SCORE_FLOATS],
                                SHARED float (&kept)[Tile::LINES][SIDE], SHARED float (&ends)[Tile::LINES][2],
-                               GLOBAL const float* q, GLOBAL const typename Element::Stored* keys,
-                               GLOBAL const typename Element::Stored* values, Batch batch, Scores scores,
+                               GLOBAL const float* q, Keys keys, Values values, Batch batch, Scores scores,
                                GLOBAL float* out, GLOBAL float* piece_sums, int num_rows) {
   constexpr int LINES = Tile::LINES, KEYS = Tile::KEYS, WARPS = Tile::WARPS, THREADS = Tile::THREADS;
   constexpr int ROW_TILES = LINES / SIDE, COLUMNS = Tile::COLUMNS, EACH = LINES / WARPS;
@@ -96,8 +95,8 @@ INGOT_DEVICE void attend_tiles(Here here, SHARED float (&queries)[Tile::QUERY_FL
       float value = 0;
       // What lies past the end was never written, and may be no number.
       if (key < end_key && element < Shape::DIM) {
-        int64 page = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
-        value = Element::widen(keys[(page * Shape::PAGE_SIZE + key % Shape::PAGE_SIZE) * Shape::DIM + element]);
+        int64 head = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
+        value = keys.at(head, key % Shape::PAGE_SIZE, element);
       }
       cache[i / Tile::DIM * Tile::QUERY_STRIDE + element] = value;
     }
@@ -135,8 +134,8 @@ INGOT_DEVICE void attend_tiles(Here here, SHARED float (&queries)[Tile::QUERY_FL
       int element = i / KEYS, key = start + i % KEYS;
       float value = 0;
       if (key < end_key && element < Shape::VALUE_DIM) {
-        int64 page = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
-        value = Element::widen(values[(page * Shape::VALUE_DIM + element) * Shape::PAGE_SIZE + key % Shape::PAGE_SIZE]);
+        int64 head = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
+        value = values.at(head, key % Shape::PAGE_SIZE, element);
       }
       cache[element * Tile::KEY_STRIDE + i % KEYS] = value;
     }
