@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ...ir.quantization import Float8
-from ...targets.launch_plan import Argument, Bound
+from ...targets.launch_plan import Argument, Bound, Size
 from ..gpu.planning import Planning, size_of
-from ..gpu.rules.products import Product
+from ..gpu.rules.products import Product, Tiles
 from ..kernels.layout import num_blocks
 
 __all__ = ["multiply_in_tiles"]
@@ -79,7 +79,7 @@ class _Tiles:
 def multiply_in_tiles(planning: Planning, product: Product) -> bool:
     """Launch the product of more rows than ``product.few``, where tiles serve it; returns whether they do."""
     factors = _code_factors(product) or _half_factors(product) or _decoded_factors(product)
-    if factors is None or not product.are_in_order:
+    if factors is None or not (product.are_in_order or product.pairs):
         return False
     tiles = _lay_out(planning, product, factors)
     for shape in _shapes(product, factors):
@@ -138,18 +138,20 @@ def _decoded_factors(product: Product) -> _Factors | None:
 
 def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
     """Larger blocks for more rows, as soon as there are enough of them."""
-    tiles = -(-num_blocks(product.outputs) // _WARPS)
+    tiles, pairs = -(-num_blocks(product.outputs) // _WARPS), product.pairs
     kinds = [kind for kind in _ROWS_AND_DEPTHS if not factors.are_of_groups or kind[0] == 64]
     most = None
     for rows, depth in kinds:
         least = product.few + 1 if rows == 64 else max(rows // 2, ENOUGH_BLOCKS * rows // tiles) + 1
+        if pairs is not None and rows > 64:  # as soon as experts have so many
+            least = max(product.few, rows * pairs.experts // pairs.count) + 1
         if rows > 64:
             yield _Shape(rows, depth, 1, Bound(product.rows, least, most))
             most = least - 1
     chunks = factors.chunks(product.inputs)
     split = min(ENOUGH_BLOCKS // tiles, chunks // _FEWEST_CHUNKS)
     first = product.few + 1
-    if split > 1:
+    if split > 1 and pairs is None:
         yield _Shape(64, 3, split, Bound(product.rows, first, _MOST_SPLIT_ROWS))
         first = _MOST_SPLIT_ROWS + 1
     yield _Shape(64, 3, 1, Bound(product.rows, first, most))
@@ -158,20 +160,21 @@ def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
 def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
     """The rows as tiles, which several products may share."""
     source, _ = _divide(product)
-    key = source, product.view, factors.element, factors.copies, factors.for_codes, factors.sum_inputs
+    pairs = product.pairs and (product.pairs.chosen, product.pairs.each)
+    key = source, pairs, product.view, factors.element, factors.copies, factors.for_codes, factors.sum_inputs
     if (found := planning.tiled.get(key)) is not None:
         return _Tiles(found[0], found[1], found[2])
-    num_rows = ("int num_rows", Argument("symbol", product.rows))
-    num_bytes = factors.chunks(product.inputs) * factors.copies * _CHUNK_BYTES
-    tiles = scales = sums = planning.new_array(size_of(product.rows, num_bytes), 1)
+    tiles = scales = sums = planning.new_array(
+        _room(product, factors.chunks(product.inputs) * factors.copies * _CHUNK_BYTES), 1
+    )
     arguments = [*source, ("unsigned char* tiles", tiles)]
     if product.row_group:
         # One row more where their number is odd.
-        scales = planning.new_array(size_of(product.rows, 2 * product.inputs // product.row_group), 4)
+        scales = planning.new_array(_room(product, 2 * product.inputs // product.row_group), 4)
         arguments += [("float* scales", scales)]
         given = "nullptr"
         if factors.sum_inputs:
-            sums = planning.new_array(size_of(product.rows, 2 * product.inputs // factors.sum_inputs), 4)
+            sums = planning.new_array(_room(product, 2 * product.inputs // factors.sum_inputs), 4)
             arguments, given = [*arguments, ("float* sums", sums)], "sums"
         shape = f"{product.inputs}, {product.row_group}, {factors.sum_inputs}"
         given = f"x, row_scales, tiles, scales, {given}"
@@ -182,16 +185,49 @@ def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
             f"tile_rows<{_THREADS}, {product.view}, {factors.element}, {str(factors.copies == 2).lower()}, "
             f"{str(factors.for_codes).lower()}>"
         )
+    bound = Bound(product.rows, at_least=product.few + 1)
+    cut = _cut(planning, product, _ROWS_AND_DEPTHS[-1][0], bound)
+    setup, grid = "int row = here.block_x(); ", (size_of(product.rows), Size())
+    if product.pairs is not None:
+        setup = "int row = tile.first_row + here.block_y(); if (row >= tile.end_row) return; "
+        grid = cut.grid[0], size_of(_ROWS_AND_DEPTHS[-1][0])
     planning.launch(
         "tile_rows",
-        f"{template}(here, {given}, num_rows);",
-        [*arguments, num_rows],
-        (size_of(product.rows),),
+        f"{cut.setup}{setup}{template}(here, {given}, tile.source(row), row, tile.num_rows);",
+        [*arguments, *cut.arguments],
+        grid,
         _THREADS,
-        (Bound(product.rows, at_least=product.few + 1),),
+        (bound,),
     )
     planning.tiled[key] = tiles, scales, sums
     return _Tiles(tiles, scales, sums)
+
+
+def _room(product: Product, times: int) -> Size:
+    """Numbers of rows of tiles; those of each expert are a whole number of eight."""
+    if product.pairs is None:
+        return size_of(product.rows, times)
+    return Size(product.pairs.count * times, (product.rows,), more=8 * (product.pairs.experts + 1) * times)
+
+
+def _cut(planning: Planning, product: Product, rows: int, bound: Bound) -> Tiles:
+    """What makes ``tile`` of up to so many rows, one for each block of the grid's first dimension."""
+    pairs = product.pairs
+    if pairs is None:
+        num_rows = ("int num_rows", Argument("symbol", product.rows))
+        setup = f"TilesInOrder tile{{here.block_x() * {rows}, num_rows, num_rows}}; "
+        return Tiles(setup, (num_rows,), (size_of(product.rows, over=rows),))
+    # Which others may need for more rows.
+    least = Bound(product.rows, at_least=bound.at_least)
+    grouping = pairs.group(planning, rows, least, by_position=False)
+    numbers = f"{pairs.each}, {pairs.experts}, {num_blocks(product.outputs)}"
+    setup = (
+        f"TilesOfPairs<{pairs.each}> tile = tile_of_pairs<{numbers}>"
+        f"(order, groups, here.block_x(), num_rows * {pairs.count});\n"
+        "  if (tile.first_row == tile.end_row) return;\n  "
+    )
+    arguments = (("const int* order", grouping.order), ("const int* groups", grouping.tiles), pairs.num_rows)
+    return Tiles(setup, arguments, (grouping.num_tiles,))
 
 
 def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Tiles, shape: _Shape) -> None:
@@ -201,31 +237,27 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
     scales = scales if product.row_group else []
     if factors.sum_inputs:
         scales.append(("const float* row_sums", tiles.sums))
-    num_rows = ("int num_rows", Argument("symbol", product.rows))
     bias, flags = "bias" if product.has_bias else "nullptr", product.flags
     *weights, out = others
     arguments = [("const unsigned char* tiles", tiles.tiles), *weights, *scales]
-    row_tiles, output_tiles = (
-        size_of(product.rows, over=shape.rows),
+    cut, output_tiles = (
+        _cut(planning, product, shape.rows, shape.bound),
         -(-num_blocks(product.outputs) // _WARPS),
     )
     numbers = f"1, {shape.rows}, {shape.depth}, {factors.copies}, {shape.split}, {product.outputs}"
     template = f"multiply_many<{numbers}, {factors.fragments}, {flags}>"
-    body = (
-        f"DYNAMIC_SHARED(shared); {template}(here, shared, tiles, {product.weights.value}, {factors.scales}, "
-    )
     stage_bytes = shape.rows * _CHUNK_BYTES + _BARRIERS_BYTES
     stages = min(_MOST_STAGES, _MOST_STAGE_BYTES // stage_bytes)
-    grid = row_tiles, size_of(output_tiles), size_of(shape.split)
     given: tuple[str, Argument] = out
     if shape.split > 1:
         parts = planning.new_array(size_of(product.rows, shape.split * product.outputs), 4)
         given = f"{factors.sum_type}* out", parts
     planning.launch(
         "multiply_many",
-        f"{body}{bias}, out, num_rows);",
-        [*arguments, given, num_rows],
-        grid,
+        f"DYNAMIC_SHARED(shared); {cut.setup}{template}(here, shared, tile, tiles, {product.weights.value}, "
+        f"{factors.scales}, {bias}, out);",
+        [*arguments, given, *cut.arguments],
+        (*cut.grid, size_of(output_tiles), size_of(shape.split)),
         _THREADS,
         (shape.bound,),
         shared_bytes=_ALIGNMENT + stages * stage_bytes,
@@ -235,7 +267,7 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
         planning.launch(
             "join_splits",
             f"{template}(here, parts, {factors.scales}, {bias}, out, num_rows);",
-            [(f"const {factors.sum_type}* parts", given[1]), *weights, *scales, out, num_rows],
+            [(f"const {factors.sum_type}* parts", given[1]), *weights, *scales, out, *cut.arguments],
             (size_of(product.rows),),
             _THREADS,
             (shape.bound,),

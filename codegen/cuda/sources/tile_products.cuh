@@ -188,12 +188,13 @@ struct SumOf<true, Sum> {  // scaled
 // chunks of one of SPLIT parts, and with more than one gives its sums as they are to join_splits; weights are read
 // DEPTH chunks ahead.
 template <int BLOCKS, int ROWS, int DEPTH, int COPIES, int SPLIT, int OUTPUTS, class Fragments, bool HAS_BIAS, class Weights,
-          class Scales, class Result>
-INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned char* tiles, Weights weights, Scales scales,
-                                const float* bias, Result* out, int num_rows) {
+          class Scales, class Tile, class Result>
+INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, const unsigned char* tiles, Weights weights,
+                                Scales scales, const float* bias, Result* out) {
   constexpr int LAST_BLOCK = (OUTPUTS - 1) / BLOCK, IN_PART = (Fragments::CHUNKS + SPLIT - 1) / SPLIT;
   using Sum = typename SumOf<Scales::ARE_OF_STEPS, typename Fragments::Sum>::Type;
-  int first_row = here.block_x() * ROWS, first_chunk = SPLIT > 1 ? here.block_z() * IN_PART : 0, num_chunks = IN_PART;
+  int num_rows = tile.num_rows, first_row = tile.first_row;
+  int first_chunk = SPLIT > 1 ? here.block_z() * IN_PART : 0, num_chunks = IN_PART;
   if (Fragments::CHUNKS % SPLIT != 0 && Fragments::CHUNKS - first_chunk < IN_PART) num_chunks = Fragments::CHUNKS - first_chunk;
 
   Ring<ROWS> ring(shared);
@@ -201,7 +202,7 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned
   const unsigned char* source = tiles + ((int64)first_chunk * COPIES * num_rows + first_row) * CHUNK_BYTES;
   int num_fills = num_chunks * COPIES, fills = 0;
   auto fill = [&]() {
-    if (fills < num_fills) ring.fill(here, source + (int64)fills * num_rows * CHUNK_BYTES, num_rows - first_row);
+    if (fills < num_fills) ring.fill(here, source + (int64)fills * num_rows * CHUNK_BYTES, tile.end_row - first_row);
     ++fills;
   };
   for (int i = 1; i < ring.num_stages; ++i) fill();
@@ -210,6 +211,7 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned
   for (int b = 0; b < BLOCKS; ++b) {
     blocks[b] = (here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b;
     if (blocks[b] > LAST_BLOCK) blocks[b] = LAST_BLOCK;  // the same again
+    blocks[b] += tile.first_block();
   }
   typename Fragments::Raw raw[DEPTH][BLOCKS];
   auto load = [&](int into, int chunk) {
@@ -271,18 +273,19 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, const unsigned
     int output = ((here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b) * BLOCK + group * 2;
     if (output >= OUTPUTS) continue;
     auto value = [&](Sum sum, int row, int own) {
+      own += tile.first_block() * BLOCK;
       if constexpr (SPLIT > 1) return sum;
-      else return scales.finish(sum, row, own) + (HAS_BIAS ? bias[own] : 0.0f);
+      else return scales.finish(sum, tile.source(row), own) + (HAS_BIAS ? bias[own] : 0.0f);
     };
 #pragma unroll
-    for (int tile = 0; tile < ROWS / 8; ++tile)
+    for (int rows = 0; rows < ROWS / 8; ++rows)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        int row = first_row + tile * 8 + inside * 2 + i;
-        if (row >= num_rows) continue;
-        Result* own = out + ((int64)here.block_z() * num_rows + row) * OUTPUTS + output;
-        Result pair[2] = {value(sums[b][tile * 4 + i], row, output), 0};
-        if (OUTPUTS % 2 == 0 || output + 1 < OUTPUTS) pair[1] = value(sums[b][tile * 4 + 2 + i], row, output + 1);
+        int row = first_row + rows * 8 + inside * 2 + i;
+        if (row >= tile.end_row) continue;
+        Result* own = out + ((int64)here.block_z() * num_rows + tile.target(row)) * OUTPUTS + output;
+        Result pair[2] = {value(sums[b][rows * 4 + i], row, output), 0};
+        if (OUTPUTS % 2 == 0 || output + 1 < OUTPUTS) pair[1] = value(sums[b][rows * 4 + 2 + i], row, output + 1);
         if constexpr (OUTPUTS % 2 == 0) {
           *reinterpret_cast<uint2*>(own) = reinterpret_cast<const uint2&>(pair);
         } else {

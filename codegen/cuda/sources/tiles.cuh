@@ -13,16 +13,43 @@ INGOT_DEVICE int64 place_in_tiles(int64 chunk, int num_rows, int row, int part) 
   return (chunk * num_rows + row) * CHUNK_BYTES + (part ^ row % 8) * PART_BYTES;
 }
 
+// Rows of tiles: those from first_row to end_row, of num_rows. Each is found among the rows there are, and its results go
+// to a row, times the matrix whose weights begin with a block.
+struct TilesInOrder {
+  int first_row, end_row, num_rows;
+
+  INGOT_DEVICE int source(int row) const { return row; }
+  INGOT_DEVICE int target(int row) const { return row; }
+  INGOT_DEVICE int first_block() const { return 0; }
+};
+
+// Those of pairs of tokens and experts, see experts.h, by their places.
+template <int EACH>
+struct TilesOfPairs {
+  const int* order;  // from where the tile's are
+  int first_row, end_row, num_rows, first_of_expert;
+
+  INGOT_DEVICE int source(int row) const { return order[row - first_row] / EACH; }
+  INGOT_DEVICE int target(int row) const { return order[row - first_row]; }
+  INGOT_DEVICE int first_block() const { return first_of_expert; }
+};
+
+template <int EACH, int EXPERTS, int BLOCKS>
+INGOT_DEVICE TilesOfPairs<EACH> tile_of_pairs(const int* order, const int* groups, int number, int num_pairs) {
+  uint4 found = reinterpret_cast<const uint4*>(groups)[number];  // expert, first position, rows, place
+  int place = found.w, num_rows = (num_pairs + 7) / 8 * 8 + EXPERTS * 8;
+  return {order + found.y, place, place + int(found.z), num_rows, int(found.x) * BLOCKS};
+}
+
 // Floats as halves. Rows that are not of this type already are split: the nearest half, and before it what rounding
-// took off, so that together they lose 2^-16 of bfloat16 where one loses 2^-8. A block takes a row.
+// took off, so that together they lose 2^-16 of bfloat16 where one loses 2^-8. A block takes the row that becomes a row of tiles.
 // FOR_CODES the even fours of a span are before the odd ones, and of each four of these first two of all: then what a
 // lane has of a word of codes is what it multiplies at once.
 template <int THREADS, class X, class Type, bool ARE_SPLIT, bool FOR_CODES>
-INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int num_rows) {
+INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int source, int row, int num_rows) {
   constexpr int CHUNKS = (X::WIDTH + 63) / 64, COPIES = ARE_SPLIT ? 2 : 1;
   constexpr bool ARE_ALIGNED = X::WIDTH % 8 == 0 && X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0;
-  int row = here.block_x();
-  const float* own = X::at(x, row);
+  const float* own = X::at(x, source);
   for (int i = here.thread_index(); i < CHUNKS * PARTS_IN_CHUNK; i += THREADS) {
     float values[8];
     if constexpr (FOR_CODES) {
@@ -55,10 +82,9 @@ INGOT_DEVICE void tile_rows(Here here, const float* x, unsigned char* tiles, int
 // lie the sums of SUM_INPUTS codes, scaled, if they are wanted.
 template <int THREADS, int INPUTS, int ROW_GROUP, int SUM_INPUTS>
 INGOT_DEVICE void tile_codes(Here here, const signed char* codes, const float* row_scales, unsigned char* tiles,
-                             float* scales, float* sums, int num_rows) {
+                             float* scales, float* sums, int source, int row, int num_rows) {
   constexpr int CHUNKS = (INPUTS + CHUNK_BYTES - 1) / CHUNK_BYTES, GROUPS = INPUTS / ROW_GROUP;
-  int row = here.block_x();
-  const unsigned* words = reinterpret_cast<const unsigned*>(codes + (int64)row * INPUTS);
+  const unsigned* words = reinterpret_cast<const unsigned*>(codes + (int64)source * INPUTS);
   for (int i = here.thread_index(); i < CHUNKS * PARTS_IN_CHUNK; i += THREADS) {
     int first = i / 2 * (SPAN / 4) + i % 2;
     bool exists = i / 2 * SPAN < INPUTS;
@@ -67,12 +93,12 @@ INGOT_DEVICE void tile_codes(Here here, const signed char* codes, const float* r
     *reinterpret_cast<uint4*>(tiles + place_in_tiles(i / PARTS_IN_CHUNK, num_rows, row, i % PARTS_IN_CHUNK)) = part;
   }
   for (int group = here.thread_index(); group < GROUPS; group += THREADS)
-    scales[(int64)group * ((num_rows + 1) / 2 * 2) + row] = row_scales[(int64)row * GROUPS + group];
+    scales[(int64)group * ((num_rows + 1) / 2 * 2) + row] = row_scales[(int64)source * GROUPS + group];
   if constexpr (SUM_INPUTS != 0) {
     for (int number = here.thread_index(); number < INPUTS / SUM_INPUTS; number += THREADS) {
       int sum = 0;
       for (int i = 0; i < SUM_INPUTS / 4; ++i) sum = dot_bytes(0x01010101u, words[number * (SUM_INPUTS / 4) + i], sum);
-      float scale = row_scales[(int64)row * GROUPS + number * SUM_INPUTS / ROW_GROUP];
+      float scale = row_scales[(int64)source * GROUPS + number * SUM_INPUTS / ROW_GROUP];
       sums[(int64)number * ((num_rows + 1) / 2 * 2) + row] = float(sum) * scale;
     }
   }

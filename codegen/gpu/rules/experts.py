@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from ....ir import Operation, Value
+from ....ir import Operation
 from ....ir.errors import CompileError
-from ....targets.launch_plan import Argument, Bound, Size
+from ....targets.launch_plan import Bound
 from ...kernels.layout import num_blocks
 from ...lowering.step import width_of
-from ..planning import Grouping, Planning, Rule, row_type, size_of
+from ..planning import Planning, Rule, row_type, size_of
+from .pairs import Pairs
 from .products import FEW_ROWS, Tiles, multiply
 
 __all__ = ["RULES"]
@@ -64,53 +65,32 @@ def _route(planning: Planning, operation: Operation) -> None:
     planning.launch("route", body, arguments, (size_of(region.rows),), 32)
 
 
-def _group(planning: Planning, chosen: Value, experts: int, rows_at_once: int, bound: Bound) -> Grouping:
-    """A step's pairs in order, cut into tiles, for products that are launched within the bound."""
-    by_position = bound.at_most is not None
-    key = chosen, experts, rows_at_once, by_position
-    if key not in planning.groupings:
-        threads = 32 if by_position else 256
-        rows, count = (chosen.type.shape[0], int(chosen.type.shape[1]))
-        num_tiles = size_of(rows, count)
-        if not by_position:  # each expert may have one that is not full
-            num_tiles = Size(count, (str(rows),), rows_at_once, more=experts)
-        order = planning.new_array(size_of(rows, count), 4)
-        tiles = planning.new_array(num_tiles, 12)
-        body = (
-            f"SHARED_ARRAY(int, parts, [{threads // 32}][2]); "
-            f"group_pairs<{threads}, {rows_at_once}, {str(by_position).lower()}>"
-            f"(here, parts, chosen, order, tiles, num_rows * {count});"
-        )
-        arguments = [
-            ("GLOBAL const int* chosen", planning.plain[chosen]),
-            ("GLOBAL int* order", order),
-            ("GLOBAL int* tiles", tiles),
-            ("int num_rows", Argument("symbol", str(rows))),
-        ]
-        planning.launch("group_pairs", body, arguments, (size_of(experts),), threads, (bound,))
-        planning.groupings[key] = Grouping(order, tiles, num_tiles)
-    return planning.groupings[key]
-
-
 def _expert_linear(planning: Planning, operation: Operation) -> None:
     x, weight, chosen, *_ = operation.operands
     experts, outputs = (int(dim) for dim in weight.type.shape[:2])
     count = int(chosen.type.shape[1])
-    each = count if x.type.rank == 2 else 1
-    few = max(FEW_ROWS, _FEW_OF_EXPERT * experts // count)
+    pairs = Pairs(chosen, experts, count, each=count if x.type.rank == 2 else 1)
 
     def tiles_of(rows_at_once: int, bound: Bound | None) -> Tiles:
         assert bound is not None, "few and many rows are cut in different ways"
-        grouping = _group(planning, chosen, experts, rows_at_once, bound)
+        grouping = pairs.group(planning, rows_at_once, bound, by_position=bound.at_most is not None)
         return Tiles(
-            f"RowsOfExpert<{each}> tile = rows_of_expert<{each}, {num_blocks(outputs)}>"
+            f"RowsOfExpert<{pairs.each}> tile = rows_of_expert<{pairs.each}, {num_blocks(outputs)}>"
             "(order, tiles, here.block_y());\n  if (tile.first_row == tile.end_row) return;\n  ",
             (("GLOBAL const int* order", grouping.order), ("GLOBAL const int* tiles", grouping.tiles)),
             (grouping.num_tiles,),
         )
 
-    view = None if x in planning.rounded else planning.row_by_row(x)[2]
-    multiply(planning, operation, operation.operands[3:], tiles_of, view=view, few=few, are_bounded=True)
+    multiply(
+        planning,
+        operation,
+        operation.operands[3:],
+        tiles_of,
+        view=None if x in planning.rounded else planning.row_by_row(x)[2],
+        few=max(FEW_ROWS, _FEW_OF_EXPERT * experts // count),
+        are_bounded=True,
+        pairs=pairs,
+    )
 
 
 def _take_chosen(planning: Planning, operation: Operation) -> None:

@@ -14,6 +14,7 @@ from ...kernels.rows import Rows
 from ...lowering.step import width_of
 from ..formats import coded_type
 from ..planning import Planning, Rule, row_type, size_of
+from .pairs import Pairs
 
 __all__ = ["FEW_ROWS", "RULES", "Product", "Tiles", "Weights", "multiply", "weights_of"]
 
@@ -79,6 +80,7 @@ class Product:
         has_bias: whether there is ``bias``.
         are_rounded: whether the rows' floats are those of bfloat16.
         are_in_order: whether tiles are simply the rows one after the other, times one matrix.
+        pairs: of tokens and experts, where each meets the matrix of its expert.
     """
 
     arguments: tuple[tuple[str, Argument], ...]
@@ -93,6 +95,7 @@ class Product:
     has_bias: bool
     are_rounded: bool
     are_in_order: bool
+    pairs: Pairs | None
 
     @property
     def is_exact(self) -> bool:
@@ -185,6 +188,7 @@ def multiply(
     few: int = FEW_ROWS,
     are_bounded: bool = False,
     are_in_order: bool = False,
+    pairs: Pairs | None = None,
 ) -> None:
     """Rows times a matrix, or each times one of several of a weight ``[matrices, outputs, inputs]``.
 
@@ -197,6 +201,7 @@ def multiply(
         few: rows up to which reading the weights is what takes time.
         are_bounded: tiles differ for few rows and for many, so that each kernel is for one of both.
         are_in_order: see :class:`Product`.
+        pairs: see :class:`Product`.
     """
     x, weight = operation.operands[:2]
     weights = weights_of(planning, weight)
@@ -230,6 +235,7 @@ def multiply(
         bool(bias),
         x.type.element is ScalarType.BFLOAT16,
         are_in_order,
+        pairs,
     )
     at_most, at_least = Bound(product.rows, at_most=few), Bound(product.rows, at_least=few + 1)
     has_many = planning.machine.multiply_many(planning, product)

@@ -136,7 +136,8 @@ INGOT_DEVICE int sum_of_lanes_before(Here here, int value, OWN int& total) {
 }
 
 // The pairs in the order of their experts, tokens ascending, and tiles of up to ROWS pairs of one expert, as
-// (expert, first position, rows). A block is an expert, and finds its place by counting the pairs of those before.
+// (expert, first position, rows, place). Places are positions where each expert has a whole number of eight. A block is
+// an expert, and finds its own by counting the pairs of those before.
 //
 // A tile's number is its first position where tiles lie BY_POSITION, so that few pairs have few of them; else it is
 // first position / ROWS, rounded up, + expert, which no two share. Tiles that there are not have no rows.
@@ -165,10 +166,11 @@ INGOT_DEVICE void group_pairs(Here here, SHARED int (&parts)[THREADS / WARP][2],
   int num_tiles = BY_POSITION ? count : (start + count + ROWS - 1) / ROWS + expert + 1 - first_tile;
   for (int i = here.thread_index(); i < num_tiles; i += THREADS) {
     int away = BY_POSITION ? i : i * ROWS, left = count - away < ROWS ? count - away : ROWS;
-    GLOBAL int* tile = tiles + (int64)(first_tile + i) * 3;
+    GLOBAL int* tile = tiles + (int64)(first_tile + i) * 4;
     tile[0] = expert;
     tile[1] = start + away;
     tile[2] = (BY_POSITION && i % ROWS) || left < 0 ? 0 : left;
+    tile[3] = ((start + 7) / 8 + expert) * 8 + away;
   }
 }
 
@@ -187,7 +189,7 @@ struct RowsOfExpert {
 
 template <int EACH, int BLOCKS>
 INGOT_DEVICE RowsOfExpert<EACH> rows_of_expert(GLOBAL const int* order, GLOBAL const int* tiles, int number) {
-  GLOBAL const int* found = tiles + (int64)number * 3;
+  GLOBAL const int* found = tiles + (int64)number * 4;
   return {order, found[1], found[1] + found[2], found[0] * BLOCKS};
 }
 

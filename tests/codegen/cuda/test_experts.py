@@ -19,8 +19,8 @@ pytestmark = needs_compiler
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
-MANY = 53
-"""Tokens of which experts have more rows than a block takes."""
+MANY, MORE = 53, 320
+"""Tokens of which experts have more rows than a block takes; and so many that blocks take more."""
 
 PLAIN: dict[str, Any] = {
     "scores": "softmax",
@@ -78,7 +78,7 @@ def test_experts_are_those_that_the_interpreter_chooses() -> None:
 @cache
 def mixture(dtype: ScalarType) -> tuple[Graph, EmulatedStep, Arrays, Arrays]:
     """Two products of experts and a sum: what the interpreter is given, and parameters as they lie."""
-    tokens = MANY
+    tokens = MORE
     experts, count, width, inner = 7, 3, 36, 52
     builder, random = GraphBuilder(), np.random.default_rng(2)
     kind = ml_dtypes.bfloat16 if dtype is ScalarType.BFLOAT16 else np.dtype(dtype.value)
@@ -118,8 +118,17 @@ def rows_of(arrays: Arrays, tokens: int) -> Arrays:
 
 @pytest.mark.parametrize("dtype", [ScalarType.FLOAT32, ScalarType.BFLOAT16], ids=lambda dtype: dtype.value)
 def test_products_of_experts_are_those_of_the_interpreter(dtype: ScalarType) -> None:
+    compare(dtype, 1, 6, MANY)
+
+
+@pytest.mark.slow
+def test_so_are_those_of_more_tokens() -> None:
+    compare(ScalarType.BFLOAT16, MORE)
+
+
+def compare(dtype: ScalarType, *counts: int) -> None:
     graph, step, arrays, packed = mixture(dtype)
-    for tokens in (1, 6, MANY):
+    for tokens in counts:
         (expected,) = evaluate(graph, rows_of(arrays, tokens))
         found = step.run(rows_of(packed, tokens), {"tokens": tokens})
         away = np.abs(expected).max() * (1e-5 if dtype is ScalarType.FLOAT32 else 1e-4)
@@ -128,5 +137,5 @@ def test_products_of_experts_are_those_of_the_interpreter(dtype: ScalarType) -> 
 
 def test_a_rows_bits_do_not_depend_on_who_shares_its_experts() -> None:
     _, step, _, packed = mixture(ScalarType.FLOAT32)
-    whole = step.run(packed, {"tokens": MANY})
+    whole = step.run(rows_of(packed, MANY), {"tokens": MANY})
     assert np.array_equal(step.run(rows_of(packed, 5), {"tokens": 5}), whole[:5])
