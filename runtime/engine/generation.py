@@ -46,6 +46,7 @@ class Generation:
         self._pending_ids: list[int] = []
         self._pending_logprobs: list[TokenLogprob] = []
         self.grammar = None if request.grammar is None else request.grammar.start()
+        self._may_end_by_text = bool(params.stop_strings) or self.grammar is not None
         self.sampling = SamplingState(
             params,
             seed=derive_seed(seed, index),
@@ -61,9 +62,9 @@ class Generation:
 
     def goes_on_after(self, token_id: int) -> bool:
         """Whether it is known without a look at the text that the answer does not end with this token."""
-        may_end_by_text = bool(self.params.stop_strings) or self.grammar is not None
-        is_last = token_id in self.stop_ids or self.num_generated + 1 >= self.max_tokens
-        return not may_end_by_text and not is_last
+        if self._may_end_by_text or token_id in self.stop_ids:
+            return False
+        return self.sampling.num_generated + 1 < self.max_tokens
 
     def accept(self, sampled: Sampled) -> Chunk | None:
         """Take the next token; return what can be shown now, if anything.

@@ -10,27 +10,36 @@ import numpy.typing as npt
 
 from ..scheduling.step import LogitRows, Step
 
-__all__ = ["describe_batch"]
+__all__ = ["describe_batch", "describe_tokens"]
 
 
 def describe_batch(step: Step, page_size: int) -> Mapping[str, npt.NDArray[np.int32]]:
     """The inputs of a paged module (see :mod:`ingot.ir.operators.cache`) by name, all int32.
 
+    Those of :func:`describe_tokens`, and ``page_table`` ``[sequences, pages_per_sequence]``.
+    """
+    chunks = step.chunks
+    page_table = np.zeros((len(chunks), max(len(chunk.pages) for chunk in chunks)), np.int32)
+    for row, chunk in enumerate(chunks):
+        page_table[row, : len(chunk.pages)] = chunk.pages
+    return {**describe_tokens(step, page_size), "page_table": page_table}
+
+
+def describe_tokens(step: Step, page_size: int) -> Mapping[str, npt.NDArray[np.int32]]:
+    """The inputs of a paged module but for the table of pages.
+
     ``token_ids``, ``positions`` and ``slots`` ``[tokens]``, ``sequence_starts`` ``[sequences + 1]``,
-    ``context_lengths`` ``[sequences]``, ``page_table`` ``[sequences, pages_per_sequence]``, ``logit_rows``
-    ``[rows]``. Where a step wants no logits, one row is computed all the same: kernels are not made for
-    nothing.
+    ``context_lengths`` ``[sequences]``, ``logit_rows`` ``[rows]``. Where a step wants no logits, one row is
+    computed all the same: kernels are not made for nothing.
     """
     chunks = step.chunks
     starts = [0, *accumulate(len(chunk.token_ids) for chunk in chunks)]
     ends = [chunk.num_computed_tokens + len(chunk.token_ids) for chunk in chunks]
-    page_table = np.zeros((len(chunks), max(len(chunk.pages) for chunk in chunks)), np.int32)
     token_ids: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
-    for row, (chunk, end) in enumerate(zip(chunks, ends, strict=True)):
+    for chunk, end in zip(chunks, ends, strict=True):
         pages, own = chunk.pages, range(chunk.num_computed_tokens, end)
-        page_table[row, : len(pages)] = pages
         token_ids += chunk.token_ids
         positions += own
         slots += [pages[position // page_size] * page_size + position % page_size for position in own]
@@ -40,7 +49,6 @@ def describe_batch(step: Step, page_size: int) -> Mapping[str, npt.NDArray[np.in
         "positions": np.array(positions, np.int32),
         "sequence_starts": np.array(starts, np.int32),
         "context_lengths": np.array(ends, np.int32),
-        "page_table": page_table,
         "slots": np.array(slots, np.int32),
         "logit_rows": np.array(_logit_rows(step, starts), np.int32),
     }

@@ -154,14 +154,17 @@ class Scheduler:
             index += 1
             if num_tokens <= 0 or running.tokens.is_paused:
                 continue
-            while running.num_missing_pages(num_tokens, self._pool) > self._pool.num_free_pages:
+            while (missing := running.num_missing_pages(num_tokens, self._pool)) > self._pool.num_free_pages:
                 last = self._running[-1]
                 num_decoding -= last is not running and last.is_decoding
                 self._preempt(last)
                 if last is running:
                     break
             else:
-                self._run(running, num_tokens, chunks, copies)
+                if missing:
+                    self._run(running, num_tokens, chunks, copies)
+                else:
+                    chunks.append(running.chunk(num_tokens))
                 budget -= num_tokens
         if self.num_preemptions == num_preemptions:
             self._admit(budget, chunks, copies)

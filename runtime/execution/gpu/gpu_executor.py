@@ -14,11 +14,12 @@ from ....targets.manifest import LibraryRecord
 from ...scheduling.choosing import TokenChooser
 from ...scheduling.step import Step, StepOutput
 from ..artifact import Artifact
-from ..batch import describe_batch
+from ..batch import describe_tokens
 from ..memory_plan import plan_memory
 from ..model_executor import ModelExecutor
 from .device import Device
 from .loading import load_kernels, place_parameters
+from .page_table import PageTable
 from .plan_runner import PlanRunner, num_work_bytes
 from .token_chooser import num_choice_bytes
 
@@ -91,6 +92,7 @@ class GpuExecutor(ModelExecutor):
             name: device.allocate(size * self._num_pages) for name, size in self._page_bytes.items()
         }
         self._most = _most(manifest, plan, max_num_seqs, max_num_batched_tokens, memory.max_seq_len)
+        self._page_table = PageTable(max_num_seqs, self._most["pages_per_sequence"])
         sizes = {**self._most, "sequence_bounds": max_num_seqs + 1}
         inputs = {
             record.name: math.prod(sizes[dim] if isinstance(dim, str) else dim for dim in record.shape)
@@ -119,8 +121,8 @@ class GpuExecutor(ModelExecutor):
             for name, num_bytes in self._page_bytes.items():
                 pages = self._states[name]
                 self._device.copy(pages + copy.target * num_bytes, pages + copy.source * num_bytes, num_bytes)
-        batch = dict(describe_batch(step, self.page_size))
-        batch["page_table"] = _widened(batch["page_table"], self._most["pages_per_sequence"])
+        table = self._page_table.fill(step.chunks)
+        batch = {**describe_tokens(step, self.page_size), "page_table": table}
         self._runner.start(batch, self._symbols(batch))
         return _Output(self._runner, step.num_logit_rows)
 
