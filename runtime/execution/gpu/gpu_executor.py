@@ -180,10 +180,3 @@ def _most(
         "pieces": -(-max_seq_len // plan.piece_size),
         "lines": max_num_seqs,
     }
-
-
-def _widened(table: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
-    """A page table with rows of ``width``, whatever a batch's sequences have: recordings are made with it."""
-    wide = np.zeros((len(table), width), np.int32)
-    wide[:, : table.shape[1]] = table
-    return wide
