@@ -93,8 +93,10 @@ def _check_onnx(targets: Sequence[str], kv_cache: str) -> None:
         raise CompileError(
             f"backend onnx makes a graph for any machine, none for {', '.join(targets)}: leave targets away"
         )
-    if kv_cache not in ("auto", CacheType.FLOAT32.value, CacheType.FLOAT16.value):
-        raise CompileError(f"backend onnx keeps keys and values as float32 or float16, not {kv_cache}")
+    if kv_cache == CacheType.BFLOAT16.value:
+        raise CompileError(
+            "backend onnx keeps keys and values as float32, float16, int8 or int4, not bfloat16"
+        )
 
 
 def parse_built_for(targets: Sequence[str]) -> tuple[AnyTarget, ...]:

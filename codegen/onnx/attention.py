@@ -1,9 +1,6 @@
-"""Keys and values in pages, and attention over them; attention within whole sequences.
+"""Attention over keys and values in pages, and attention within whole sequences.
 
-Pages lie as the IR has them, ``[pages, kv_heads, page_size, dim]``, so that what a page holds of a head is in
-one piece: a step writes its tokens' rows with ScatterND, in place where the caller binds one array to a
-cache's input and output, and gathers the pages of its sequences, head by head. Heads that share keys stand
-together as rows of one product.
+Heads that share keys stand together as rows of one product.
 """
 
 from __future__ import annotations
@@ -14,72 +11,12 @@ from typing import cast
 
 import numpy as np
 
-from ...ir import Operation, QuantFormat, ScalarType, TensorType, Value
-from ...ir.errors import CompileError
+from ...ir import Operation, ScalarType, Value
 from .batch import Batch
+from .caches import gather_pages
 from .step import Rule, Step
 
 __all__ = ["RULES"]
-
-
-def _append_kv(step: Step, operation: Operation) -> None:
-    keys, values, k, v, slots = operation.operands
-    for cache, rows, result in zip((keys, values), (k, v), operation.results, strict=True):
-        _append(step, cache, step.name(rows), slots, result)
-
-
-def _append_latents(step: Step, operation: Operation) -> None:
-    cache, latents, slots = operation.operands
-    _append(step, cache, step.unsqueeze(step.name(latents), 1), slots, operation.result)
-
-
-def _append(step: Step, cache: Value, rows: str, slots: Value, result: Value) -> None:
-    """Write rows ``[tokens, kv_heads, dim]`` to their slots."""
-    element = cache.type.element
-    if isinstance(element, QuantFormat) or element is ScalarType.BFLOAT16:
-        name = element.name if isinstance(element, QuantFormat) else element.value
-        raise CompileError(f"a cache of {name} cannot be said in ONNX: kv_cache is float32 or float16")
-    if cache.type.element is not ScalarType.FLOAT32:
-        rows = step.cast(rows, cache.type.scalar)
-    step.emit("ScatterND", step.name(cache), _places(step, cache.type, slots), rows, result=result)
-
-
-def _places(step: Step, cache: TensorType, slots: Value) -> str:
-    """int64 ``[tokens, kv_heads, 3]``: page, head and offset of each row."""
-    kv_heads, page_size = int(cache.shape[1]), int(cache.shape[2])
-
-    def compute() -> str:
-        wide = step.unsqueeze(step.cast(step.name(slots), ScalarType.INT64), 1)
-        size = step.constant(page_size)
-        page, offset = (step.emit(operator, wide, size) for operator in ("Div", "Mod"))
-        heads = step.constant(np.arange(kv_heads, dtype=np.int64)[None, :, None])
-        like = step.emit("Expand", step.unsqueeze(page, 2), step.constant([1, kv_heads, 1]))
-        parts = (
-            like,
-            step.emit("Add", heads, step.emit("Mul", like, step.constant(0))),
-            step.emit("Expand", step.unsqueeze(offset, 2), step.constant([1, kv_heads, 1])),
-        )
-        return step.emit("Concat", *parts, axis=2)
-
-    return step.once(("places", kv_heads, page_size), compute)
-
-
-def _pages(step: Step, cache: Value, table: Value) -> str:
-    """What the pages of each sequence hold: float32 ``[sequences, kv_heads, context, dim]``."""
-    _, kv_heads, page_size, dim = (0 if isinstance(size, str) else size for size in cache.type.shape)
-
-    def compute() -> str:
-        wide = step.cast(step.name(table), ScalarType.INT64)
-        first = step.emit("Mul", step.unsqueeze(wide, 1), step.constant(kv_heads))
-        heads = step.constant(np.arange(kv_heads, dtype=np.int64)[None, :, None])
-        return step.emit("Add", first, heads)
-
-    numbers = step.once(("pages", kv_heads), compute)
-    by_head = step.reshape(step.name(cache), [-1, page_size * dim])
-    taken = step.emit("Gather", by_head, numbers, axis=0)
-    if cache.type.element is not ScalarType.FLOAT32:
-        taken = step.cast(taken, ScalarType.FLOAT32)
-    return step.reshape(taken, [0, 0, -1, dim])
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +107,7 @@ def _paged_attention(step: Step, operation: Operation) -> None:
         slopes = np.asarray(attributes["slopes"], np.float32)
         distance = _distance(step, batch, lengths, table, page_size)
         shape = replace(shape, distance=distance, slopes=slopes)
-    k, v = (_pages(step, cache, table) for cache in (keys, values))
+    k, v = (gather_pages(step, cache, table) for cache in (keys, values))
     _attend(step, batch, step.name(q), k, v, shape, operation.result)
 
 
@@ -187,7 +124,7 @@ def _paged_latent_attention(step: Step, operation: Operation) -> None:
         _seen_in_pages(step, batch, lengths, table, page_size, 0),
         _num_keys(step, table, page_size),
     )
-    k = _pages(step, latents, table)
+    k = gather_pages(step, latents, table)
     _attend(step, batch, step.name(q), k, step.slice(k, 3, 0, value_dim), shape, operation.result)
 
 
@@ -277,8 +214,6 @@ def _seen_in_sequence(step: Step, batch: Batch, causal: bool, window: int) -> st
 
 
 RULES: Mapping[str, Rule] = {
-    "append_kv": _append_kv,
-    "append_latents": _append_latents,
     "paged_attention": _paged_attention,
     "paged_latent_attention": _paged_latent_attention,
     "ragged_attention": _ragged_attention,

@@ -15,7 +15,8 @@ from ...ir.errors import CompileError
 from ...targets import onnx_files
 from ...targets.manifest import ArrayRecord, FileRecord, LibraryRecord, ParameterRecord, StateRecord
 from ..built import Built
-from . import attention, experts, pointwise, pooling, products, rearranging, recurrent
+from . import attention, caches, experts, pointwise, pooling, products, rearranging, recurrent
+from .caches import arrays_of
 from .genai import build_genai, genai_config
 from .mixtures import instead_of_mixtures
 from .pages import copied_pages, new_pages
@@ -30,6 +31,7 @@ WEIGHTS = "weights.bin"
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **attention.RULES,
+        **caches.RULES,
         **experts.RULES,
         **pointwise.RULES,
         **pooling.RULES,
@@ -68,10 +70,10 @@ def build_onnx(
     place.mkdir()
     with (place / WEIGHTS).open("wb") as stream:
         weights = WeightFile(stream, compute)
+        states = [array for state in module.forward.states for array in arrays_of(state)]
         models = {onnx_files.STEP: _step(module, weights)}
         notes: tuple[str, ...] = ()
         if module.stage == "paged":
-            states = module.forward.states
             models |= {onnx_files.NEW_PAGES: new_pages(states), onnx_files.COPIED_PAGES: copied_pages(states)}
             try:
                 models[GENAI_MODEL] = build_genai(module, weights, RULES, WEIGHTS)
@@ -97,7 +99,7 @@ def build_onnx(
     )
     return Built(
         parameters,
-        tuple(StateRecord(s.name, s.type.shape, s.type.scalar.value) for s in module.forward.states),
+        tuple(StateRecord(state.name, state.type.shape, state.type.scalar.value) for state in states),
         (LibraryRecord("onnx", onnx_files.STEP, "", "", (), 0, backend="onnx"),),
         FileRecord(path, weights.num_bytes, weights.hash.hexdigest()),
         {"onnx": onnx.__version__, "opset": str(OPSET)},
@@ -115,8 +117,9 @@ def _step(module: Module, weights: WeightFile) -> onnx.ModelProto:
     first, *written = graph.outputs
     answer = "logits" if module.stage == "paged" else "vectors"
     step.rename(step.name(first), answer)
-    outputs = [Value(answer, first.type), *(Value(step.name(value), value.type) for value in written)]
-    inputs = (*graph.inputs, *graph.states)
+    states = [array for value in written for array in arrays_of(value, step.name(value))]
+    outputs = [Value(answer, first.type), *states]
+    inputs = (*graph.inputs, *(array for state in graph.states for array in arrays_of(state)))
     return step.model(
         module.name,
         [tensor_info(value.name, value.type) for value in inputs],

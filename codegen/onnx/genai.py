@@ -13,7 +13,7 @@ from typing import cast
 
 import onnx
 
-from ...ir import Module, Operation, ScalarType, TensorType, Value
+from ...ir import Module, Operation, QuantFormat, ScalarType, TensorType, Value
 from ...ir.errors import CompileError
 from .mixtures import instead_of_mixtures
 from .step import MICROSOFT, Rule, Step, tensor_info
@@ -72,6 +72,8 @@ class _Sequences:
 
     def _append(self, step: Step, operation: Operation) -> None:
         keys, values, k, v, _ = operation.operands
+        if isinstance(keys.type.element, QuantFormat):
+            raise CompileError(f"GenAI's caches are floats, not {keys.type.element.name}")
         widths = {int(cache.type.shape[3]) for cache in (keys, values)}
         if len(widths) > 1 or any(width % _WIDTHS for width in widths):
             raise CompileError(

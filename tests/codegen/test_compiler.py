@@ -185,7 +185,7 @@ def test_force_replaces_nothing_else(checkpoint: Path, tmp_path: Path, is_folder
         ({"dtype": "int8"}, "no dtype 'int8'"),
         ({"backend": "wasm"}, "no backend 'wasm'; backends: tvm, onnx"),
         ({"backend": "onnx", "targets": ["cpu:x86-64-v3"]}, "a graph for any machine, none for cpu:x86-64"),
-        ({"backend": "onnx", "kv_cache": "int8"}, "keeps keys and values as float32 or float16, not int8"),
+        ({"backend": "onnx", "kv_cache": "bfloat16"}, "float32, float16, int8 or int4, not bfloat16"),
         ({"page_size": 48}, "a page holds .* tokens, not 48"),
         ({"max_seq_len": 0}, "max_seq_len must be at least 1, not 0"),
     ],

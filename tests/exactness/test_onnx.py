@@ -71,30 +71,46 @@ def _divergence(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32
 
 
 @pytest.mark.parametrize(
-    ("architecture", "quant", "model"),
+    ("architecture", "quant", "kv_cache", "model"),
     [
-        ("llama", "int4", WHOLE_GROUPS),
-        pytest.param("llama", "int8", WHOLE_GROUPS, marks=pytest.mark.slow),
-        pytest.param("mixtral", "int4", {**WHOLE_GROUPS, "intermediate_size": 96}, marks=pytest.mark.slow),
-        pytest.param("llama", "q4_k", SUPER_BLOCKS, marks=pytest.mark.slow),
-        pytest.param("llama", "nf4_g32", WHOLE_GROUPS, marks=pytest.mark.slow),
+        ("llama", "int4", "int4", WHOLE_GROUPS),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("llama", "int4", "auto", WHOLE_GROUPS),
+                ("llama", "int8", "auto", WHOLE_GROUPS),
+                ("mixtral", "int4", "auto", {**WHOLE_GROUPS, "intermediate_size": 96}),
+                ("llama", "q4_k", "auto", SUPER_BLOCKS),
+                ("llama", "nf4_g32", "auto", WHOLE_GROUPS),
+                ("llama", "none", "int4", {"head_dim": 64}),
+                ("gpt_oss", "none", "int8", {"head_dim": 64}),
+                ("deepseek_v3", "none", "int8", {}),
+            )
+        ),
     ],
 )
 def test_quantized_it_is_as_near_to_the_model(
-    parent: Path, record: Callable[[str, float], None], architecture: str, quant: str, model: dict[str, Any]
+    parent: Path,
+    record: Callable[[str, float], None],
+    architecture: str,
+    quant: str,
+    kv_cache: str,
+    model: dict[str, Any],
 ) -> None:
     expected = reference_log_probs(make_tiny(architecture, parent, **model), SEQUENCES[0])
     own, other = (
         _divergence(
             _log_probs(
-                compile_tiny(architecture, parent, quant=quant, backend=backend, **model), SEQUENCES[0]
+                compile_tiny(architecture, parent, quant=quant, kv_cache=kv_cache, backend=backend, **model),
+                SEQUENCES[0],
             ),
             expected,
         )
         for backend in ("onnx", "tvm")
     )
-    record(f"{architecture} {quant} (KL, onnx)", own)
-    record(f"{architecture} {quant} (KL, tvm)", other)
+    kept = "" if kv_cache == "auto" else f", cache {kv_cache}"
+    record(f"{architecture} {quant}{kept} (KL, onnx)", own)
+    record(f"{architecture} {quant}{kept} (KL, tvm)", other)
     assert own <= 1.1 * other + 1e-4
 
 
