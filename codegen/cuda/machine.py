@@ -34,9 +34,10 @@ _FEW_TOKENS = 32
 
 
 def _write_kernel(function: DeviceFunction) -> str:
+    wait = "" if function.waits_itself else "wait_for_launch_before(); "
     return (
         f"INGOT_KERNEL({function.threads}) {function.name}({', '.join(function.parameters)}) {{\n"
-        f"  Here here;\n  {function.body}\n}}\n"
+        f"  Here here;\n  let_next_launch_begin(); {wait}\n  {function.body}\n}}\n"
     )
 
 

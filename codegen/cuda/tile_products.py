@@ -261,6 +261,7 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
         _THREADS,
         (shape.bound,),
         shared_bytes=_ALIGNMENT + stages * stage_bytes,
+        waits_itself=True,
     )
     if shape.split > 1:
         template = f"join_splits<{_THREADS}, {shape.split}, {product.outputs}, {flags}>"

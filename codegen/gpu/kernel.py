@@ -35,13 +35,15 @@ _LIBRARY = (
 class DeviceFunction:
     """A kernel by ``name``: parameters as it declares them, statements, and the threads of its blocks.
 
-    Statements find where they run as ``here``; what their block shares is declared by ``SHARED_ARRAY``.
+    Statements find where they run as ``here``; what their block shares is declared by ``SHARED_ARRAY``. Where
+    launches begin before those before them have ended, they find these over, unless it ``waits_itself``.
     """
 
     name: str
     parameters: tuple[str, ...]
     body: str
     threads: int
+    waits_itself: bool = False
 
 
 def read_source(path: Path) -> str:

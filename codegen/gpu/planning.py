@@ -221,13 +221,17 @@ class Planning:
         bounds: tuple[Bound, ...] = (),
         *,
         shared_bytes: int = 0,
+        waits_itself: bool = False,
     ) -> None:
-        """Launch a kernel of these statements over C++ ``arguments``: declarations, and what is given."""
+        """Launch a kernel of these statements over C++ ``arguments``: declarations, and what is given.
+
+        What ``waits_itself`` calls ``wait_for_launch_before`` before it reads what launches compute.
+        """
         declarations = tuple(declaration for declaration, _ in arguments)
         key = declarations, body, threads
         if key not in self._functions:
             self._functions[key] = DeviceFunction(
-                f"{name}_{len(self._functions)}", declarations, body, threads
+                f"{name}_{len(self._functions)}", declarations, body, threads, waits_itself
             )
         for _, argument in arguments:
             if argument.kind == "buffer":

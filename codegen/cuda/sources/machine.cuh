@@ -117,6 +117,21 @@ INGOT_DEVICE void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsig
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// --- launches that begin before the one before them has ended
+
+// The blocks of the next launch may take their places as soon as all of this one's have theirs.
+INGOT_DEVICE void let_next_launch_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Until the launch before is over, and so those before it, only what none of them writes may be read.
+INGOT_DEVICE void wait_for_launch_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // --- copies to shared memory that go on beside the work, and barriers that say when they have come
 
 // Shared memory whose size a launch says, from the first multiple of 1024 bytes on; for kernels alone.

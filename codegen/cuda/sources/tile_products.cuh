@@ -205,8 +205,6 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
     if (fills < num_fills) ring.fill(here, source + (int64)fills * num_rows * CHUNK_BYTES, tile.end_row - first_row);
     ++fills;
   };
-  for (int i = 1; i < ring.num_stages; ++i) fill();
-
   int blocks[BLOCKS];
   for (int b = 0; b < BLOCKS; ++b) {
     blocks[b] = (here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b;
@@ -221,6 +219,8 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
 #pragma unroll
   for (int d = 0; d < DEPTH; ++d) load(d, d);
 
+  wait_for_launch_before();
+  for (int i = 1; i < ring.num_stages; ++i) fill();
   Sum sums[BLOCKS][ROWS / 2] = {};
   for (int start = 0; start < num_chunks; start += DEPTH) {
 #pragma unroll

@@ -124,6 +124,7 @@ class Product:
         blocks_at_once: int,
         threads: int,
         bound: Bound | None,
+        waits_itself: bool = False,
     ) -> None:
         """Launch a kernel whose blocks take a tile and so many blocks of outputs; ``body`` has ``tile``."""
         tiles = self.tiles_of(rows_at_once, bound)
@@ -134,6 +135,7 @@ class Product:
             (size_of(-(-num_blocks(self.outputs) // blocks_at_once)), *tiles.grid),
             threads,
             () if bound is None else (bound,),
+            waits_itself=waits_itself,
         )
 
 
@@ -253,6 +255,7 @@ def multiply(
             blocks_at_once=1,
             threads=32 * _warps(product),
             bound=bound,
+            waits_itself=are_in_order,  # other tiles are computed
         )
 
 

@@ -51,39 +51,41 @@ INGOT_DEVICE int row_of(Tile tile, int m) {
   return ROWS == 1 || tile.first_row + m < tile.end_row ? tile.first_row + m : tile.end_row - 1;
 }
 
+// A row's floats for input and the next, the first even; zero past the last.
+template <int INPUTS, class X>
+INGOT_DEVICE float2 pair_at(GLOBAL const float* row, int input) {
+  if constexpr (INPUTS % 2 == 0 && X::STRIDE % 2 == 0 && X::OFFSET % 2 == 0)
+    return *reinterpret_cast<GLOBAL const float2*>(row + input);
+  float2 pair;
+  pair.x = row[input], pair.y = INPUTS % 2 == 0 || input + 1 < INPUTS ? row[input + 1] : 0.0f;
+  return pair;
+}
+
 // Few rows of floats. A block of WARPS warps takes 16 outputs and ROWS rows; each warp every WARPS-th sixteen inputs.
 // A lane has four outputs and two of the sixteen.
 template <int WARPS, int ROWS, int INPUTS, int OUTPUTS, class X, class Weights, bool HAS_BIAS, class Tile>
 INGOT_DEVICE void multiply_few(Here here, SHARED float (&parts)[WARPS][ROWS][BLOCK], Tile tile, GLOBAL const float* x,
                                Weights weights, GLOBAL const float* bias, GLOBAL float* out) {
-  if (tile.first_row >= tile.end_row) return;
-  int stored = tile.first_block() + here.block_x();
-  int first_output = here.lane() % 4 * 4, first_input = here.lane() / 4 * 2;
-  int sources[ROWS];
-  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(row_of<ROWS>(tile, m));
-  float sums[ROWS][4] = {};
-  // What several steps need is asked for at once, so that there is always much on its way.
+  // Weights are asked for AHEAD steps before they are used, the first of them before the rows are there.
   constexpr int AHEAD = ROWS == 1 ? 8 : 4, STEP = WARPS * 16;
-  for (int start = here.warp() * 16 + first_input; start < INPUTS; start += AHEAD * STEP) {
-    typename Weights::Eight weight[AHEAD];
-    float value[AHEAD][ROWS][2];
+  int stored = tile.first_block() + here.block_x();
+  int first_output = here.lane() % 4 * 4, start = here.warp() * 16 + here.lane() / 4 * 2;
+  typename Weights::Eight weight[AHEAD];
 #pragma unroll
-    for (int step = 0; step < AHEAD; ++step) {
-      int input = start + step * STEP;
-      if (INPUTS % (AHEAD * STEP) != 0 && input >= INPUTS) break;
-      weight[step] = weights.eight(stored, input, first_output);
+  for (int step = 0; step < AHEAD; ++step)
+    if (start + step * STEP < INPUTS) weight[step] = weights.eight(stored, start + step * STEP, first_output);
+  wait_for_launch_before();
+  if (tile.first_row >= tile.end_row) return;
+  GLOBAL const float* rows[ROWS];
+  for (int m = 0; m < ROWS; ++m) rows[m] = X::at(x, tile.source(row_of<ROWS>(tile, m))) + tile.piece() * INPUTS;
+  float sums[ROWS][4] = {};
+  for (; start < INPUTS; start += AHEAD * STEP) {
+    float2 value[AHEAD][ROWS];
 #pragma unroll
-      for (int m = 0; m < ROWS; ++m) {
-        GLOBAL const float* own = X::at(x, sources[m]) + tile.piece() * INPUTS + input;
-        if constexpr (INPUTS % 2 == 0 && X::STRIDE % 2 == 0 && X::OFFSET % 2 == 0) {
-          float2 pair = *reinterpret_cast<GLOBAL const float2*>(own);
-          value[step][m][0] = pair.x, value[step][m][1] = pair.y;
-        } else {
-          value[step][m][0] = own[0];
-          value[step][m][1] = INPUTS % 2 == 0 || input + 1 < INPUTS ? own[1] : 0.0f;
-        }
-      }
-    }
+    for (int step = 0; step < AHEAD; ++step)
+#pragma unroll
+      for (int m = 0; m < ROWS; ++m)
+        if (start + step * STEP < INPUTS) value[step][m] = pair_at<INPUTS, X>(rows[m], start + step * STEP);
 #pragma unroll
     for (int step = 0; step < AHEAD; ++step) {
       if (INPUTS % (AHEAD * STEP) != 0 && start + step * STEP >= INPUTS) break;
@@ -92,10 +94,12 @@ INGOT_DEVICE void multiply_few(Here here, SHARED float (&parts)[WARPS][ROWS][BLO
         float first = weight[step].first(j), second = weight[step].second(j);
 #pragma unroll
         for (int m = 0; m < ROWS; ++m) {
-          sums[m][j] = fused_multiply_add(X::read(value[step][m][0]), first, sums[m][j]);
-          sums[m][j] = fused_multiply_add(X::read(value[step][m][1]), second, sums[m][j]);
+          sums[m][j] = fused_multiply_add(X::read(value[step][m].x), first, sums[m][j]);
+          sums[m][j] = fused_multiply_add(X::read(value[step][m].y), second, sums[m][j]);
         }
       }
+      int next = start + (AHEAD + step) * STEP;
+      if (next < INPUTS) weight[step] = weights.eight(stored, next, first_output);
     }
   }
   leave_parts(here, parts, sums);
@@ -115,6 +119,7 @@ INGOT_DEVICE void multiply_few_decoded(Here here, SHARED float (&parts)[WARPS][R
                                        GLOBAL const float* x, Weights weights, GLOBAL const float* bias,
                                        GLOBAL float* out) {
   constexpr int INPUTS = Weights::INPUTS;
+  wait_for_launch_before();
   if (tile.first_row >= tile.end_row) return;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
@@ -173,43 +178,66 @@ INGOT_DEVICE void multiply_few_codes(Here here, SHARED Sum (&parts)[WARPS][ROWS]
   using Kind = typename Weights::Kind;
   constexpr int INPUTS = Weights::INPUTS, GROUPS = INPUTS / ROW_GROUP;
   constexpr bool IS_EXACT = Weights::IS_WHOLE && ROW_GROUP == INPUTS;
-  if (tile.first_row >= tile.end_row) return;
+  constexpr int AHEAD = ROWS == 1 ? 8 : 4, SPANS = INPUTS / SPAN;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
+  unsigned word[AHEAD][4];
+  int factor[AHEAD][4];
+  float scale[AHEAD][4];
+#pragma unroll
+  for (int step = 0; step < AHEAD; ++step) {
+    int span = here.warp() + step * WARPS;
+    if (span >= SPANS) break;
+    weights.fours(stored, span, four, first_output, word[step]);
+    if constexpr (IS_EXACT) weights.scales.factors(stored, span * SPAN + four * 4, first_output, factor[step]);
+    else weights.scales.four(stored, span * SPAN + four * 4, first_output, scale[step]);
+  }
+  wait_for_launch_before();
+  if (tile.first_row >= tile.end_row) return;
   int64 sources[ROWS];  // among pieces
   for (int m = 0; m < ROWS; ++m) sources[m] = (int64)tile.source(row_of<ROWS>(tile, m)) * Tile::PIECES + tile.piece();
   Sum sums[ROWS][4] = {}, row_sums[ROWS] = {};
-  constexpr int AHEAD = ROWS == 1 ? 8 : 4;
-#pragma unroll AHEAD
-  for (int span = here.warp(); span < INPUTS / SPAN; span += WARPS) {
-    int input = span * SPAN + four * 4;
-    unsigned word[4];
-    weights.fours(stored, span, four, first_output, word);
-    for (int j = 0; j < 4; ++j) word[j] = Kind::unsigned_bytes(word[j]);
-    float scale[4], zero[4];
-    int factor[4];
-    if constexpr (IS_EXACT) weights.scales.factors(stored, input, first_output, factor);
-    else weights.scales.four(stored, input, first_output, scale);
-    if constexpr (!IS_EXACT && Weights::HAS_OFFSETS) {
-      weights.offsets.four(stored, input, first_output, zero);
-      for (int j = 0; j < 4; ++j) zero[j] = Weights::zero(scale[j], zero[j]);
-    }
+  for (int start = here.warp(); start < SPANS; start += AHEAD * WARPS) {
+    unsigned x[AHEAD][ROWS];
 #pragma unroll
-    for (int m = 0; m < ROWS; ++m) {
-      unsigned x = reinterpret_cast<GLOBAL const unsigned*>(codes + sources[m] * INPUTS)[span * (SPAN / 4) + four];
-      int row_sum = dot_bytes(0x01010101u, x, 0);
-      for (int j = 0; j < 4; ++j) {
-        int product = dot_bytes(word[j], x, row_sum * -Kind::ZERO);
-        if constexpr (IS_EXACT) {
-          sums[m][j] += product * factor[j];
-        } else {
-          float row_scale = row_scales[sources[m] * GROUPS + span * SPAN / ROW_GROUP];
-          float value = float(product) * scale[j];
-          if constexpr (Weights::HAS_OFFSETS) value = fused_multiply_add(float(row_sum), zero[j], value);
-          sums[m][j] = fused_multiply_add(value, row_scale, sums[m][j]);
-        }
+    for (int step = 0; step < AHEAD; ++step)
+#pragma unroll
+      for (int m = 0; m < ROWS; ++m) {
+        GLOBAL const unsigned* own = reinterpret_cast<GLOBAL const unsigned*>(codes + sources[m] * INPUTS);
+        int span = start + step * WARPS;
+        x[step][m] = span < SPANS ? own[span * (SPAN / 4) + four] : 0;
       }
-      if constexpr (WIDTH > BLOCK) row_sums[m] += row_sum;
+#pragma unroll
+    for (int step = 0; step < AHEAD; ++step) {
+      int span = start + step * WARPS, input = span * SPAN + four * 4;
+      if (span >= SPANS) break;
+      float zero[4];
+      if constexpr (!IS_EXACT && Weights::HAS_OFFSETS) {
+        weights.offsets.four(stored, input, first_output, zero);
+        for (int j = 0; j < 4; ++j) zero[j] = Weights::zero(scale[step][j], zero[j]);
+      }
+      for (int j = 0; j < 4; ++j) word[step][j] = Kind::unsigned_bytes(word[step][j]);
+#pragma unroll
+      for (int m = 0; m < ROWS; ++m) {
+        int row_sum = dot_bytes(0x01010101u, x[step][m], 0);
+        for (int j = 0; j < 4; ++j) {
+          int product = dot_bytes(word[step][j], x[step][m], row_sum * -Kind::ZERO);
+          if constexpr (IS_EXACT) {
+            sums[m][j] += product * factor[step][j];
+          } else {
+            float row_scale = row_scales[sources[m] * GROUPS + span * SPAN / ROW_GROUP];
+            float value = float(product) * scale[step][j];
+            if constexpr (Weights::HAS_OFFSETS) value = fused_multiply_add(float(row_sum), zero[j], value);
+            sums[m][j] = fused_multiply_add(value, row_scale, sums[m][j]);
+          }
+        }
+        if constexpr (WIDTH > BLOCK) row_sums[m] += row_sum;
+      }
+      int next = span + AHEAD * WARPS;
+      if (next >= SPANS) continue;
+      weights.fours(stored, next, four, first_output, word[step]);
+      if constexpr (IS_EXACT) weights.scales.factors(stored, next * SPAN + four * 4, first_output, factor[step]);
+      else weights.scales.four(stored, next * SPAN + four * 4, first_output, scale[step]);
     }
   }
   if constexpr (WIDTH > BLOCK) leave_row_parts(here, parts, row_sums);

@@ -47,6 +47,9 @@ struct Here {
   INGOT_DEVICE int block_z() const { return int(position.z); }
 };
 
+// A launch begins when the one before it has ended.
+INGOT_DEVICE void wait_for_launch_before() {}
+
 // Threads that met see what the others wrote, to the device's memory too.
 INGOT_DEVICE void block_barrier() {
   metal::threadgroup_barrier(metal::mem_flags::mem_device | metal::mem_flags::mem_threadgroup);

@@ -20,6 +20,7 @@ from ....targets.manifest import ArrayRecord, LibraryRecord
 from ....targets.sizes import format_size
 from ..mapped_arrays import MappedArrays
 from .arena import aligned
+from .cuda_launch import LaunchConfig
 from .device import Function, KernelLaunch
 from .uploading import upload
 
@@ -30,6 +31,9 @@ _THREAD_LOCAL_CAPTURE, _NO_TIMING = 1, 2
 
 _MOST_SHARED_BYTES, _SHARED_BYTES_OF_FUNCTION = 97, 8
 """Attributes: of a device what a block can have, and of a function what its blocks may be given."""
+
+_EARLY_ARCHITECTURE, _EARLY_DRIVER = (9, 0), 12030
+"""From which on kernels begin before the launch before them has ended, in graphs too."""
 
 _USUAL_SHARED_BYTES = 48 << 10
 """What a block is given of shared memory without having to ask."""
@@ -56,6 +60,7 @@ class CudaDevice:
         self._pinned: list[ctypes.c_void_p] = []
         self._held: set[int] = set()
         self._lent: dict[int | None, int] = {}
+        self._begins_early = False
         self._call("cuDeviceGet", ctypes.byref(self._device), gpu.number)
         shared = ctypes.c_int()
         self._call("cuDeviceGetAttribute", ctypes.byref(shared), _MOST_SHARED_BYTES, self._device)
@@ -187,6 +192,8 @@ class CudaDevice:
         loaded = ctypes.c_void_p()
         # The driver reads PTX, which is text, up to a zero.
         code = module.read_bytes() + b"\0"
+        made_for = version_of(module.stem.rpartition("-")[2])
+        self._begins_early = made_for >= _EARLY_ARCHITECTURE and self._driver_version() >= _EARLY_DRIVER
         error = self._driver.cuModuleLoadData(ctypes.byref(loaded), ctypes.c_char_p(code))
         if error in (_NO_BINARY, _BAD_PTX_VERSION):
             raise ArtifactError(
@@ -209,18 +216,13 @@ class CudaDevice:
             values = (ctypes.c_uint64 * count)(*map(int, one.arguments))
             first = ctypes.addressof(values)
             given = (ctypes.c_uint64 * count)(*range(first, first + 8 * count, 8))
-            self._call(
-                "cuLaunchKernel",
-                one.function,
-                *one.grid,
-                one.threads,
-                1,
-                1,
-                self._lend(one),
-                self._stream,
-                given,
-                None,
-            )
+            config = LaunchConfig.of(one, self._lend(one), self._stream, begins_early=self._begins_early)
+            self._call("cuLaunchKernelEx", ctypes.byref(config), one.function, given, None)
+
+    def _driver_version(self) -> int:
+        version = ctypes.c_int()
+        self._call("cuDriverGetVersion", ctypes.byref(version))
+        return version.value
 
     def _lend(self, launch: KernelLaunch) -> int:
         """The bytes of shared memory that a launch gets."""

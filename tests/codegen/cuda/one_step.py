@@ -40,7 +40,7 @@ class OneStep:
         plan, functions = Planning(graph, CUDA, RULES).run(())
         library = compile_emulated(functions, folder)
         self._device = CudaDevice(CudaGpu(0, "an emulated GPU", "sm_90", 1 << 30, 1))
-        module = folder / "step.cubin"
+        module = folder / "step-sm_90.cubin"
         module.write_bytes(str(library).encode() + b"\0")
         addresses = {}
         for value, layout in parameter_layouts(graph).items():

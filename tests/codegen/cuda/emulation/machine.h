@@ -191,6 +191,10 @@ inline void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsigned (&
   multiply_fragments<int, 4>(d, a, b, [](unsigned word, int e) { return int(int8_t(word >> 8 * e)); });
 }
 
+// Launches run one after the other.
+inline void let_next_launch_begin() {}
+inline void wait_for_launch_before() {}
+
 // Of dynamic shared memory alone.
 inline unsigned shared_address(const void* shared) {
   return unsigned(static_cast<const unsigned char*>(shared) - emulation::dynamic_shared) + emulation::DYNAMIC_START;
