@@ -45,8 +45,9 @@ def add_targets(
             "this process runs models with TVM's runtime: add targets in another, such as 'ingot compile'"
         )
     module = parse_module(_last_stage(folder))
-    from .building import tools_of, write_library
+    from .building import check_tools, tools_of, write_library
 
+    check_tools(built_for)
     watcher.stage("Generating machine code", len(built_for))
     records = {library.target: library for library in manifest.libraries}
     for target in built_for:

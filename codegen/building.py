@@ -21,7 +21,7 @@ from .progress import CompileProgress
 if TYPE_CHECKING:  # TVM is behind it
     from .preparing import Tensors
 
-__all__ = ["build_for_targets", "build_with_onnx", "tools_of", "write_library"]
+__all__ = ["build_for_targets", "build_with_onnx", "check_tools", "tools_of", "write_library"]
 
 Item = TypeVar("Item")
 
@@ -65,6 +65,16 @@ def build_for_targets(
         for array in arrays
     )
     return Built(parameters, states, tuple(libraries), weights, tools_of(targets))
+
+
+def check_tools(targets: Iterable[AnyTarget]) -> None:
+    """Raise :class:`CompileError` where a linker for one of ``targets`` is not installed: before a model is
+    read and quantized.
+    """
+    from .link.zig import require_zig
+
+    if any(_is_for_macos(target) for target in targets):
+        require_zig()
 
 
 def tools_of(targets: Iterable[AnyTarget]) -> dict[str, str]:

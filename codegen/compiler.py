@@ -147,6 +147,9 @@ def compile_model(
         dump_ir=dump_ir,
         tune=tune,
     )
+    from .building import check_tools
+
+    check_tools(options.targets if options.backend == "tvm" else ())
     watcher = progress or SilentProgress()
     watcher.stage("Reading the model", None)
     model = load_model(source, frontend=frontend)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...ir.errors import CompileError
 
-__all__ = ["MACOS", "has_zig", "link_with_zig", "zig_version"]
+__all__ = ["MACOS", "has_zig", "link_with_zig", "require_zig", "zig_version"]
 
 MACOS = "macos.11.0"
 """The first system for Apple silicon, which the wheels of TVM are for as well."""
@@ -19,6 +19,15 @@ MACOS = "macos.11.0"
 def has_zig() -> bool:
     """Whether the package is installed."""
     return importlib.util.find_spec("ziglang") is not None
+
+
+def require_zig() -> None:
+    """Raise :class:`CompileError` where the package is not installed."""
+    if not has_zig():
+        raise CompileError(
+            "linking for macOS needs the package 'ziglang', which is not installed: pip install '.[cross]' "
+            "in ingot's repository brings it"
+        )
 
 
 def zig_version() -> str:
@@ -35,11 +44,7 @@ def link_with_zig(folder: Path, files: list[str], *, architecture: str, name: st
     Raises:
         CompileError: the package ``ziglang`` is not installed, or it refuses the files.
     """
-    if not has_zig():
-        raise CompileError(
-            "linking for macOS needs the package 'ziglang', which is not installed: pip install '.[cross]' "
-            "in ingot's repository brings it"
-        )
+    require_zig()
     output = folder / name
     command = [
         *(sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-{MACOS}", "-std=c11", "-O2"),

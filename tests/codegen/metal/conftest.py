@@ -15,6 +15,7 @@ from ingot.codegen.cuda import library
 from ingot.codegen.cuda.build import CudaCode
 from ingot.codegen.gpu.kernel import DeviceFunction, source_of
 from ingot.codegen.gpu.machine import Machine
+from ingot.codegen.link import zig
 from ingot.codegen.metal import library as metal_library
 from ingot.codegen.metal.machine import METAL
 from ingot.targets import cuda, metal
@@ -83,11 +84,17 @@ def mac(mac_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
-def mac_target(
-    mac: Mac, host_library: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Mac]:
-    """What is compiled for Metal is as always, but that the host library is for this machine; the fake knows
-    the shaders, which are compiled as C++. Nothing may be objected to, and nothing be left in the end.
+def own_host(host_library: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled for Metal is as always, but that the host library is for this machine, without zig."""
+    monkeypatch.setattr(zig, "has_zig", lambda: True)
+    monkeypatch.setattr(zig, "zig_version", lambda: "none")
+    monkeypatch.setattr(metal_library, "build_host_library", lambda: host_library)
+
+
+@pytest.fixture
+def mac_target(mac: Mac, own_host: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac]:
+    """What is compiled for Metal runs here: the fake knows the shaders, which are compiled as C++. Nothing
+    may be objected to, and nothing be left in the end.
     """
     counter = itertools.count()
 
@@ -99,7 +106,6 @@ def mac_target(
         return text
 
     monkeypatch.setattr(metal_library, "source_of", source)
-    monkeypatch.setattr(metal_library, "build_host_library", lambda: host_library)
     yield mac
     assert mac.complaints == []
     assert mac.count("living_objects") == mac.count("allocated") == 0

@@ -12,7 +12,6 @@ pytest.importorskip("transformers")
 
 from ingot.codegen.adding import add_targets
 from ingot.codegen.link.zig import has_zig
-from ingot.codegen.metal import library
 from ingot.ir.errors import ArtifactError
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.execution.artifact import open_artifact
@@ -36,10 +35,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
 
 
 @needs_compiler
-def test_where_it_runs(
-    mac: Mac, host_library: bytes, artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library, "build_host_library", lambda: host_library)
+def test_where_it_runs(mac: Mac, own_host: None, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = add_targets(artifact, ["metal"]).manifest
     assert {"lib/metal.json", "lib/metal.metal", "lib/metal.dylib"} <= {file.path for file in manifest.files}
     opened = open_artifact(artifact)
@@ -57,10 +53,7 @@ def test_where_it_runs(
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["metal.dylib", "metal.metal"])
-def test_what_was_altered_is_never_loaded(
-    name: str, mac: Mac, host_library: bytes, artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library, "build_host_library", lambda: host_library)
+def test_what_was_altered_is_never_loaded(name: str, mac: Mac, own_host: None, artifact: Path) -> None:
     add_targets(artifact, ["metal"])
     path = artifact / "lib" / name
     path.write_bytes(bytes(reversed(path.read_bytes())))

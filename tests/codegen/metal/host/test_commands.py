@@ -6,9 +6,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from ingot.codegen import compile_model
 from ingot.codegen.commands import targets_command
 from ingot.codegen.link import zig
-from ingot.codegen.link.zig import link_with_zig
 from ingot.ir.errors import CompileError
 from ingot.targets import MetalTarget, parse_targets
 
@@ -31,8 +31,9 @@ def test_a_mac_is_told_of(mac: Mac) -> None:
 def test_without_zig_it_says_what_brings_it(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(zig, "has_zig", lambda: False)
     monkeypatch.setattr("ingot.codegen.host_report.has_zig", lambda: False)
-    with pytest.raises(CompileError, match=r"needs the package 'ziglang'.*\[cross\]"):
-        link_with_zig(tmp_path, [], architecture="aarch64", name="metal.dylib")
+    for target in ("metal", "cpu:apple-m1"):
+        with pytest.raises(CompileError, match=r"needs the package 'ziglang'.*\[cross\]"):
+            compile_model(tmp_path / "no model", tmp_path / "a.ingot", targets=["cpu", target])
     said = CliRunner().invoke(targets_command).stdout
     assert "Darwin and Metal: needs the package ziglang (the extra 'cross')" in " ".join(said.split())
     targets = json.loads(CliRunner().invoke(targets_command, ["--json"]).stdout)["gpu_targets"]
