@@ -30,6 +30,7 @@ struct Block {
 };
 
 inline Block block;
+inline long num_blocks = 0;  // that were begun
 inline std::vector<Fiber> fibers;
 inline std::vector<Warp> warps;
 inline std::vector<int> left_in_warp;
@@ -81,6 +82,7 @@ inline uint64_t (*exchange(const uint64_t* words, int count))[8] {
 }
 
 inline void run_block(int num_threads) {
+  ++num_blocks;
   if (int(fibers.size()) < num_threads) {
     fibers.resize(num_threads);
     for (auto& fiber : fibers) fiber.stack.resize(STACK_BYTES);

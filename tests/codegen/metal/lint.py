@@ -8,6 +8,7 @@ from collections import Counter
 _BANNED = {
     r"\blong long\b": "there is no long long; int64 is there",
     r"\bdouble\b": "there is no double",
+    r"(?<![\w.])(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])": "there is no double, so a float ends with f",
     r"\[[&=]\]|\[\]\s*\(": "there are no lambdas",
     r"\b(?:virtual|throw|try|catch|goto|new|delete|dynamic_cast|typeid|asm)\b": "the language has it not",
     r"\bauto\s*[&*]": "a reference or pointer says what address space it is to",

@@ -29,6 +29,7 @@ def test_templates_are_metals() -> None:
     [
         ("INGOT_DEVICE long long f(int x) { return x; }", "no long long"),
         ("INGOT_DEVICE float f(float x) { double y = x; return y; }", "no double"),
+        ("INGOT_DEVICE float f(float x) { return x * 0.5; }", "'0.5': there is no double"),
         ("INGOT_DEVICE int f(int x) { auto g = [&](int y) { return y; }; return g(x); }", "no lambdas"),
         ("INGOT_DEVICE int f(int x) { return x < 1 ? 0 : f(x - 1); }", "f calls itself"),
         ("INGOT_DEVICE int f(int x) { int half = x / 2; return half; }", "'half' is a word"),
