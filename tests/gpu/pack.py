@@ -22,6 +22,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,8 +89,18 @@ def main() -> None:
     if options.llama_cpp is not None:
         ignored = shutil.ignore_patterns(*NOT_BUILT)
         shutil.copytree(options.llama_cpp, folder / "llama.cpp", ignore=ignored)
+    for name in ("exact", "shapes", "llama.cpp"):
+        compress(folder / name)
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {num_bytes / 2**20:.1f} MiB")
+
+
+def compress(folder: Path) -> None:
+    """Put a folder's archive in its place: kernels' text is a tenth of its size then."""
+    if folder.is_dir():
+        with tarfile.open(folder.with_name(f"{folder.name}.tar.xz"), "w:xz") as archive:
+            archive.add(folder, folder.name)
+        shutil.rmtree(folder)
 
 
 def collect_wheels(folder: Path, python: str) -> None:
@@ -115,9 +126,7 @@ def build_tinychat(folder: Path, target: str) -> None:
     for name, settings in KINDS.items():
         path = folder / f"tinychat-{name}.ingot"
         compile_model(TINYCHAT, path, targets=[target], **settings)
-        shutil.copytree(scores, path.with_suffix(".scores"))
-        describe(path, "interpreter", TINYCHAT_LIMITS[name])
-    shutil.rmtree(scores)
+        describe(path, scores.name, "interpreter", TINYCHAT_LIMITS[name])
 
 
 def write_reference(folder: Path) -> Path:
@@ -180,8 +189,9 @@ def build_family(path: Path, target: str, options: dict[str, Any]) -> None:
                 scores = [engine.score(window) for window in windows]
         shutil.copytree(both, path)
     arrays = [np.asarray(window, np.int32) for window in windows]
-    write_scores(path.with_suffix(".scores"), arrays, scores)
-    describe(path, *(("transformers", EXACT) if is_exact else ("cpu", ROUNDED)))
+    recorded = path.with_suffix(".scores")
+    write_scores(recorded, arrays, scores)
+    describe(path, recorded.name, *(("transformers", EXACT) if is_exact else ("cpu", ROUNDED)))
 
 
 def tokens_for(name: str) -> list[list[int]]:
@@ -192,9 +202,10 @@ def tokens_for(name: str) -> list[list[int]]:
     return [random.integers(3, 290, length).tolist() for length in (90, 33, 5)]
 
 
-def describe(path: Path, reference: str, limits: Mapping[str, float]) -> None:
+def describe(path: Path, scores: str, reference: str, limits: Mapping[str, float]) -> None:
     """Say beside an artifact what it is compared with, and how near it must be."""
-    path.with_suffix(".json").write_text(json.dumps({"reference": reference, "limits": limits}) + "\n")
+    about = {"scores": scores, "reference": reference, "limits": limits}
+    path.with_suffix(".json").write_text(json.dumps(about) + "\n")
 
 
 def build_shape(folder: Path, model: Path, target: str, kinds: Sequence[str] = SPEED_KINDS) -> None:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from ...gpu.pack import build_family, build_shape
+from ...gpu.pack import build_family, build_shape, compress
 from ...tiny_models import WHOLE_GROUPS, make_tiny
 from .emulated import needs_compiler
 
@@ -34,6 +34,7 @@ def test_all_parts_run_and_what_fails_hinders_no_other(gpu: Path, tmp_path: Path
         shutil.copytree(folder / "exact" / f"llama.{kind}", folder / "exact" / f"broken.{kind}")
     shutil.copy(folder / "exact" / "llama.json", folder / "exact" / "broken.json")
     (folder / "exact" / "broken.ingot" / "lib" / "cuda-sm_90.json").write_text("nothing")
+    compress(folder / "exact")
     tiny = make_tiny("llama", tmp_path, max_position_embeddings=128, **WHOLE_GROUPS)
     build_shape(folder / "shapes", tiny, "cuda:sm_90", kinds=("int8",))
     driver = tmp_path / "driver"

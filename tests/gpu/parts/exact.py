@@ -17,7 +17,7 @@ LEAST_ALIKE = 0.9
 def main() -> None:
     path = Path(sys.argv[1])
     about = json.loads(path.with_suffix(".json").read_text())
-    scores = RecordedScores(path.with_suffix(".scores"))
+    scores = RecordedScores(path.with_name(about["scores"]))
     manifest = read_manifest(path)
     sizes = {"max_num_seqs": 8, "max_num_batched_tokens": min(64, manifest.memory.max_step_tokens)}
     with Engine(path, device="cuda", kv_memory="64MiB", **sizes) as engine:
