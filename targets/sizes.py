@@ -4,7 +4,7 @@ import re
 
 from ..ir.errors import RequestError
 
-__all__ = ["format_size", "parse_size"]
+__all__ = ["format_size", "parse_size", "parse_size_or_auto"]
 
 _UNITS = {
     "": 1,
@@ -38,6 +38,11 @@ def parse_size(size: str | int, *, name: str) -> int:
             f"{name} must be a size in bytes or text such as '2GiB' or '512MB', not {size!r}", name
         )
     return num_bytes
+
+
+def parse_size_or_auto(size: str | int | None, *, name: str) -> int | None:
+    """The same; ``None`` for ``"auto"`` or ``None``: whoever uses it finds out how much is right."""
+    return None if size is None or size == "auto" else parse_size(size, name=name)
 
 
 def format_size(num_bytes: int) -> str:

@@ -49,7 +49,7 @@ _operation = group("Running it")
     metavar="SIZE",
     default="1GiB",
     show_default=True,
-    help="Memory for keys and values, for each model.",
+    help="Memory for keys and values, for each model; auto: of a GPU's most of what all else leaves.",
 )
 @_models(
     "--max-seq-len",

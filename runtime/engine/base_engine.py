@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...ir.errors import ArtifactError, CapacityError, RequestError
 from ...targets.devices import DEVICES
-from ...targets.sizes import parse_size
+from ...targets.sizes import parse_size_or_auto
 from ..execution.model_info import ModelInfo
 from ..grammar.compiler import CompiledGrammar, GrammarCompiler
 from ..sampling.sampling_params import SamplingParams
@@ -69,7 +69,8 @@ class BaseEngine:
             model: an artifact folder, or whatever :attr:`compile_model` makes one of.
             max_num_seqs: most sequences that run at once; further ones wait.
             max_num_batched_tokens: most tokens computed in a step; longer prompts run in several.
-            kv_memory: memory for keys and values, in bytes or as ``"2GiB"``; ``None``: the executor's choice.
+            kv_memory: memory for keys and values, in bytes or as ``"2GiB"``; ``"auto"`` or ``None``: what is
+                of use, or of a GPU's memory most of what all else leaves, of a CPU's half.
             max_seq_len: a tighter limit on prompt and answer together than the model's own.
             max_queued_requests: most requests that wait to be started, further ones are refused; ``None``:
                 any number.
@@ -83,7 +84,7 @@ class BaseEngine:
             ArtifactError: the artifact cannot be used, or the path is none and nothing can compile it.
         """
         ask = _Limits(max_num_seqs, max_num_batched_tokens, max_seq_len, max_queued_requests, prefix_caching)
-        num_kv_bytes = None if kv_memory is None else parse_size(kv_memory, name="kv_memory")
+        num_kv_bytes = parse_size_or_auto(kv_memory, name="kv_memory")
         if device not in DEVICES:
             raise RequestError(f"no device {device!r}; there are {', '.join(DEVICES)}", "device")
         loaded = load(

@@ -14,10 +14,13 @@ from ...ir.errors import CapacityError
 from ...targets import Manifest, available_memory_bytes
 from ...targets.sizes import format_size
 
-__all__ = ["PlannedMemory", "plan_memory"]
+__all__ = ["GPU_KV_SHARE", "KV_SHARE", "PlannedMemory", "plan_memory"]
 
 KV_SHARE = 0.5
-"""The part of the memory that weights leave which pages may take when nobody says how much."""
+"""The part of the memory that all else leaves which pages may take when nobody says how much."""
+
+GPU_KV_SHARE = 0.9
+"""The same of a GPU's memory, which nobody else is to have."""
 
 _LOGIT_BYTES = 4  # float32
 

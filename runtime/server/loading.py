@@ -8,12 +8,12 @@ from pathlib import Path
 from ...ir.errors import RequestError
 from ...targets import Manifest, available_memory_bytes, find_gpus, find_metal_gpu, read_manifest
 from ...targets.manifest import LibraryRecord
-from ...targets.sizes import parse_size
+from ...targets.sizes import parse_size_or_auto
 from ..chat.dialects import dialect_named
 from ..chat.reasoning import reasoning_named
 from ..engine.async_engine import AsyncEngine
 from ..engine.base_engine import artifact_path
-from ..execution.memory_plan import PlannedMemory, plan_memory
+from ..execution.memory_plan import GPU_KV_SHARE, KV_SHARE, PlannedMemory, plan_memory
 
 __all__ = ["EngineOptions", "ModelLoader"]
 
@@ -78,23 +78,28 @@ class ModelLoader:
     def plan(self, manifest: Manifest, *, taken: int) -> PlannedMemory:
         """Plan a model's memory beside the ``taken`` bytes of others; raises as :func:`plan_memory` does."""
         options = self._options
+        available, kv_share = self._available_to(manifest)
         return plan_memory(
             manifest,
-            kv_memory=None if options.kv_memory is None else parse_size(options.kv_memory, name="kv_memory"),
+            kv_memory=parse_size_or_auto(options.kv_memory, name="kv_memory"),
             max_num_seqs=options.max_num_seqs,
             max_num_batched_tokens=options.max_num_batched_tokens,
             max_seq_len=options.max_seq_len,
-            available_bytes=max(0, self._available_to(manifest) - taken),
+            available_bytes=max(0, available - taken),
+            kv_share=kv_share,
         )
 
-    def _available_to(self, manifest: Manifest) -> int:
-        """Bytes of the memory that a model will lie in: a GPU's where it will run on one."""
+    def _available_to(self, manifest: Manifest) -> tuple[int, float]:
+        """Bytes of the memory that a model will lie in, a GPU's where it will run on one, and the part that
+        pages may take of what all else leaves.
+        """
         for library in manifest.libraries:
             if self._options.device in ("auto", library.backend):
                 gpu_memory = _gpu_memory_bytes(library)
                 if gpu_memory is not None:
-                    return gpu_memory
-        return self._available
+                    # Driver and kernels take some before there is a model.
+                    return gpu_memory - gpu_memory // 32, GPU_KV_SHARE
+        return self._available, KV_SHARE
 
     def load(self, folder: Path, plan: PlannedMemory) -> AsyncEngine:
         """Load an artifact into what was planned for it; raises as :class:`AsyncEngine` does."""

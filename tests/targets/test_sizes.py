@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from ingot.ir.errors import RequestError
-from ingot.targets.sizes import format_size, parse_size
+from ingot.targets.sizes import format_size, parse_size, parse_size_or_auto
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,11 @@ def test_what_is_no_size_is_refused_by_name(size: Any) -> None:
 )
 def test_sizes_are_read_by_people(num_bytes: int, text: str) -> None:
     assert format_size(num_bytes) == text
+
+
+def test_who_uses_it_may_find_out_how_much_is_right() -> None:
+    assert [parse_size_or_auto(size, name="kv_memory") for size in (None, "auto", "1KiB")] == [
+        None,
+        None,
+        1024,
+    ]

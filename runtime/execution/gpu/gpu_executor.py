@@ -15,7 +15,7 @@ from ...scheduling.choosing import TokenChooser
 from ...scheduling.step import Step, StepOutput
 from ..artifact import Artifact
 from ..batch import describe_tokens
-from ..memory_plan import plan_memory
+from ..memory_plan import GPU_KV_SHARE, plan_memory
 from ..model_executor import ModelExecutor
 from .device import Device
 from .loading import load_kernels, place_parameters
@@ -24,9 +24,6 @@ from .plan_runner import PlanRunner, num_work_bytes
 from .token_chooser import num_choice_bytes
 
 __all__ = ["GpuExecutor"]
-
-_KV_SHARE = 0.9
-"""The part of a device's memory that all else leaves which pages may take: nobody else is to have it."""
 
 _KEPT_BYTES = 256 << 20
 """Memory that is left alone, for the driver's own needs: kernels, recordings, stacks."""
@@ -79,7 +76,7 @@ class GpuExecutor(ModelExecutor):
             available_bytes=self._free_before - _KEPT_BYTES,
             activation_bytes=num_work_bytes(plan, most)
             + num_choice_bytes(manifest.model.vocab_size, max_num_seqs),
-            kv_share=_KV_SHARE,
+            kv_share=GPU_KV_SHARE,
         )
         super().__init__(manifest, memory.num_pages)
         self._device, self._piece_size = device, plan.piece_size
