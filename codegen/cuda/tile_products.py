@@ -79,7 +79,7 @@ class _Tiles:
 def multiply_in_tiles(planning: Planning, product: Product) -> bool:
     """Launch the product of more rows than ``product.few``, where tiles serve it; returns whether they do."""
     factors = _code_factors(product) or _half_factors(product) or _decoded_factors(product)
-    if factors is None or not (product.are_in_order or product.pairs):
+    if factors is None:
         return False
     tiles = _lay_out(planning, product, factors)
     for shape in _shapes(product, factors):
@@ -138,7 +138,7 @@ def _decoded_factors(product: Product) -> _Factors | None:
 
 def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
     """Larger blocks for more rows, as soon as there are enough of them."""
-    tiles, pairs = -(-num_blocks(product.outputs) // _WARPS), product.pairs
+    tiles, pairs = -(-num_blocks(product.outputs) // _WARPS) * max(product.heads, 1), product.pairs
     kinds = [kind for kind in _ROWS_AND_DEPTHS if not factors.are_of_groups or kind[0] == 64]
     most = None
     for rows, depth in kinds:
@@ -151,7 +151,7 @@ def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
     chunks = factors.chunks(product.inputs)
     split = min(ENOUGH_BLOCKS // tiles, chunks // _FEWEST_CHUNKS)
     first = product.few + 1
-    if split > 1 and pairs is None:
+    if split > 1 and pairs is None and not product.heads:
         yield _Shape(64, 3, split, Bound(product.rows, first, _MOST_SPLIT_ROWS))
         first = _MOST_SPLIT_ROWS + 1
     yield _Shape(64, 3, 1, Bound(product.rows, first, most))
@@ -161,7 +161,16 @@ def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
     """The rows as tiles, which several products may share."""
     source, _ = _divide(product)
     pairs = product.pairs and (product.pairs.chosen, product.pairs.each)
-    key = source, pairs, product.view, factors.element, factors.copies, factors.for_codes, factors.sum_inputs
+    key = (
+        source,
+        pairs,
+        product.heads,
+        product.view,
+        factors.element,
+        factors.copies,
+        factors.for_codes,
+        factors.sum_inputs,
+    )
     if (found := planning.tiled.get(key)) is not None:
         return _Tiles(found[0], found[1], found[2])
     tiles = scales = sums = planning.new_array(
@@ -187,13 +196,21 @@ def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
         )
     bound = Bound(product.rows, at_least=product.few + 1)
     cut = _cut(planning, product, _ROWS_AND_DEPTHS[-1][0], bound)
-    setup, grid = "int row = here.block_x(); ", (size_of(product.rows), Size())
+    setup, grid = (
+        "int row = here.block_x(); ",
+        (size_of(product.rows), Size(), size_of(max(product.heads, 1))),
+    )
     if product.pairs is not None:
         setup = "int row = tile.first_row + here.block_y(); if (row >= tile.end_row) return; "
-        grid = cut.grid[0], size_of(_ROWS_AND_DEPTHS[-1][0])
+        grid = cut.grid[0], size_of(_ROWS_AND_DEPTHS[-1][0]), Size()
+    source_row = "tile.source(row)"
+    if product.heads:
+        if not product.row_group:  # whose rows are whole
+            setup, source_row = f"{setup}x += here.block_z() * {product.inputs}; ", "row"
+        setup += _of_head(product, factors, "scales", "sums")
     planning.launch(
         "tile_rows",
-        f"{cut.setup}{setup}{template}(here, {given}, tile.source(row), row, tile.num_rows);",
+        f"{cut.setup}{setup}{template}(here, {given}, {source_row}, row, tile.num_rows);",
         [*arguments, *cut.arguments],
         grid,
         _THREADS,
@@ -203,10 +220,23 @@ def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
     return _Tiles(tiles, scales, sums)
 
 
+def _of_head(product: Product, factors: _Factors, scales: str, sums: str) -> str:
+    """Statements behind which tiles, and what is known of their groups, are those of a block's head."""
+    num_bytes = factors.chunks(product.inputs) * factors.copies * _CHUNK_BYTES
+    moved = [f"tiles += (int64)here.block_z() * num_rows * {num_bytes}; "]
+    rows = "(num_rows + 1) / 2 * 2"
+    if product.row_group and not (product.is_exact and scales == "row_scales"):
+        groups = product.inputs // product.row_group
+        moved.append(f"{scales} += (int64)here.block_z() * {groups} * ({rows}); ")
+    if factors.sum_inputs:
+        moved.append(f"{sums} += (int64)here.block_z() * {product.inputs // factors.sum_inputs} * ({rows}); ")
+    return "".join(moved)
+
+
 def _room(product: Product, times: int) -> Size:
     """Numbers of rows of tiles; those of each expert are a whole number of eight."""
     if product.pairs is None:
-        return size_of(product.rows, times)
+        return size_of(product.rows, times * max(product.heads, 1))
     return Size(product.pairs.count * times, (product.rows,), more=8 * (product.pairs.experts + 1) * times)
 
 
@@ -215,7 +245,11 @@ def _cut(planning: Planning, product: Product, rows: int, bound: Bound) -> Tiles
     pairs = product.pairs
     if pairs is None:
         num_rows = ("int num_rows", Argument("symbol", product.rows))
-        setup = f"TilesInOrder tile{{here.block_x() * {rows}, num_rows, num_rows}}; "
+        kind, last = "TilesInOrder", ""
+        if product.heads:
+            kind = f"TilesOfHead<{product.heads}, {num_blocks(product.outputs)}>"
+            last = ", here.block_z()"
+        setup = f"{kind} tile{{here.block_x() * {rows}, num_rows, num_rows{last}}}; "
         return Tiles(setup, (num_rows,), (size_of(product.rows, over=rows),))
     # Which others may need for more rows.
     least = Bound(product.rows, at_least=bound.at_least)
@@ -248,20 +282,21 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
     template = f"multiply_many<{numbers}, {factors.fragments}, {flags}>"
     stage_bytes = shape.rows * _CHUNK_BYTES + _BARRIERS_BYTES
     stages = min(_MOST_STAGES, _MOST_STAGE_BYTES // stage_bytes)
+    setup = _of_head(product, factors, "row_scales", "row_sums") if product.heads else ""
     given: tuple[str, Argument] = out
     if shape.split > 1:
         parts = planning.new_array(size_of(product.rows, shape.split * product.outputs), 4)
         given = f"{factors.sum_type}* out", parts
     planning.launch(
         "multiply_many",
-        f"DYNAMIC_SHARED(shared); {cut.setup}{template}(here, shared, tile, tiles, {product.weights.value}, "
-        f"{factors.scales}, {bias}, out);",
+        f"DYNAMIC_SHARED(shared); {cut.setup}{setup}{template}"
+        f"(here, shared, tile, tiles, {product.weights.value}, {factors.scales}, {bias}, out);",
         [*arguments, given, *cut.arguments],
-        (*cut.grid, size_of(output_tiles), size_of(shape.split)),
+        (*cut.grid, size_of(output_tiles), size_of(product.heads or shape.split)),
         _THREADS,
         (shape.bound,),
         shared_bytes=_ALIGNMENT + stages * stage_bytes,
-        waits_itself=True,
+        waits_itself=product.pairs is None,  # whose tiles are computed
     )
     if shape.split > 1:
         template = f"join_splits<{_THREADS}, {shape.split}, {product.outputs}, {flags}>"

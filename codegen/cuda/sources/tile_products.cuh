@@ -283,7 +283,8 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
       for (int i = 0; i < 2; ++i) {
         int row = first_row + rows * 8 + inside * 2 + i;
         if (row >= tile.end_row) continue;
-        Result* own = out + ((int64)here.block_z() * num_rows + tile.target(row)) * OUTPUTS + output;
+        int64 before = SPLIT > 1 ? (int64)here.block_z() * num_rows : 0;
+        Result* own = out + (before + tile.target(row)) * OUTPUTS + output;
         Result pair[2] = {value(sums[b][rows * 4 + i], row, output), 0};
         if (OUTPUTS % 2 == 0 || output + 1 < OUTPUTS) pair[1] = value(sums[b][rows * 4 + 2 + i], row, output + 1);
         if constexpr (OUTPUTS % 2 == 0) {

@@ -23,6 +23,16 @@ struct TilesInOrder {
   INGOT_DEVICE int first_block() const { return 0; }
 };
 
+// Those of one of the pieces of rows, a head's, which has a matrix of its own.
+template <int HEADS, int BLOCKS>
+struct TilesOfHead {
+  int first_row, end_row, num_rows, head;
+
+  INGOT_DEVICE int source(int row) const { return row * HEADS + head; }
+  INGOT_DEVICE int target(int row) const { return row * HEADS + head; }
+  INGOT_DEVICE int first_block() const { return head * BLOCKS; }
+};
+
 // Those of pairs of tokens and experts, see experts.h, by their places.
 template <int EACH>
 struct TilesOfPairs {

@@ -41,6 +41,8 @@ _FUNCTIONS: Mapping[str, str] = {
 }
 """C++ over the operands' text, by operator. What needs an operand twice calls a function."""
 
+_PRODUCTS = ("linear", "expert_linear", "head_linear")
+
 _POWERS = {
     2.0: "squared({0})",
     3.0: "cubed({0})",
@@ -102,7 +104,7 @@ def _is_rounded_by_products(planning: Planning, operation: Operation) -> bool:
         and operation.operator == "cast"
         and result.type.element is ScalarType.BFLOAT16
         and operation.operands[0] in planning.regions
-        and all(user.operator == "linear" and user.operands[0] is result for user in users)
+        and all(user.operator in _PRODUCTS and user.operands[0] is result for user in users)
     )
 
 

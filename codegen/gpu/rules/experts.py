@@ -28,6 +28,9 @@ _MOST_CHOSEN = 32
 
 _SUM_THREADS = 128
 
+_OFTEN_SHARED = 8
+"""Experts for each pair of a token and one of them; with less, experts are often shared by tokens."""
+
 _FEW_OF_EXPERT = 4
 """Rows an expert has on average up to which a product is bound by reading the weights."""
 
@@ -71,11 +74,16 @@ def _expert_linear(planning: Planning, operation: Operation) -> None:
     count = int(chosen.type.shape[1])
     pairs = Pairs(chosen, experts, count, each=count if x.type.rank == 2 else 1)
 
-    def tiles_of(rows_at_once: int, bound: Bound | None) -> Tiles:
-        assert bound is not None, "few and many rows are cut in different ways"
+    numbers = f"{pairs.each}, {num_blocks(outputs)}"
+
+    def tiles_of(rows_at_once: int, bound: Bound) -> Tiles:
+        if rows_at_once == 1:
+            setup = f"LoneRow<{pairs.each}> tile = lone_row<{numbers}>(chosen, here.block_y()); "
+            chosen_of = ("GLOBAL const int* chosen", planning.plain[chosen])
+            return Tiles(setup, (chosen_of,), (size_of(chosen.type.shape[0], count),))
         grouping = pairs.group(planning, rows_at_once, bound, by_position=bound.at_most is not None)
         return Tiles(
-            f"RowsOfExpert<{pairs.each}> tile = rows_of_expert<{pairs.each}, {num_blocks(outputs)}>"
+            f"RowsOfExpert<{pairs.each}> tile = rows_of_expert<{numbers}>"
             "(order, tiles, here.block_y());\n  if (tile.first_row == tile.end_row) return;\n  ",
             (("GLOBAL const int* order", grouping.order), ("GLOBAL const int* tiles", grouping.tiles)),
             (grouping.num_tiles,),
@@ -88,6 +96,7 @@ def _expert_linear(planning: Planning, operation: Operation) -> None:
         tiles_of,
         view=None if x in planning.rounded else planning.row_by_row(x)[2],
         few=max(FEW_ROWS, _FEW_OF_EXPERT * experts // count),
+        lone=max(1, experts // (_OFTEN_SHARED * count)),
         are_bounded=True,
         pairs=pairs,
     )

@@ -9,6 +9,7 @@ from typing import cast
 from ....ir import Operation
 from ....targets.launch_plan import Argument, Bound, Size
 from ...kernels.layout import num_blocks
+from ...kernels.rows import Rows
 from ..planning import PIECE, Planning, Rule, row_type, size_of
 from .batch import MAKE_BATCH, batch_arguments
 from .cache import Pages, cache_arguments, keep_pages, pages_of, read_pages
@@ -29,16 +30,20 @@ _PIECES = ((4, PIECE // 4), (32, PIECE))
 
 def _head_linear(planning: Planning, operation: Operation) -> None:
     x, weight = operation.operands
-    heads, outputs = (int(dim) for dim in weight.type.shape[:2])
+    heads, outputs, inputs = (int(dim) for dim in weight.type.shape)
     num_rows = ("int num_rows", Argument("symbol", str(x.type.shape[0])))
 
-    def tiles_of(rows_at_once: int, bound: Bound | None) -> Tiles:
+    def tiles_of(rows_at_once: int, bound: Bound) -> Tiles:
         kind = f"RowsOfHead<{heads}, {num_blocks(outputs)}>"
         setup = f"{kind} tile{{here.block_y() * {rows_at_once}, num_rows, here.block_z()}}; "
         grid = (size_of(x.type.shape[0], over=rows_at_once), size_of(heads))
         return Tiles(setup, (num_rows,), grid)
 
-    multiply(planning, operation, (), tiles_of)
+    view = None
+    if x not in planning.rounded:  # of the first head
+        whole = planning.region(x).view
+        view = Rows(inputs, whole.stride, whole.offset)
+    multiply(planning, operation, (), tiles_of, view=view, few=planning.machine.few_rows, heads=heads)
 
 
 def _append_latents(planning: Planning, operation: Operation) -> None:

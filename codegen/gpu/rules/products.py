@@ -59,7 +59,7 @@ class Tiles:
     grid: tuple[Size, ...]
 
 
-TilesOf: TypeAlias = "Callable[[int, Bound | None], Tiles]"
+TilesOf: TypeAlias = "Callable[[int, Bound], Tiles]"
 """Tiles of up to so many rows, for a kernel that is launched within a bound."""
 
 
@@ -79,7 +79,7 @@ class Product:
         row_group: how many codes of a row share a scale; zero for floats.
         has_bias: whether there is ``bias``.
         are_rounded: whether the rows' floats are those of bfloat16.
-        are_in_order: whether tiles are simply the rows one after the other, times one matrix.
+        heads: whose pieces of a row meet a matrix each; zero where rows are whole.
         pairs: of tokens and experts, where each meets the matrix of its expert.
     """
 
@@ -94,8 +94,13 @@ class Product:
     row_group: int
     has_bias: bool
     are_rounded: bool
-    are_in_order: bool
+    heads: int
     pairs: Pairs | None
+
+    @property
+    def num_matrices(self) -> int:
+        """That a row meets."""
+        return self.heads or (1 if self.pairs is None else self.pairs.count)
 
     @property
     def is_exact(self) -> bool:
@@ -123,7 +128,7 @@ class Product:
         rows_at_once: int,
         blocks_at_once: int,
         threads: int,
-        bound: Bound | None,
+        bound: Bound,
         waits_itself: bool = False,
     ) -> None:
         """Launch a kernel whose blocks take a tile and so many blocks of outputs; ``body`` has ``tile``."""
@@ -134,7 +139,7 @@ class Product:
             (*self.arguments, *tiles.arguments),
             (size_of(-(-num_blocks(self.outputs) // blocks_at_once)), *tiles.grid),
             threads,
-            () if bound is None else (bound,),
+            (bound,),
             waits_itself=waits_itself,
         )
 
@@ -172,12 +177,12 @@ def _linear(planning: Planning, operation: Operation) -> None:
         )
     num_rows = ("int num_rows", Argument("symbol", region.rows))
 
-    def tiles_of(rows_at_once: int, bound: Bound | None) -> Tiles:
+    def tiles_of(rows_at_once: int, bound: Bound) -> Tiles:
         setup = f"RowsInOrder tile{{here.block_y() * {rows_at_once}, num_rows}}; "
         return Tiles(setup, (num_rows,), (size_of(region.rows, over=rows_at_once),))
 
     few = planning.machine.few_rows
-    multiply(planning, operation, operation.operands[2:], tiles_of, few=few, are_in_order=True)
+    multiply(planning, operation, operation.operands[2:], tiles_of, few=few)
 
 
 def multiply(
@@ -188,8 +193,9 @@ def multiply(
     *,
     view: Rows | None = None,
     few: int = FEW_ROWS,
+    lone: int = 1,
     are_bounded: bool = False,
-    are_in_order: bool = False,
+    heads: int = 0,
     pairs: Pairs | None = None,
 ) -> None:
     """Rows times a matrix, or each times one of several of a weight ``[matrices, outputs, inputs]``.
@@ -201,8 +207,9 @@ def multiply(
         tiles_of: how rows are cut.
         view: of rows of floats as tiles count them; that of the operand unless given.
         few: rows up to which reading the weights is what takes time.
+        lone: rows up to which each has blocks of its own.
         are_bounded: tiles differ for few rows and for many, so that each kernel is for one of both.
-        are_in_order: see :class:`Product`.
+        heads: see :class:`Product`.
         pairs: see :class:`Product`.
     """
     x, weight = operation.operands[:2]
@@ -236,16 +243,15 @@ def multiply(
         row_group,
         bool(bias),
         x.type.element is ScalarType.BFLOAT16,
-        are_in_order,
+        heads,
         pairs,
     )
-    at_most, at_least = Bound(product.rows, at_most=few), Bound(product.rows, at_least=few + 1)
     has_many = planning.machine.multiply_many(planning, product)
-    bounds = (at_most,) if has_many else (at_most, at_least) if are_bounded else (None,)
-    kinds: list[tuple[int, Bound | None]] = [(_ROWS_AT_ONCE, bound) for bound in bounds]
-    if are_in_order:  # one row, which is what one who talks waits for, has a kernel of its own
-        most = few if has_many else None
-        kinds = [(1, Bound(product.rows, at_most=1)), (_ROWS_AT_ONCE, Bound(product.rows, 2, most))]
+    most = few if has_many or are_bounded else None
+    # One row, which is what one who talks waits for, has a kernel of its own.
+    kinds = [(1, Bound(product.rows, at_most=lone)), (_ROWS_AT_ONCE, Bound(product.rows, lone + 1, most))]
+    if are_bounded and not has_many:
+        kinds.append((_ROWS_AT_ONCE, Bound(product.rows, at_least=few + 1)))
     for rows_at_once, bound in kinds:
         product.launch(
             planning,
@@ -255,7 +261,7 @@ def multiply(
             blocks_at_once=1,
             threads=32 * _warps(product),
             bound=bound,
-            waits_itself=are_in_order,  # other tiles are computed
+            waits_itself=pairs is None,  # whose tiles are computed
         )
 
 
@@ -264,7 +270,7 @@ def _warps(product: Product) -> int:
     warps = _WARPS
     while (
         warps < _MOST_WARPS
-        and num_blocks(product.outputs) * warps < _ENOUGH_WARPS
+        and num_blocks(product.outputs) * product.num_matrices * warps < _ENOUGH_WARPS
         and product.inputs >= 128 * warps
     ):
         warps *= 2

@@ -193,6 +193,23 @@ INGOT_DEVICE RowsOfExpert<EACH> rows_of_expert(GLOBAL const int* order, GLOBAL c
   return {order, found[1], found[1] + found[2], found[0] * BLOCKS};
 }
 
+// One pair, without an order, where hardly two share an expert.
+template <int EACH>
+struct LoneRow {
+  CONSTANT int PIECES = 1;
+  int first_row, end_row, first_of_expert;
+
+  INGOT_DEVICE int source(int row) const { return row / EACH; }
+  INGOT_DEVICE int target(int row) const { return row; }
+  INGOT_DEVICE int first_block() const { return first_of_expert; }
+  INGOT_DEVICE int piece() const { return 0; }
+};
+
+template <int EACH, int BLOCKS>
+INGOT_DEVICE LoneRow<EACH> lone_row(GLOBAL const int* chosen, int pair) {
+  return {pair, pair + 1, chosen[pair] * BLOCKS};
+}
+
 // Of each row the elements with the numbers given.
 template <int COUNT, class X>
 INGOT_DEVICE void take_chosen(Here here, GLOBAL const float* x, GLOBAL const int* chosen, GLOBAL float* out) {
