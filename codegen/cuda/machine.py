@@ -93,9 +93,10 @@ def _attend(planning: Planning, attention: Attention) -> bool:
     parameters = (*attention.keys.parameters, *attention.values.parameters)
     rows, group = attention.rows, attention.heads // attention.kv_heads
     at_once = min(group, _LINES)
-    tiles = size_of(rows, over=_LINES // at_once, plus=("sequences",))
-    heads_at_once = size_of(attention.kv_heads * -(-group // at_once))
     warps = 4 if attention.value_dim <= 128 else 2
+    tokens = _LINES // at_once
+    tiles, larger_tiles = (size_of(rows, over=over, plus=("sequences",)) for over in (tokens, tokens * warps))
+    heads_at_once = size_of(attention.kv_heads * -(-group // at_once))
     width = -(-attention.value_dim // 8) * 8
     setup = attention.setup + (
         f"SHARED_ARRAY(float, joined, [{warps}][{_LINES}][{width}]); "
@@ -137,7 +138,7 @@ def _attend(planning: Planning, attention: Attention) -> bool:
         "attend_tiles",
         tiles_of(0),
         [*attention.before, attention.out, num_rows],
-        (tiles, heads_at_once),
+        (larger_tiles, heads_at_once),
         32 * warps,
         many,
     )

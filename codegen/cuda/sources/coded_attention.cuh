@@ -14,6 +14,7 @@ struct CodedTiles {
   const unsigned char* values;
   const typename Values::Scale::Stored* value_scales;
 
+  static INGOT_DEVICE int element_of(int step, int inside, int i) { return step * 16 + inside * 4 + i / 2 * 2; }
   INGOT_DEVICE void score(float (&scores)[2][4], const unsigned (&high)[STEPS][4], const unsigned (&low)[STEPS][4],
                           int64 head, int offset, int group, int inside) const {
     constexpr int STEPS_OF_GROUP = Keys::GROUPS == 1 ? STEPS : Keys::GROUP / 16;

@@ -13,19 +13,29 @@ template <class Shape, class Element>
 struct FloatTiles {
   using Number = Element;
   CONSTANT int STEPS = (Shape::DIM + 15) / 16, COLUMNS = (Shape::VALUE_DIM + 7) / 8;
+  CONSTANT bool IS_WIDE = Shape::DIM % 32 == 0;  // a lane has eight neighbours, for two steps
   const typename Element::Stored* keys;
   const typename Element::Stored* values;
 
+  // Which element of a query is the first of word i of a step.
+  static INGOT_DEVICE int element_of(int step, int inside, int i) {
+    if constexpr (IS_WIDE) return step / 2 * 32 + inside * 8 + step % 2 * 4 + i / 2 * 2;
+    return step * 16 + inside * 4 + i / 2 * 2;
+  }
   // Adds products of queries in two halves.
   INGOT_DEVICE void score(float (&scores)[2][4], const unsigned (&high)[STEPS][4], const unsigned (&low)[STEPS][4],
                           int64 head, int offset, int group, int inside) const {
     for (int half = 0; half < 2; ++half) {
       const unsigned* key =
           reinterpret_cast<const unsigned*>(keys + (head * Shape::PAGE_SIZE + offset + key_of(half, group)) * Shape::DIM);
+      uint4 eight;
       for (int step = 0; step < STEPS; ++step) {
-        int element = step * 16 + inside * 4;
+        int element = element_of(step, inside, 0);
         unsigned b[2] = {};
-        if constexpr (Shape::DIM % 4 == 0) {
+        if constexpr (IS_WIDE) {
+          if (step % 2 == 0) eight = *reinterpret_cast<const uint4*>(key + element / 2);
+          b[0] = step % 2 ? eight.z : eight.x, b[1] = step % 2 ? eight.w : eight.y;
+        } else if constexpr (Shape::DIM % 4 == 0) {
           if (element < Shape::DIM) {
             uint2 four = *reinterpret_cast<const uint2*>(key + element / 2);
             b[0] = four.x, b[1] = four.y;
@@ -67,9 +77,11 @@ struct FloatTiles {
 
 // On tensor cores (FlashAttention's way: Dao, 2023; pieces of the context apart: Dao et al., 2023).
 //
-// A block takes 16 lines, a line being a head of a token, that share a KV head and a sequence, and PIECE keys of the
-// context (0: all). Its warps take 16 keys in turn; what they found is joined at the end. Queries and weights are split
-// into two halves, so that only the cache, which is a type as FloatTiles, is of half width or less.
+// A warp has 16 lines at a time, a line being a head of a token, and all lines of a block share a KV head and a sequence.
+// Of a block's PIECE keys of the context (0: all) its warps take 16 in turn; what they found is joined at the end. But
+// where a sequence has many tokens each warp has lines of its own and goes through all their keys, which are read once
+// for the block's warps as long as they are in the first cache. Queries and weights are split into two halves, so that
+// only the cache, which is a type as FloatTiles, is of half width or less.
 template <class Shape, class Cache, class Q, int WARPS, int PIECE>
 INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VALUE_DIM + 7) / 8 * 8],
                                float (&most_of)[WARPS][16], float (&total_of)[WARPS][16], const float* q,
@@ -77,6 +89,7 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
   constexpr int LINES = 16, HEADS_AT_ONCE = Shape::GROUP < LINES ? Shape::GROUP : LINES;
   constexpr int PARTS = (Shape::GROUP + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE, TOKENS = LINES / HEADS_AT_ONCE;
   constexpr int STEPS = (Shape::DIM + 15) / 16, COLUMNS = (Shape::VALUE_DIM + 7) / 8;
+  constexpr int MOST_TOKENS = PIECE ? TOKENS : TOKENS * WARPS;
   int kv_head = here.block_y() / PARTS, first_head = here.block_y() % PARTS * HEADS_AT_ONCE;
   int group = here.lane() / 4, inside = here.lane() % 4;
 
@@ -84,12 +97,15 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
   int sequence = 0, tile = here.block_x();
   for (; sequence < batch.num_sequences; ++sequence) {
     int tokens = batch.sequence_starts[sequence + 1] - batch.sequence_starts[sequence];
-    int tiles = (tokens + TOKENS - 1) / TOKENS;
+    int tiles = (tokens + MOST_TOKENS - 1) / MOST_TOKENS;
     if (tile < tiles) break;
     tile -= tiles;
   }
   if (sequence == batch.num_sequences) return;
-  int first_row = batch.sequence_starts[sequence] + tile * TOKENS, end_row = batch.sequence_starts[sequence + 1];
+  int first_of_block = batch.sequence_starts[sequence] + tile * MOST_TOKENS;
+  int end_row = batch.sequence_starts[sequence + 1];
+  bool are_apart = !PIECE && end_row - first_of_block > TOKENS;
+  int first_row = are_apart ? first_of_block + here.warp() * TOKENS : first_of_block;
   int before = batch.context_lengths[sequence] - end_row;  // a row's position is before + row
   int last_row = first_row + TOKENS < end_row ? first_row + TOKENS - 1 : end_row - 1;
   const int* pages = batch.page_table + (int64)sequence * batch.table_width;
@@ -102,6 +118,7 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
 
   int first_key = 0, end_key = before + last_row + 1;
   if (Shape::WINDOW && before + first_row + 1 > Shape::WINDOW) first_key = (before + first_row + 1 - Shape::WINDOW) / 16 * 16;
+  if (first_row >= end_row) first_key = end_key = 0;
   if (PIECE) {
     int start = here.block_z() * PIECE;
     if (start > first_key) first_key = start;
@@ -111,7 +128,7 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
   unsigned high[STEPS][4], low[STEPS][4];
   for (int step = 0; step < STEPS; ++step)
     for (int i = 0; i < 4; ++i) {
-      int line = group + i % 2 * 8, element = step * 16 + inside * 4 + i / 2 * 2;
+      int line = group + i % 2 * 8, element = Cache::element_of(step, inside, i);
       float pair[2] = {};
       for (int j = 0; j < 2; ++j)
         if (is_line(line) && element + j < Shape::DIM)
@@ -120,7 +137,8 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
     }
 
   float most[2] = {NEVER, NEVER}, total[2] = {}, result[COLUMNS][4] = {};
-  for (int start = first_key + here.warp() * 16; start < end_key; start += WARPS * 16) {
+  int own_keys = are_apart ? 0 : here.warp() * 16, next_keys = are_apart ? 16 : WARPS * 16;
+  for (int start = first_key + own_keys; start < end_key; start += next_keys) {
     int64 page = (int64)pages[start / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
     int offset = start % Shape::PAGE_SIZE;
     float tile_scores[2][4] = {};
@@ -162,13 +180,16 @@ INGOT_DEVICE void attend_tiles(Here here, float (&joined)[WARPS][16][(Shape::VAL
       for (int j = 0; j < 2; ++j) joined[here.warp()][line][column * 8 + inside * 2 + j] = result[column][side * 2 + j];
   }
   block_barrier();
-  for (int i = here.thread_index(); i < LINES * Shape::VALUE_DIM; i += WARPS * WARP) {
-    int line = i / Shape::VALUE_DIM, element = i % Shape::VALUE_DIM;
+  int num_results = (are_apart ? WARPS : 1) * LINES * Shape::VALUE_DIM;
+  for (int i = here.thread_index(); i < num_results; i += WARPS * WARP) {
+    int line = i / Shape::VALUE_DIM % LINES, element = i % Shape::VALUE_DIM, owner = i / (LINES * Shape::VALUE_DIM);
+    int first_warp = are_apart ? owner : 0, end_warp = are_apart ? owner + 1 : WARPS;
+    first_row = first_of_block + owner * TOKENS;  // whose lines are asked for now
     if (!is_line(line)) continue;
     int head = kv_head * Shape::GROUP + head_of(line);
     float largest = Shape::HAS_SINKS && !PIECE ? scores.sinks[head] : NEVER, sum = 0, weight = 0;
-    for (int warp = 0; warp < WARPS; ++warp) largest = larger(largest, most_of[warp][line]);
-    for (int warp = 0; warp < WARPS; ++warp) {
+    for (int warp = first_warp; warp < end_warp; ++warp) largest = larger(largest, most_of[warp][line]);
+    for (int warp = first_warp; warp < end_warp; ++warp) {
       float kept = exponential(most_of[warp][line] - largest);
       sum = fused_multiply_add(joined[warp][line][element], kept, sum);
       weight = fused_multiply_add(total_of[warp][line], kept, weight);
