@@ -80,7 +80,7 @@ def attend(planning: Planning, attention: Attention) -> bool:
     group = attention.heads // attention.kv_heads
     few_tile = find_tile(attention.dim, attention.value_dim, group)
     many_tile = find_tile(attention.dim, attention.value_dim, 32)
-    if few_tile is None or many_tile is None:
+    if few_tile is None or many_tile is None or attention.page_size % 4:
         return False
     rows = attention.rows
     few, many = (Bound(rows, at_most=_FEW_TOKENS),), (Bound(rows, at_least=_FEW_TOKENS + 1),)

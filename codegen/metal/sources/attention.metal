@@ -33,6 +33,35 @@ struct AttentionTile {
   }
 };
 
+// Four neighbouring elements of a key, zero behind the last; and an element of the values at four neighbouring offsets
+// of a page. Floats that lie well are read at once.
+template <int DIM, class Keys>
+INGOT_DEVICE void read_key(Keys keys, int64 head, int offset, int element, OWN float (&four)[4]) {
+  for (int i = 0; i < 4; ++i) four[i] = element + i < DIM ? keys.at(head, offset, element + i) : 0.0f;
+}
+template <int DIM, class Element, int PAGE_SIZE>
+INGOT_DEVICE void read_key(
+    FloatKeys<Element, DIM, PAGE_SIZE> keys, int64 head, int offset, int element, OWN float (&four)[4]) {
+  if constexpr (DIM % 4 == 0) {
+    typename Element::Stored found[4];
+    load_four(keys.stored + (head * PAGE_SIZE + offset) * DIM + element, found);
+    for (int i = 0; i < 4; ++i) four[i] = Element::widen(found[i]);
+  } else {
+    for (int i = 0; i < 4; ++i) four[i] = element + i < DIM ? keys.at(head, offset, element + i) : 0.0f;
+  }
+}
+template <class Values>
+INGOT_DEVICE void read_values(Values values, int64 head, int offset, int element, OWN float (&four)[4]) {
+  for (int i = 0; i < 4; ++i) four[i] = values.at(head, offset + i, element);
+}
+template <class Element, int DIM, int PAGE_SIZE>
+INGOT_DEVICE void read_values(
+    FloatValues<Element, DIM, PAGE_SIZE> values, int64 head, int offset, int element, OWN float (&four)[4]) {
+  typename Element::Stored found[4];
+  load_four(values.stored + (head * DIM + element) * PAGE_SIZE + offset, found);
+  for (int i = 0; i < 4; ++i) four[i] = Element::widen(found[i]);
+}
+
 // What is found is written to out, or with PIECE keys of the context for each block to piece_sums, which join_pieces
 // joins. All is float32 from where the cache was read.
 template <class Tile, class Shape, class Keys, class Values, class Q, int PIECE>
@@ -90,15 +119,15 @@ INGOT_DEVICE void attend_tiles(Here here, SHARED float (&queries)[Tile::QUERY_FL
 
   for (int start = first_key; start < end_key; start += KEYS) {
     block_barrier();
-    for (int i = here.thread_index(); i < KEYS * Tile::DIM; i += THREADS) {
-      int key = start + i / Tile::DIM, element = i % Tile::DIM;
-      float value = 0;
+    for (int i = here.thread_index(); i < KEYS * (Tile::DIM / 4); i += THREADS) {
+      int row = i / (Tile::DIM / 4), key = start + row, element = i % (Tile::DIM / 4) * 4;
+      float four[4] = {};
       // What lies past the end was never written, and may be no number.
       if (key < end_key && element < Shape::DIM) {
         int64 head = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
-        value = keys.at(head, key % Shape::PAGE_SIZE, element);
+        read_key<Shape::DIM>(keys, head, key % Shape::PAGE_SIZE, element, four);
       }
-      cache[i / Tile::DIM * Tile::QUERY_STRIDE + element] = value;
+      for (int j = 0; j < 4; ++j) cache[row * Tile::QUERY_STRIDE + element + j] = four[j];
     }
     block_barrier();
     for (int i = warp; i < ROW_TILES * (KEYS / SIDE); i += WARPS) {
@@ -130,14 +159,15 @@ INGOT_DEVICE void attend_tiles(Here here, SHARED float (&queries)[Tile::QUERY_FL
       if (lane < KEYS) weights[line * Tile::KEY_STRIDE + lane] = weight;
       if (lane == 0) kept[line][line % SIDE] = before;
     }
-    for (int i = here.thread_index(); i < Tile::VALUE_DIM * KEYS; i += THREADS) {
-      int element = i / KEYS, key = start + i % KEYS;
-      float value = 0;
+    static_assert(Shape::PAGE_SIZE % 4 == 0, "four keys from a multiple of four on lie in one page");
+    for (int i = here.thread_index(); i < Tile::VALUE_DIM * (KEYS / 4); i += THREADS) {
+      int element = i / (KEYS / 4), column = i % (KEYS / 4) * 4, key = start + column;
+      float four[4] = {};
       if (key < end_key && element < Shape::VALUE_DIM) {
         int64 head = (int64)pages[key / Shape::PAGE_SIZE] * Shape::KV_HEADS + kv_head;
-        value = values.at(head, key % Shape::PAGE_SIZE, element);
+        read_values(values, head, key % Shape::PAGE_SIZE, element, four);
       }
-      cache[element * Tile::KEY_STRIDE + i % KEYS] = value;
+      for (int j = 0; j < 4; ++j) cache[element * Tile::KEY_STRIDE + column + j] = key + j < end_key ? four[j] : 0.0f;
     }
     block_barrier();
     // A matrix with what is kept on its diagonal scales rows, whoever holds them.
