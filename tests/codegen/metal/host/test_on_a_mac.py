@@ -17,8 +17,6 @@ from ingot.runtime.execution.mapped_arrays import MappedArrays
 from ingot.targets import find_metal_gpu
 from ingot.targets.manifest import ArrayRecord
 
-from ...cuda import test_models
-
 pytestmark = pytest.mark.metal
 
 PROGRAM = """
@@ -84,9 +82,3 @@ def test_what_is_wrong_with_a_kernel_is_told(plan: Path) -> None:
     with pytest.raises(ArtifactError, match="amount"):
         device.load(source, ["add"])
     device.close()
-
-
-@pytest.mark.parametrize("name", [*test_models.FEW, *test_models.MORE])
-def test_models_compute_what_the_cpu_does(name: str, tmp_path: Path) -> None:
-    options = (test_models.FEW | test_models.MORE)[name]
-    test_models.check(options, tmp_path, target="metal")
