@@ -114,6 +114,7 @@ SCHEMES: Mapping[str, QuantScheme] = MappingProxyType(
             QuantScheme("int8", "int8_g32", "int8_g32", "int8_g32"),
             *(QuantScheme(f"int{bits}", f"int{bits}_g32_i5", "int8_row", "int8_row") for bits in range(2, 5)),
             *(QuantScheme(f"int{bits}", f"int{bits}_g32", "int8_g32", "int8_g32") for bits in range(5, 8)),
+            QuantScheme("fp8", "fp8_e4m3_row_a8", "int8_row", "int8_row"),
         )
     }
 )

@@ -54,11 +54,14 @@ def activations_for(weight: TensorType) -> QuantFormat | None:
 
     Rows are rounded where codes of the weight are whole numbers, so that products of codes are exact: with
     one scale where the weight's rows have one too, and the whole product is one exact sum; else in groups.
+    They are, too, where the weight's format says so.
     """
     element, width = weight.element, weight.shape[-1]
     in_groups = find_format("dynamic_int8_g32")
     if not isinstance(element, QuantFormat) or not isinstance(width, int) or width % in_groups.block_size:
         return None
+    if element.rows is not None:
+        return find_format(element.rows)
     size = element.group_size or in_groups.block_size
     if size < _LEAST_GROUP or (element.is_whole_by_row and width > _LONGEST_SUM):
         return None

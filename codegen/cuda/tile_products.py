@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ...ir.quantization import Float8
@@ -38,8 +38,9 @@ _Arguments: TypeAlias = "tuple[tuple[str, Argument], ...]"
 class _Factors:
     """A product's factors in C++: weights as ``fragments``, and ``copies`` of rows of ``element``.
 
-    ``scales`` makes results of sums, which are of ``sum_type``, group by group where ``are_of_groups``. Rows
-    of floats may be laid out ``for_codes``; of rows of codes the sums of ``sum_inputs`` may be wanted.
+    ``scales`` makes results of sums, which are of ``sum_type``, by blocks of ``most_rows`` at most. Rows of
+    floats may be laid out ``for_codes``; of rows of codes the sums of ``sum_inputs`` may be wanted, and those
+    of one scale a row are ``scaled_at_end``.
     """
 
     fragments: str
@@ -48,9 +49,10 @@ class _Factors:
     inputs_in_chunk: int
     scales: str
     sum_type: str
-    are_of_groups: bool = False
+    most_rows: int = 256
     for_codes: bool = False
     sum_inputs: int = 0
+    scaled_at_end: bool = False
 
     def chunks(self, inputs: int) -> int:
         """Into how many chunks a row is cut."""
@@ -78,7 +80,10 @@ class _Tiles:
 
 def multiply_in_tiles(planning: Planning, product: Product) -> bool:
     """Launch the product of more rows than ``product.few``, where tiles serve it; returns whether they do."""
-    factors = _code_factors(product) or _half_factors(product) or _decoded_factors(product)
+    of_float8 = _as_codes(product)
+    factors = None if of_float8 is None else _float8_factors(of_float8)
+    factors = factors or _code_factors(product) or _half_factors(product) or _decoded_factors(product)
+    product = of_float8 or product
     if factors is None:
         return False
     tiles = _lay_out(planning, product, factors)
@@ -106,14 +111,40 @@ def _code_factors(product: Product) -> _Factors | None:
     fragments = f"CodeFragments<{kind}>"
     if product.is_exact:
         value = f"ScalesOfRows<{kind}>{{{product.weights.value}, row_scales}}"
-        return _Factors(fragments, "Codes", 1, _CHUNK_BYTES, value, "int")
+        return _Factors(fragments, "Codes", 1, _CHUNK_BYTES, value, "int", scaled_at_end=True)
     scales, sums = f"ScalesOfGroups<{kind}, {product.row_group}>", "nullptr"
     sum_inputs = 0
     if found.offset is not None:
         sums, sum_inputs = "row_sums", 16 if size % 32 and not found.is_whole_by_row else 32
     value = f"{scales}{{{product.weights.value}, row_scales, {sums}}}"
+    return _Factors(fragments, "Codes", 1, _CHUNK_BYTES, value, "float", most_rows=64, sum_inputs=sum_inputs)
+
+
+def _as_codes(product: Product) -> Product | None:
+    """The product with its rows as floats of eight bits, where these and weights are such."""
+    found, rows = product.weights.format, product.float8
+    if found is None or rows is None or product.heads or found.codes != Float8("float8_e4m3fn"):
+        return None
+    if found.offset is not None or (found.group_size or product.inputs) % 32 or rows.width != product.inputs:
+        return None
+    source = (("const signed char* x", rows.codes), ("const float* row_scales", rows.scales))
+    return replace(product, arguments=(*source, *product.arguments[1:]), row_group=rows.group_size)
+
+
+def _float8_factors(product: Product) -> _Factors:
+    kind = product.weights.type
+    value = f"ScalesOfFloat8<{kind}, {product.row_group}>{{{product.weights.value}, row_scales}}"
+    found, inputs = product.weights.format, product.inputs
+    is_of_rows = found is not None and product.row_group == inputs == (found.group_size or inputs)
     return _Factors(
-        fragments, "Codes", 1, _CHUNK_BYTES, value, "float", are_of_groups=True, sum_inputs=sum_inputs
+        f"Float8Fragments<{kind}>",
+        "Codes",
+        1,
+        _CHUNK_BYTES,
+        value,
+        "float",
+        most_rows=128,
+        scaled_at_end=is_of_rows,
     )
 
 
@@ -131,7 +162,7 @@ def _decoded_factors(product: Product) -> _Factors | None:
         _CHUNK_BYTES // 2,
         f"ScalesOfWeights<{kind}>{{{product.weights.value}}}",
         "float",
-        are_of_groups=found.group_size not in (None, product.inputs),
+        most_rows=256 if found.group_size in (None, product.inputs) else 64,
         for_codes=True,
     )
 
@@ -139,7 +170,7 @@ def _decoded_factors(product: Product) -> _Factors | None:
 def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
     """Larger blocks for more rows, as soon as there are enough of them."""
     tiles, pairs = -(-num_blocks(product.outputs) // _WARPS) * max(product.heads, 1), product.pairs
-    kinds = [kind for kind in _ROWS_AND_DEPTHS if not factors.are_of_groups or kind[0] == 64]
+    kinds = [kind for kind in _ROWS_AND_DEPTHS if kind[0] <= factors.most_rows]
     most = None
     for rows, depth in kinds:
         least = product.few + 1 if rows == 64 else max(rows // 2, ENOUGH_BLOCKS * rows // tiles) + 1
@@ -267,7 +298,7 @@ def _cut(planning: Planning, product: Product, rows: int, bound: Bound) -> Tiles
 def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Tiles, shape: _Shape) -> None:
     """Launch the blocks of a shape, and what joins the parts of their sums."""
     source, others = _divide(product)
-    scales = [("const float* row_scales", source[1][1] if product.is_exact else tiles.scales)]
+    scales = [("const float* row_scales", source[1][1] if factors.scaled_at_end else tiles.scales)]
     scales = scales if product.row_group else []
     if factors.sum_inputs:
         scales.append(("const float* row_sums", tiles.sums))

@@ -15,8 +15,8 @@ __all__ = ["DeviceFunction", "read_source", "source_of"]
 _SOURCES = Path(__file__).with_name("sources")
 _LIBRARY = (
     "numbers.h",
-    "rows.h",
     "formats.h",
+    "rows.h",
     "weights.h",
     "products.h",
     "experts.h",

@@ -86,6 +86,8 @@ class Planning:
         self._rules = rules
         self.regions: dict[Value, Region] = {}
         self.rounded: dict[Value, Codes] = {}
+        self.float8: dict[Value, Codes] = {}
+        """Rows that are there as floats, which were rounded, and as codes of floats of eight bits."""
         self.plain: dict[Value, Argument] = {}
         self.states: dict[Value, Argument] = {}
         self.groupings: dict[tuple[Value, int, int, bool], Grouping] = {}

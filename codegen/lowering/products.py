@@ -38,7 +38,10 @@ def _quantize(step: Step, operation: Operation) -> None:
     (source,) = operation.operands
     element = cast(QuantFormat, operation.result.type.element)
     if element not in map(find_format, _ROW_FORMATS):
-        raise CompileError(f"activations cannot be quantized to {element.name}, but to {_ROW_FORMATS}")
+        raise CompileError(
+            f"on CPU rows cannot be rounded to {element.name}, but to {' and '.join(_ROW_FORMATS)}: weights "
+            "in formats without _a8 leave them as they are"
+        )
     # Where the kernel that made the rows made codes of them, there are no others.
     is_made = (operation.result, None) in step.codes
     step.rounded[operation.result] = None if is_made else step.region(source)

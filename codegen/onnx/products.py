@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ir import Array, Operation, QuantFormat, ScalarType, Value
 from ...ir.errors import CompileError
-from ...ir.quantization import CodeBook, Float8
+from ...ir.quantization import CodeBook, Float8, Integers
 from .packing import Blocks, blocks_of, pack_blocks, pack_decoded
 from .step import MICROSOFT, Rule, Step
 from .weight_file import Stored
@@ -153,6 +153,9 @@ def _decode(step: Step, matrix: Matrix, codes: str, scales: str, offsets: str = 
 def _quantize(step: Step, operation: Operation) -> None:
     """Rows are rounded by the products that take them."""
     (source,) = operation.operands
+    element = operation.result.type.element
+    if not isinstance(element, QuantFormat) or not isinstance(element.codes, Integers):
+        raise CompileError(f"backend onnx rounds rows to whole numbers, not to {element}")
     step.alias(operation.result, step.name(source))
     step.rounded.add(operation.result)
 

@@ -84,7 +84,7 @@ def product(x: Array, weight: Array) -> FloatArray:
 
 
 def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
-    """Groups' integer sums are exact in float32; they are scaled and added with the groups ascending.
+    """Groups' sums of whole numbers are exact in float32; they are scaled and added, the groups ascending.
 
     What the groups' offsets add is their sums of the rows' codes times the values of code zero.
     """
@@ -97,7 +97,7 @@ def _product_of_codes(x: QuantizedArray, weight: QuantizedArray) -> FloatArray:
     result = np.zeros((*x.shape[:-1], weight.shape[0]), np.float32)
     step = min(x_size, size)
     for start in range(0, width, step):
-        rows = x.codes[..., start : start + step].astype(np.float32)
+        rows = x.format.codes.decode(x.codes[..., start : start + step])
         exact = rows @ weight.format.codes.decode(weight.codes[:, start : start + step]).T
         x_scale = x_scales[..., start // x_size, None]
         result += exact * x_scale * scales[:, start // size]

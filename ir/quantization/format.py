@@ -245,13 +245,18 @@ class Component:
 
 @dataclass(frozen=True)
 class QuantFormat:
-    """Codes in groups along the last dimension, with a scale and perhaps an offset a group."""
+    """Codes in groups along the last dimension, with a scale and perhaps an offset a group.
+
+    ``rows`` is the name of the format that rows on their way to such weights are rounded to, where it does
+    not follow from the rest.
+    """
 
     name: str
     codes: Codes
     scale: Factor
     offset: Offset | None = None
     rounding: Rounding = Rounding.SEARCHED
+    rows: str | None = None
 
     def __post_init__(self) -> None:
         if self.offset is not None and self.offset.factor.size != self.scale.size:
@@ -297,10 +302,13 @@ class QuantFormat:
     def multiplies(self, rows: QuantFormat) -> bool:
         """Whether weights in this format and ``rows`` in another can be multiplied code by code.
 
-        Then either's groups divide the other's, and rows are symmetric.
+        Then either's groups divide the other's, and rows are symmetric. Both are whole numbers, or floats of
+        eight bits.
         """
         sizes = self.group_size, rows.group_size
         fits = None in sizes or max(map(int, filter(None, sizes))) % min(map(int, filter(None, sizes))) == 0
+        if isinstance(rows.codes, Float8):
+            return fits and isinstance(self.codes, Float8) and self.offset is None and rows.offset is None
         return fits and self.is_integer and isinstance(rows.codes, Integers) and rows.offset is None
 
     @cached_property

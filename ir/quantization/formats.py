@@ -97,16 +97,18 @@ FAMILIES = {
     "int": "int4_g32: 2 to 8 bits; groups of g32, or _row for the whole row; _z with whole zero points, "
     "_fz with zero points that are floats; scales float16, or _bf16, _f32, or _i5 (to 4 bits): up to 15 "
     "times one of the row",
-    "fp8": "fp8_e4m3_g128: e4m3 or e5m2; groups or _row; scales float32, or _bf16, _f16, _e8m0",
+    "fp8": "fp8_e4m3_g128: e4m3 or e5m2; groups or _row; scales float32, or _bf16, _f16, _e8m0; with _a8 "
+    "rows are rounded to e4m3 as well",
     "nf4": "nf4_g64: groups; scales float32, or _bf16, _f16",
     "fp4": "fp4_g64: as nf4, with floats of 4 bits as bitsandbytes has them",
     "dynamic_int": "dynamic_int8_row: as int, but rounded while the model runs; scales float32, or _f16",
+    "dynamic_fp8": "dynamic_fp8_e4m3_row: as fp8, but rounded while the model runs",
 }
 """Formats whose names say what they are, by an example."""
 
 _FAMILY = re.compile(
-    r"(?:(?P<dynamic>dynamic_)?int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2)|(?P<book>nf4|fp4))"
-    r"_(?:g(?P<size>[1-9][0-9]*)|row)(?P<zero>_z|_fz)?(?:_(?P<scale>f16|bf16|f32|e8m0|i5))?",
+    r"(?:(?P<dynamic>dynamic_)?(?:int(?P<bits>[2-8])|fp8_(?P<float8>e4m3|e5m2))|(?P<book>nf4|fp4))"
+    r"_(?:g(?P<size>[1-9][0-9]*)|row)(?P<zero>_z|_fz)?(?:_(?P<scale>f16|bf16|f32|e8m0|i5))?(?P<rows>_a8)?",
     re.ASCII,
 )
 
@@ -138,12 +140,16 @@ def _of_family(name: str, match: re.Match[str]) -> QuantFormat | None:
         return None
     if match["scale"] == "e8m0" and not match["float8"]:
         return None
+    if match["rows"] and (match["float8"] != "e4m3" or match["dynamic"]):
+        return None
     size = int(match["size"]) if match["size"] else None
     if match["scale"] == "i5":
         return _with_whole_scales(name, match)
     scale = Factor(_SCALES[match["scale"] or default], size)
     if match["float8"]:
-        return QuantFormat(name, Float8(_FLOAT8[match["float8"]]), scale, rounding=Rounding.NEAREST)
+        rows = f"dynamic_fp8_e4m3_{'row' if size is None else f'g{size}'}" if match["rows"] else None
+        codes = Float8(_FLOAT8[match["float8"]])
+        return QuantFormat(name, codes, scale, rounding=Rounding.NEAREST, rows=rows)
     if match["book"]:
         return QuantFormat(name, _BOOKS[match["book"]], scale, rounding=Rounding.NEAREST)
     bits = int(match["bits"])

@@ -269,18 +269,23 @@ def test_rope_turns_neighbours_and_keeps_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", ["int4_g32", "int8_row", "q4_1", "q3_k", "q4_k", "iq4_xs", "nvfp4", "int4_g64_z", "int8_row_z"]
+    "weights",
+    [
+        *("int4_g32", "int8_row", "q4_1", "q3_k", "q4_k", "iq4_xs", "nvfp4", "int4_g64_z", "int8_row_z"),
+        *("fp8_e4m3_row_a8", "fp8_e4m3_g64_a8"),
+    ],
 )
 def test_quantized_linear_multiplies_what_was_rounded(weights: str) -> None:
     x, w, bias = rows(3, 256), rows(5, 256), rows(5)
-    quantized_x, quantized_w = quantize(x, find_format("dynamic_int8_g32")), quantize(w, find_format(weights))
+    to = find_format(weights).rows or "dynamic_int8_g32"
+    quantized_x, quantized_w = quantize(x, find_format(to)), quantize(w, find_format(weights))
     builder = GraphBuilder()
     value = builder.input("x", x.shape, ScalarType.FLOAT32)
     parameters = [
         builder.parameter("w", TensorType(w.shape, find_format(weights))),
         builder.parameter("b", TensorType(bias.shape, ScalarType.FLOAT32)),
     ]
-    rounded = builder.emit("quantize", value, format="dynamic_int8_g32")
+    rounded = builder.emit("quantize", value, format=to)
     graph = builder.build(
         builder.emit("linear", rounded, *parameters), builder.emit("linear", value, *parameters)
     )

@@ -32,6 +32,7 @@ SYMMETRIC = [
 FAMILIES = (
     *("int2_g32", "int3_g64_f32", "int4_g128_z", "int8_row", "int5_g32_bf16", "int8_row_z", "int4_g64_fz"),
     *("fp8_e4m3_g128", "fp8_e5m2_row", "fp8_e4m3_g32_e8m0", "nf4_g64", "nf4_g64_f16", "fp4_g64"),
+    "dynamic_fp8_e4m3_row",
 )
 ALL = [find_format(name) for name in (*FORMATS, *FAMILIES)]
 ROWS = hnp.arrays(
@@ -133,7 +134,7 @@ def test_zeros_stay_zeros_and_all_else_stays_near(element: QuantFormat) -> None:
     array = quantize(rows, element)
     assert array.shape == rows.shape
     assert [component.name for component in element.components] == list(array.components)
-    precision = {"fp8_e4m3": 5, "fp8_e5m2": 4}.get(element.name[:8], element.bits)
+    precision = {"fp8_e4m3": 5, "fp8_e5m2": 4}.get(element.name.removeprefix("dynamic_")[:8], element.bits)
     assert squared_error(rows, array) < 4.0 ** (1 - precision) * np.square(rows).sum()
     np.testing.assert_array_equal(dequantize(array[1]), dequantize(array)[1])
     assert find_format(element.name) is element
@@ -169,6 +170,15 @@ def test_rounding_gives_the_bytes_that_ggml_gives(name: str) -> None:
     np.testing.assert_array_equal(pack_blocks(quantize(rows, find_format(name))), expected)
 
 
+def test_formats_say_which_rows_they_want_where_that_does_not_follow() -> None:
+    assert find_format("fp8_e4m3_g128_a8").rows == "dynamic_fp8_e4m3_g128"
+    assert find_format("fp8_e4m3_row").rows is None
+    rows = find_format("dynamic_fp8_e4m3_row")
+    assert find_format("fp8_e4m3_g128").multiplies(rows)
+    assert not find_format("int8_row").multiplies(rows)
+    assert not find_format("fp8_e4m3_row").multiplies(find_format("dynamic_int8_row"))
+
+
 def test_bits_per_element_count_scales_and_offsets() -> None:
     assert find_format("int4_g32").bits_per_element == 4.5
     assert find_format("int8_g32").bits_per_element == 8.5
@@ -180,7 +190,19 @@ def test_bits_per_element_count_scales_and_offsets() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["int4", "int9_g32", "int4_g0", "int4_g32_f16", "fp8_e4m3_g128_z", "nf4_g64_e8m0", "q9_0", "INT4_g32"],
+    [
+        *(
+            "int4",
+            "int9_g32",
+            "int4_g0",
+            "int4_g32_f16",
+            "fp8_e4m3_g128_z",
+            "nf4_g64_e8m0",
+            "q9_0",
+            "INT4_g32",
+        ),
+        *("fp8_e5m2_row_a8", "int8_row_a8", "dynamic_fp8_e4m3_row_a8"),
+    ],
 )
 def test_unknown_formats_are_refused_with_those_there_are(name: str) -> None:
     with pytest.raises(IRError, match=f"'{name}'; formats: q4_0, .*dynamic_int8_g32.*int4_g32: 2 to 8 bits"):

@@ -202,4 +202,34 @@ struct DecodedFragments {
 #endif
 };
 
+// Floats of eight bits, as they are stored: a step is a span.
+template <class Weights>
+struct Float8Fragments {
+  using Sum = float;
+  CONSTANT int INPUTS = Weights::INPUTS, STEP_INPUTS = SPAN, CHUNKS = (INPUTS / SPAN + STEPS - 1) / STEPS;
+  using Raw = StoredCodes<Weights, STEPS>;
+
+  static INGOT_DEVICE void load(const Weights& weights, int block, int chunk, int lane, Raw& raw) {
+    raw.load(weights, block, chunk, lane);
+  }
+  static INGOT_DEVICE void decode(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) {
+#pragma unroll
+    for (int step = 0; step < STEPS; ++step)
+      for (int half = 0; half < 2; ++half) {
+        unsigned codes[2];
+        raw.take(step, half, lane, codes);
+        a[step][half * 2] = codes[0], a[step][half * 2 + 1] = codes[1];
+      }
+  }
+  static INGOT_DEVICE void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    multiply_float8(d, a, b);
+  }
+#if INGOT_WARPGROUPS
+  template <int SIZE>
+  static INGOT_DEVICE void multiply_group(float (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
+    group_multiply_float8(d, a, matrix);
+  }
+#endif
+};
+
 }  // namespace ingot

@@ -108,6 +108,24 @@ INGOT_DEVICE void multiply_half(float (&d)[4], const unsigned (&a)[4], const uns
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// Two neighbours of four floats of eight bits as halves 2^-8 times as large, which have all their bits.
+INGOT_DEVICE unsigned widen_pair(unsigned four, int second) {
+  unsigned pair = permute_bytes(four, 0, second ? 0x4342 : 0x4140);
+  return (pair & 0x00800080u) << 8 | (pair & 0x007f007fu) << 7;
+}
+
+// Where there are no products of floats of eight bits: two of halves, of which a lane takes four neighbours each.
+INGOT_DEVICE void multiply_float8_as_halves(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  float sums[4] = {};
+  for (int k = 0; k < 2; ++k) {
+    const unsigned left[4] = {widen_pair(a[k * 2], 0), widen_pair(a[k * 2 + 1], 0), widen_pair(a[k * 2], 1),
+                              widen_pair(a[k * 2 + 1], 1)};
+    const unsigned right[2] = {widen_pair(b[k], 0), widen_pair(b[k], 1)};
+    multiply_half(sums, left, right);
+  }
+  for (int i = 0; i < 4; ++i) d[i] = fused_multiply_add(sums[i], 65536.0f, d[i]);
+}
+
 // d[16, 8] += a[16, 32] b[32, 8] of signed bytes: mma.m16n8k32.
 INGOT_DEVICE void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   asm volatile(
@@ -115,6 +133,19 @@ INGOT_DEVICE void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsig
       "{%0, %1, %2, %3};"
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// The same of floats of eight bits, e4m3.
+INGOT_DEVICE void multiply_float8(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if __CUDA_ARCH__ >= 890
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  multiply_float8_as_halves(d, a, b);
+#endif
 }
 
 // --- launches that begin before the one before them has ended
@@ -270,9 +301,11 @@ INGOT_DEVICE void wait_for_products() {
 INGOT_GROUP_PRODUCT(group_multiply_bfloat16, float, INGOT_FLOAT_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k16.f32.bf16.bf16", "1, 1, 1, 0")
 INGOT_GROUP_PRODUCT(group_multiply_half, float, INGOT_FLOAT_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k16.f32.f16.f16", "1, 1, 1, 0")
 INGOT_GROUP_PRODUCT(group_multiply_int8, int, INGOT_WHOLE_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k32.s32.s8.s8", "1")
+INGOT_GROUP_PRODUCT(group_multiply_float8, float, INGOT_FLOAT_OPERAND, 64, 32, "%32", "%33", "%34", "%35", "%36", "k32.f32.e4m3.e4m3", "1, 1, 1")
 INGOT_GROUP_PRODUCT(group_multiply_bfloat16, float, INGOT_FLOAT_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k16.f32.bf16.bf16", "1, 1, 1, 0")
 INGOT_GROUP_PRODUCT(group_multiply_half, float, INGOT_FLOAT_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k16.f32.f16.f16", "1, 1, 1, 0")
 INGOT_GROUP_PRODUCT(group_multiply_int8, int, INGOT_WHOLE_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k32.s32.s8.s8", "1")
+INGOT_GROUP_PRODUCT(group_multiply_float8, float, INGOT_FLOAT_OPERAND, 128, 64, "%64", "%65", "%66", "%67", "%68", "k32.f32.e4m3.e4m3", "1, 1, 1")
 INGOT_GROUP_PRODUCT(group_multiply_bfloat16, float, INGOT_FLOAT_OPERAND, 256, 128, "%128", "%129", "%130", "%131", "%132", "k16.f32.bf16.bf16", "1, 1, 1, 0")
 INGOT_GROUP_PRODUCT(group_multiply_half, float, INGOT_FLOAT_OPERAND, 256, 128, "%128", "%129", "%130", "%131", "%132", "k16.f32.f16.f16", "1, 1, 1, 0")
 INGOT_GROUP_PRODUCT(group_multiply_int8, int, INGOT_WHOLE_OPERAND, 256, 128, "%128", "%129", "%130", "%131", "%132", "k32.s32.s8.s8", "1")

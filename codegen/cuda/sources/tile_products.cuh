@@ -175,6 +175,41 @@ struct ScalesOfWeights {
   }
 };
 
+// Both are floats of eight bits. Tensor cores keep few bits of such sums, so those of a chunk at most are added to others
+// in float32. A row's scales are [group, row].
+template <class Weights, int ROW_GROUP>
+struct ScalesOfFloat8 {
+  CONSTANT bool ARE_OF_STEPS = true, ARE_OF_ROWS = Weights::GROUP == Weights::INPUTS && ROW_GROUP == Weights::INPUTS;
+  CONSTANT int GROUP = ARE_OF_ROWS ? 128 : Weights::GROUP < ROW_GROUP ? Weights::GROUP : ROW_GROUP;
+  CONSTANT int PARTS = 1, STEPS_AT_ONCE = GROUP % 128 == 0 ? 4 : GROUP % 64 == 0 ? 2 : 1;
+  Weights weights;
+  const float* row_scales;
+  INGOT_DEVICE float finish(float sum, int row, int output) const {
+    return ARE_OF_ROWS ? sum * (row_scales[row] * weights.scales.at(output / BLOCK, 0, output % BLOCK)) : sum;
+  }
+  template <int ROWS>
+  INGOT_DEVICE void add(Here here, float (&sums)[ROWS / 2], const float (&products)[ROWS / 2], int block, int input,
+                        int first_row, int num_rows) const {
+    if constexpr (ARE_OF_ROWS) {
+#pragma unroll
+      for (int i = 0; i < ROWS / 2; ++i) sums[i] += products[i];
+    } else {
+      int output = here.lane() / 4 * 2, row = first_row + here.lane() % 4 * 2;
+      const float* own = row_scales + (int64)(input / ROW_GROUP) * ((num_rows + 1) / 2 * 2);
+      float first = weights.scales.at(block, input, output), second = weights.scales.at(block, input, output + 1);
+#pragma unroll
+      for (int tile = 0; tile < ROWS / 8; ++tile) {
+        float2 scale = {};
+        if (row + tile * 8 < num_rows) scale = *reinterpret_cast<const float2*>(own + row + tile * 8);
+        for (int i = 0; i < 4; ++i) {
+          float factor = (i % 2 ? scale.y : scale.x) * (i < 2 ? first : second);
+          sums[tile * 4 + i] = fused_multiply_add(products[tile * 4 + i], factor, sums[tile * 4 + i]);
+        }
+      }
+    }
+  }
+};
+
 template <bool IS_FLOAT, class Sum>
 struct SumOf {
   using Type = Sum;

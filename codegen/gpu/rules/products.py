@@ -13,7 +13,7 @@ from ...kernels.layout import BLOCK, num_blocks
 from ...kernels.rows import Rows
 from ...lowering.step import width_of
 from ..formats import coded_type
-from ..planning import Planning, Rule, row_type, size_of
+from ..planning import Codes, Planning, Rule, row_type, size_of
 from .pairs import Pairs
 
 __all__ = ["FEW_ROWS", "RULES", "Product", "Tiles", "Weights", "multiply", "weights_of"]
@@ -81,6 +81,7 @@ class Product:
         are_rounded: whether the rows' floats are those of bfloat16.
         heads: whose pieces of a row meet a matrix each; zero where rows are whole.
         pairs: of tokens and experts, where each meets the matrix of its expert.
+        float8: the rows of floats as codes of floats of eight bits, where they were rounded to such.
     """
 
     arguments: tuple[tuple[str, Argument], ...]
@@ -96,6 +97,7 @@ class Product:
     are_rounded: bool
     heads: int
     pairs: Pairs | None
+    float8: Codes | None
 
     @property
     def num_matrices(self) -> int:
@@ -245,6 +247,7 @@ def multiply(
         x.type.element is ScalarType.BFLOAT16,
         heads,
         pairs,
+        planning.float8.get(x),
     )
     has_many = planning.machine.multiply_many(planning, product)
     most = few if has_many or are_bounded else None

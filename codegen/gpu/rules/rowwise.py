@@ -7,7 +7,7 @@ from typing import cast
 
 from ....ir import Operation, QuantFormat
 from ....ir.errors import CompileError
-from ....ir.quantization import Integers
+from ....ir.quantization import Float8, Integers
 from ...lowering.step import width_of
 from ..planning import Codes, Planning, Rule, row_type, size_of
 
@@ -114,6 +114,9 @@ def _quantize(planning: Planning, operation: Operation) -> None:
     element, width = cast(QuantFormat, operation.result.type.element), int(operation.result.type.shape[-1])
     size = element.group_size or width
     x, times, view = planning.row_by_row(operation.operands[0])
+    if isinstance(element.codes, Float8) and element.codes.type == "float8_e4m3fn" and size % 32 == 0:
+        _round_to_float8(planning, operation, size)
+        return
     fits = (
         isinstance(element.codes, Integers)
         and element.codes == Integers(8)
@@ -122,7 +125,7 @@ def _quantize(planning: Planning, operation: Operation) -> None:
     if not fits or size not in (32, width):
         raise CompileError(
             f"rows cannot be rounded to {element.name} on {planning.machine}: "
-            "dynamic_int8_g32 and _row can be"
+            "dynamic_int8_g32 and _row can be, and dynamic_fp8_e4m3 in groups of multiples of 32"
         )
     codes = planning.new_array(size_of(x.rows, times * width), 1)
     scales = planning.new_array(size_of(x.rows, times * (width // size)), 4)
@@ -132,6 +135,26 @@ def _quantize(planning: Planning, operation: Operation) -> None:
         ("GLOBAL const float* x", x.array),
         ("GLOBAL signed char* codes", codes),
         ("GLOBAL float* scales", scales),
+    ]
+    planning.launch("round_rows", body, arguments, (size_of(x.rows, times),), THREADS)
+
+
+def _round_to_float8(planning: Planning, operation: Operation, size: int) -> None:
+    x, times, view = planning.row_by_row(operation.operands[0])
+    width = view.width
+    codes = planning.new_array(size_of(x.rows, times * width), 1)
+    scales = planning.new_array(size_of(x.rows, times * (width // size)), 4)
+    out = planning.result(operation.result, x.rows, times * width)
+    planning.float8[operation.result] = Codes(codes, scales, x.rows, width, size)
+    body = (
+        f"{BLOCK_PARTS} round_rows_to_float8<{THREADS}, {row_type(view)}, {size}>"
+        "(here, parts, x, codes, scales, out);"
+    )
+    arguments = [
+        ("GLOBAL const float* x", x.array),
+        ("GLOBAL unsigned char* codes", codes),
+        ("GLOBAL float* scales", scales),
+        ("GLOBAL float* out", out.array),
     ]
     planning.launch("round_rows", body, arguments, (size_of(x.rows, times),), THREADS)
 

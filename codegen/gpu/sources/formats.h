@@ -12,6 +12,13 @@ CONSTANT int BLOCK = 16, SPAN = 32;  // outputs, and inputs, that lie together
 struct E4M3 {
   using Stored = unsigned char;
   static INGOT_DEVICE float widen(unsigned bits) { return widen_half((bits & 0x80) << 8 | (bits & 0x7f) << 7) * 256.0f; }
+  // The nearest, an even one of two as near, of numbers up to 448.
+  static INGOT_DEVICE Stored narrow(float value) {
+    unsigned bits = float_to_bits(value), size = bits & 0x7fffffffu, code;
+    if (size < 0x3c800000u) code = nearest_integer(magnitude(value) * 512.0f);  // less than 2^-6 there are 2^-9 between two
+    else code = (size + 0x7ffffu + (size >> 20 & 1) >> 20) - (120 << 3);
+    return code | (bits >> 31 << 7);
+  }
 };
 struct E5M2 {
   using Stored = unsigned char;

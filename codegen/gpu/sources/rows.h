@@ -182,4 +182,26 @@ INGOT_DEVICE void round_rows(Here here, SHARED float (&parts)[THREADS / WARP], G
   }
 }
 
+// The same to floats of eight bits, of which the largest is 448; and what these are as floats.
+template <int THREADS, class X, int GROUP>
+INGOT_DEVICE void round_rows_to_float8(Here here, SHARED float (&parts)[THREADS / WARP], GLOBAL const float* x,
+                                       GLOBAL unsigned char* codes, GLOBAL float* scales, GLOBAL float* out) {
+  constexpr int GROUPS = X::WIDTH / GROUP, TOGETHER = GROUPS == 1 ? THREADS : WARP;
+  GLOBAL const float* own = X::at(x, here.block_x());
+  for (int group = here.thread_index() / TOGETHER; group < GROUPS; group += THREADS / TOGETHER) {
+    int first = group * GROUP + here.thread_index() % TOGETHER, end = (group + 1) * GROUP;
+    float peak = 0;
+    for (int i = first; i < end; i += TOGETHER) peak = larger(peak, peak_of(own[i]));
+    if constexpr (GROUPS == 1) peak = largest_of_block(here, parts, peak);
+    else peak = largest_of_warp(peak);
+    float scale = divide(peak, 448.0f), inverse = scale > 0 ? divide(1.0f, scale) : 0.0f;
+    if (here.thread_index() % TOGETHER == 0) scales[(int64)here.block_x() * GROUPS + group] = scale;
+    for (int i = first; i < end; i += TOGETHER) {
+      unsigned char code = E4M3::narrow(smaller(larger(own[i] * inverse, -448.0f), 448.0f));
+      codes[(int64)here.block_x() * X::WIDTH + i] = code;
+      out[(int64)here.block_x() * X::WIDTH + i] = E4M3::widen(code) * scale;
+    }
+  }
+}
+
 }  // namespace ingot

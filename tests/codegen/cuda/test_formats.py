@@ -39,6 +39,8 @@ SELDOM = (
     ),
     *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4"),
     *(
+        "fp8_e4m3_row_a8",
+        "fp8_e4m3_g128_a8",
         "fp8_e4m3_row",
         "fp8_e5m2_row_bf16",
         "fp8_e4m3_g32_e8m0",

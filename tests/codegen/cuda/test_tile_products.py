@@ -41,6 +41,8 @@ CASES = (
     Case("q2_k", 24, 256),  # groups of 16
     Case("fp8_e4m3_row", 37, 87),  # rows stay floats, of no whole spans
     Case("fp8_e5m2_g32", 24, 160),
+    Case("fp8_e4m3_row_a8", 37, 160),
+    Case("fp8_e4m3_g64_a8", 24, 192),
 )
 BLOCKS = {"64 rows": 21, "128 rows": 67, "256 rows": 131}
 """How many rows take blocks of so many, where few blocks are enough."""

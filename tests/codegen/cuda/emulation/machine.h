@@ -190,6 +190,14 @@ inline void multiply_half(float (&d)[4], const unsigned (&a)[4], const unsigned 
 inline void multiply_int8(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   multiply_fragments<int, 4>(d, a, b, [](unsigned word, int e) { return int(int8_t(word >> 8 * e)); });
 }
+inline float widen_float8(unsigned code) {
+  int exponent = code >> 3 & 15, mantissa = code & 7;
+  float size = exponent ? std::ldexp(float(8 + mantissa), exponent - 10) : std::ldexp(float(mantissa), -9);
+  return code & 128 ? -size : size;
+}
+inline void multiply_float8(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  multiply_fragments<float, 4>(d, a, b, [](unsigned word, int e) { return widen_float8(word >> 8 * e & 255); });
+}
 
 // Launches run one after the other.
 inline void let_next_launch_begin() {}
@@ -366,6 +374,9 @@ struct Half {
 struct Byte {
   static int of(unsigned word, int e) { return int8_t(word >> 8 * e); }
 };
+struct Float8 {
+  static float of(unsigned word, int e) { return widen_float8(word >> 8 * e & 255); }
+};
 
 }  // namespace group_products
 
@@ -391,6 +402,10 @@ inline void group_multiply_bfloat16(float (&d)[SIZE], const unsigned (&a)[4], ui
 template <int SIZE>
 inline void group_multiply_half(float (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
   group_products::begin<float, SIZE * 2, 2, group_products::Half>(d, a, matrix);
+}
+template <int SIZE>
+inline void group_multiply_float8(float (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
+  group_products::begin<float, SIZE * 2, 4, group_products::Float8>(d, a, matrix);
 }
 template <int SIZE>
 inline void group_multiply_int8(int (&d)[SIZE], const unsigned (&a)[4], uint64 matrix) {
