@@ -130,7 +130,8 @@ def plan_memory(
         )
     available = available_memory_bytes() if available_bytes is None else available_bytes
     if manifest.model.task != "generate":
-        return _fitting(_plan_vectors(manifest, max_num_batched_tokens, max_seq_len, available), manifest)
+        plan = _plan_vectors(manifest, max_num_batched_tokens, max_seq_len, available, activation_bytes)
+        return _fitting(plan, manifest)
     page_bytes = record.kv_bytes_per_token * record.page_size
     if activation_bytes is None:
         activation_bytes = max_num_batched_tokens * record.activation_bytes_per_token
@@ -166,18 +167,23 @@ def plan_memory(
 
 
 def _plan_vectors(
-    manifest: Manifest, max_num_batched_tokens: int, max_seq_len: int | None, available: int
+    manifest: Manifest,
+    max_num_batched_tokens: int,
+    max_seq_len: int | None,
+    available: int,
+    activation_bytes: int | None,
 ) -> PlannedMemory:
     """The plan of a model without a cache, in whose steps each sequence is whole."""
     record, model = manifest.memory, manifest.model
     width = 0 if model.vectors is None else model.vectors.width
     longest = min(model.max_seq_len, max_seq_len or model.max_seq_len)
-    num_tokens = max(max_num_batched_tokens, longest)
+    if activation_bytes is None:
+        activation_bytes = max(max_num_batched_tokens, longest) * record.activation_bytes_per_token
     return PlannedMemory(
         weight_bytes=record.weight_bytes,
         kv_bytes=0,
         logits_bytes=max_num_batched_tokens * width * _LOGIT_BYTES,
-        activation_bytes=num_tokens * record.activation_bytes_per_token,
+        activation_bytes=activation_bytes,
         available_bytes=available,
         num_pages=0,
         page_size=record.page_size,

@@ -46,22 +46,25 @@ INGOT_DEVICE int sequence_of(Batch batch, int row) {
   return low;
 }
 
-// Tokens of one sequence that a block takes: tiles of so many are counted through the sequences.
+// Tokens of one sequence that a block takes.
 struct Tile {
   int sequence, number;
 };
 
-// The number'th tile of all; past the last of them the sequence is num_sequences.
+// The tile of a number. A sequence's have numbers from that of its first row / TOKENS, and of sequences before it, on;
+// there are as many, or one more, which is empty: its sequence is num_sequences.
 template <int TOKENS>
 INGOT_DEVICE Tile tile_of(GLOBAL const int* sequence_starts, int num_sequences, int number) {
-  Tile tile;
-  tile.number = number;
-  for (tile.sequence = 0; tile.sequence < num_sequences; ++tile.sequence) {
-    int tokens = sequence_starts[tile.sequence + 1] - sequence_starts[tile.sequence];
-    int tiles = (tokens + TOKENS - 1) / TOKENS;
-    if (tile.number < tiles) break;
-    tile.number -= tiles;
+  int low = 0, high = num_sequences - 1;
+  while (low < high) {
+    int middle = (low + high + 1) / 2;
+    if (sequence_starts[middle] / TOKENS + middle <= number) low = middle;
+    else high = middle - 1;
   }
+  Tile tile;
+  tile.number = number - sequence_starts[low] / TOKENS - low;
+  bool is_there = tile.number * TOKENS < sequence_starts[low + 1] - sequence_starts[low];
+  tile.sequence = is_there ? low : num_sequences;
   return tile;
 }
 

@@ -18,15 +18,12 @@ from ..batch import describe_tokens
 from ..memory_plan import GPU_KV_SHARE, plan_memory
 from ..model_executor import ModelExecutor
 from .device import Device
-from .loading import load_kernels, place_parameters
+from .loading import KEPT_BYTES, load_kernels, place_parameters
 from .page_table import PageTable
 from .plan_runner import PlanRunner, num_work_bytes
 from .token_chooser import num_choice_bytes
 
 __all__ = ["GpuExecutor"]
-
-_KEPT_BYTES = 256 << 20
-"""Memory that is left alone, for the driver's own needs: kernels, recordings, stacks."""
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "uint16": 2, "int8": 1, "uint8": 1}
 
@@ -73,7 +70,7 @@ class GpuExecutor(ModelExecutor):
             kv_memory=kv_memory,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
-            available_bytes=self._free_before - _KEPT_BYTES,
+            available_bytes=self._free_before - KEPT_BYTES,
             activation_bytes=num_work_bytes(plan, most)
             + num_choice_bytes(manifest.model.vocab_size, max_num_seqs),
             kv_share=GPU_KV_SHARE,

@@ -16,8 +16,8 @@ from ..memory_plan import plan_memory
 from ..model_executor import ModelVectorExecutor
 from ..vector_batch import describe_inputs
 from .device import Device
-from .loading import load_kernels, place_parameters
-from .plan_runner import PlanRunner
+from .loading import KEPT_BYTES, load_kernels, place_parameters
+from .plan_runner import PlanRunner, num_work_bytes
 
 __all__ = ["GpuVectorExecutor"]
 
@@ -42,16 +42,17 @@ class GpuVectorExecutor(ModelVectorExecutor):
         """
         super().__init__(artifact)
         device.enter()
-        memory = plan_memory(
+        plan = read_plan(artifact.folder / library.path)
+        tokens = max(max_num_batched_tokens, self.max_seq_len)
+        most = {"tokens": tokens, "sequences": tokens, "rows": tokens}
+        plan_memory(
             artifact.manifest,
             kv_memory=None,
             max_num_seqs=1,
             max_num_batched_tokens=max_num_batched_tokens,
-            available_bytes=device.memory_bytes()[0],
+            available_bytes=device.memory_bytes()[0] - KEPT_BYTES,
+            activation_bytes=num_work_bytes(plan, most),
         )
-        plan = read_plan(artifact.folder / library.path)
-        tokens = max(max_num_batched_tokens, memory.max_seq_len)
-        most = {"tokens": tokens, "sequences": tokens, "rows": tokens}
         sizes = {**most, "sequence_bounds": tokens + 1}
         inputs = {
             record.name: math.prod(sizes[dim] if isinstance(dim, str) else dim for dim in record.shape)

@@ -10,7 +10,10 @@ from ....targets.manifest import LibraryRecord
 from ..artifact import Artifact
 from .device import Device, Function
 
-__all__ = ["find_module", "load_kernels", "place_parameters"]
+__all__ = ["KEPT_BYTES", "find_module", "load_kernels", "place_parameters"]
+
+KEPT_BYTES = 256 << 20
+"""Memory that is left alone, for the driver's own needs: kernels, recordings, stacks."""
 
 
 def place_parameters(artifact: Artifact, device: Device) -> dict[str, int]:
