@@ -91,8 +91,12 @@ struct Rows {
 };
 
 // Of which products take what is nearest in bfloat16.
-template <int WIDTH, int STRIDE, int OFFSET>
-struct RoundedRows : Rows<WIDTH, STRIDE, OFFSET> {
+template <int WIDTH_, int STRIDE_, int OFFSET_>
+struct RoundedRows {
+  CONSTANT int WIDTH = WIDTH_, STRIDE = STRIDE_, OFFSET = OFFSET_;
+  static INGOT_DEVICE GLOBAL const float* at(GLOBAL const float* rows, int row) {
+    return Rows<WIDTH, STRIDE, OFFSET>::at(rows, row);
+  }
   static INGOT_DEVICE float read(float value) { return widen_bfloat16(narrow_bfloat16(value)); }
 };
 

@@ -10,7 +10,8 @@ _BANNED = {
     r"\bdouble\b": "there is no double",
     r"(?<![\w.])(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])": "there is no double, so a float ends with f",
     r"\[[&=]\]|\[\]\s*\(": "there are no lambdas",
-    r"\b(?:virtual|throw|try|catch|goto|new|delete|dynamic_cast|typeid|asm)\b": "the language has it not",
+    r"\b(?:virtual|throw|try|catch|goto|new|delete|dynamic_cast|typeid|asm|noexcept|register)\b": "it is left out",
+    r"(?<!enum )\b(?:struct|class)\s+\w+(?:<[^{};]*>)?\s*:(?!:)": "there are no derived classes",
     r"\bauto\s*[&*]": "a reference or pointer says what address space it is to",
     r"#\s*include\s*<(?!metal_)": "there is no library but Metal's",
 }

@@ -34,6 +34,8 @@ def test_templates_are_metals() -> None:
         ("INGOT_DEVICE int f(int x) { return x < 1 ? 0 : f(x - 1); }", "f calls itself"),
         ("INGOT_DEVICE int f(int x) { int half = x / 2; return half; }", "'half' is a word"),
         ("INGOT_DEVICE int f(Here here) { return here.thread(); }", "'thread' is a word"),
+        ("struct T {};\nstruct S : T {};", "no derived classes"),
+        ("INGOT_DEVICE int f(int x) noexcept { return x; }", "'noexcept': it is left out"),
         ("constexpr int SIZE = 3;", "SIZE: constants"),
         ("struct S {\n  static constexpr int SIZE = 3;\n};", "SIZE: constants"),
         ("INGOT_DEVICE int f(int x) { SHARED_ARRAY(int, y, [2]); return x; }", "f: only kernels declare"),

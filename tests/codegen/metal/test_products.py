@@ -68,7 +68,7 @@ def test_weights_in_floats(dtype: str, inputs: int, has_bias: bool, tmp_path: Pa
 @pytest.mark.parametrize(
     ("weights", "rows", "inputs"),
     [
-        ("int8_g32", "dynamic_int8_g32", 96),
+        pytest.param("int8_g32", "dynamic_int8_g32", 96, marks=pytest.mark.slow),
         pytest.param("int3_g64", "dynamic_int8_row", 128, marks=pytest.mark.slow),
         pytest.param("int4_g64", None, 128, marks=pytest.mark.slow),
         pytest.param("int5_row_f32", "dynamic_int8_row", 64, marks=pytest.mark.slow),
