@@ -40,7 +40,7 @@ def problems(text: str) -> list[str]:
     found = [
         (diagnostic.location.line, diagnostic.spelling)
         for diagnostic in unit.diagnostics
-        if diagnostic.severity >= cindex.Diagnostic.Warning
+        if diagnostic.severity >= cindex.Diagnostic.Error
     ]
     if not found:
         found = [
