@@ -13,6 +13,13 @@ from ...targets.sizes import format_size
 
 __all__ = ["inspect"]
 
+_RUNS_ON = {
+    "cuda": "NVIDIA GPUs of this architecture, and later ones",
+    "metal": "Macs with Apple silicon",
+    "onnx": "wherever ONNX Runtime is",
+}
+"""Of libraries that are for no one system and processor."""
+
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
@@ -86,9 +93,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         prompts = ", ".join(model.vectors.prompts) or "none"
         yield "gives", f"{what} of {model.vectors.width} numbers; its prompts: {prompts}"
     for library in manifest.libraries:
-        where = (
-            "wherever ONNX Runtime is" if library.backend == "onnx" else f"{library.system} {library.machine}"
-        )
+        where = _RUNS_ON.get(library.backend, f"{library.system} {library.machine}")
         yield "target", f"{library.target} ({where})"
     yield "weights", format_size(memory.weight_bytes)
     if memory.kv_bytes_per_token:

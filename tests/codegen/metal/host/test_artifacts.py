@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -13,6 +14,7 @@ pytest.importorskip("transformers")
 from ingot.codegen.adding import add_targets
 from ingot.codegen.link.zig import has_zig
 from ingot.ir.errors import ArtifactError
+from ingot.runtime.commands.inspect import inspect
 from ingot.runtime.engine.engine import Engine
 from ingot.runtime.execution.artifact import open_artifact
 from ingot.targets import CPUS, Host, metal, read_manifest
@@ -38,6 +40,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
 def test_where_it_runs(mac: Mac, own_host: None, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = add_targets(artifact, ["metal"]).manifest
     assert {"lib/metal.json", "lib/metal.metal", "lib/metal.dylib"} <= {file.path for file in manifest.files}
+    told = CliRunner().invoke(inspect, [str(artifact)]).stdout
+    assert "metal (Macs with Apple silicon)" in told
     opened = open_artifact(artifact)
     assert opened.library(MAC).target == opened.library(MAC, device="metal").target == "metal"
     assert opened.library(device="cpu").target.startswith("cpu:")
