@@ -75,17 +75,11 @@ INGOT_DEVICE void attend_tiles(Here here, SHARED float (&queries)[Tile::QUERY_FL
   using Matrix = metal::simdgroup_matrix<float, SIDE, SIDE>;
   int kv_head = here.block_y() / Tile::PARTS, warp = here.warp(), lane = here.lane();
 
-  // Tiles are counted through the sequences.
-  int sequence = 0, number = here.block_x();
-  for (; sequence < batch.num_sequences; ++sequence) {
-    int tokens = batch.sequence_starts[sequence + 1] - batch.sequence_starts[sequence];
-    int tiles = (tokens + Tile::TOKENS - 1) / Tile::TOKENS;
-    if (number < tiles) break;
-    number -= tiles;
-  }
+  auto found = tile_of<Tile::TOKENS>(batch.sequence_starts, batch.num_sequences, here.block_x());
+  int sequence = found.sequence;
   if (sequence == batch.num_sequences) return;
   Tile tile;
-  tile.first_row = batch.sequence_starts[sequence] + number * Tile::TOKENS;
+  tile.first_row = batch.sequence_starts[sequence] + found.number * Tile::TOKENS;
   tile.end_row = batch.sequence_starts[sequence + 1];
   tile.before = batch.context_lengths[sequence] - tile.end_row;
   tile.first_head = here.block_y() % Tile::PARTS * Tile::HEADS_AT_ONCE;
