@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 from ....ir import Operation
 from ....targets.launch_plan import Argument, Bound, Size
@@ -24,8 +24,18 @@ _WARPS = 8
 _TILE_BYTES = 20 << 10
 """Of latents in shared memory, at most."""
 
-_PIECES = ((4, PIECE // 4), (32, PIECE))
-"""Up to how many tokens contexts are cut into pieces of how many keys, so that the whole device has work."""
+_Range: TypeAlias = "tuple[int, int | None]"
+
+_PIECES: tuple[tuple[int, _Range, _Range], ...] = (
+    (PIECE // 4, (0, 4), (0, 8)),
+    (PIECE, (0, 4), (9, 127)),
+    (PIECE, (5, 32), (0, 127)),
+    (PIECE * 4, (0, 32), (128, None)),
+    (0, (33, None), (0, None)),
+)
+"""Keys of a piece, for how many tokens, and for contexts of how many times :data:`PIECE`.
+
+Pieces are so small that the whole device has work, and no smaller, as each writes a result that is joined."""
 
 
 def _head_linear(planning: Planning, operation: Operation) -> None:
@@ -128,44 +138,37 @@ class LatentAttention:
 
         ``body_of`` a piece's size is what comes behind the setup; 0 is for whole contexts.
         """
-        piece_sums = planning.new_array(Size(max(self._num_sums(*cut) for cut in _PIECES), ("pieces",)), 4)
-        heads, least = size_of(-(-self.heads // heads_at_once)), 0
-        for tokens, piece in _PIECES:
-            bound = Bound(self.rows, at_least=least, at_most=tokens)
-            least = tokens + 1
+        most = max((tokens or 0) * PIECE // piece for piece, (_, tokens), _ in _PIECES if piece)
+        piece_sums = planning.new_array(Size(self.heads * (self.value_dim + 2) * most, ("pieces",)), 4)
+        heads = size_of(-(-self.heads // heads_at_once))
+        for piece, tokens, pieces in _PIECES:
+            bounds = Bound(self.rows, *tokens), Bound("pieces", *pieces)
             planning.launch(
-                f"{name}_pieces",
+                f"{name}_pieces" if piece else name,
                 self.setup + body_of(piece),
-                (*self.arguments, ("GLOBAL float* out", piece_sums)),
-                (size_of(self.rows), heads, Size(PIECE // piece, ("pieces",))),
+                (*self.arguments, ("GLOBAL float* out", piece_sums if piece else self.out)),
+                (size_of(self.rows), heads, _num_pieces(piece)),
                 threads,
-                (bound,),
+                bounds,
             )
-            planning.launch(
-                "join_pieces",
-                f"{self.setup}join_pieces<{self.shape}, 64, {piece}>"
-                "(here, piece_sums, batch, scores, out, num_rows);",
-                (
-                    ("GLOBAL const float* piece_sums", piece_sums),
-                    *self.arguments[1 + len(self.pages.parameters) :],
-                    ("GLOBAL float* out", self.out),
-                ),
-                (size_of(self.rows), size_of(self.heads)),
-                64,
-                (bound,),
-            )
-        planning.launch(
-            name,
-            self.setup + body_of(0),
-            (*self.arguments, ("GLOBAL float* out", self.out)),
-            (size_of(self.rows), heads),
-            threads,
-            (Bound(self.rows, at_least=least),),
-        )
+            if piece:
+                joining = (("GLOBAL const float* piece_sums", piece_sums), ("GLOBAL float* out", self.out))
+                planning.launch(
+                    "join_pieces",
+                    f"{self.setup}join_pieces<{self.shape}, 64, {piece}>"
+                    "(here, piece_sums, batch, scores, out, num_rows);",
+                    (*joining, *self.arguments[1 + len(self.pages.parameters) :]),
+                    (size_of(self.rows), size_of(self.heads)),
+                    64,
+                    bounds,
+                )
 
-    def _num_sums(self, tokens: int, piece: int) -> int:
-        """Numbers that pieces give, for each of :data:`PIECE` keys."""
-        return tokens * self.heads * (self.value_dim + 2) * (PIECE // piece)
+
+def _num_pieces(piece: int) -> Size:
+    """Into how many the longest context of a batch is cut."""
+    if not piece:
+        return Size()
+    return Size(max(PIECE // piece, 1), ("pieces",), max(piece // PIECE, 1))
 
 
 def attend_latents(planning: Planning, attention: LatentAttention) -> None:
