@@ -17,7 +17,16 @@ from .one_step import OneStep
 pytestmark = needs_compiler
 
 OFTEN = ("bfloat16", "int8_g32")
-SELDOM = ("int4_g32_i5", "mxfp4", "fp8_e4m3_g128", "q4_k", "int8_row", "int3_g64_z", "nf4_g64")
+SELDOM = (
+    "int4_g32_i5",
+    "mxfp4",
+    "fp8_e4m3_g128",
+    "fp8_e4m3_g128_a8",
+    "q4_k",
+    "int8_row",
+    "int3_g64_z",
+    "nf4_g64",
+)
 VOCAB, EXPERTS, CHOSEN, HEADS, OUTPUTS = 37, 6, 2, 3, 40
 COUNTS = (1, 5, 21)
 """Tokens: alone, few, and many."""
