@@ -9,8 +9,8 @@ from typing import TypeAlias
 from ...ir.quantization import Float8
 from ...targets.launch_plan import Argument, Bound, Size
 from ..gpu.planning import Planning, size_of
-from ..gpu.rules.products import Product, Tiles
-from ..kernels.layout import num_blocks
+from ..gpu.rules.products import Gate, Product, Tiles
+from ..kernels.layout import BLOCK, num_blocks
 
 __all__ = ["multiply_in_tiles"]
 
@@ -23,6 +23,9 @@ ENOUGH_BLOCKS = 120
 
 _ROWS_AND_DEPTHS = ((256, 1), (128, 2), (64, 3))
 """Rows of a block, and chunks of weights that it reads ahead: what a thread's 255 registers allow."""
+
+_GATED_ROWS_AND_DEPTHS = ((128, 1), (64, 2))
+"""The same where each warp has two blocks of outputs, of both halves of a gate."""
 
 _MOST_SPLIT_ROWS = 64
 """Rows up to which the sums of a few outputs are split, so that enough blocks read the weights."""
@@ -86,10 +89,20 @@ def multiply_in_tiles(planning: Planning, product: Product) -> bool:
     product = of_float8 or product
     if factors is None:
         return False
-    tiles = _lay_out(planning, product, factors)
-    for shape in _shapes(product, factors):
-        _launch(planning, product, factors, tiles, shape)
+    tiles, gate = _lay_out(planning, product, factors), _take_gate(planning, product)
+    for shape in _shapes(product, factors, gate):
+        _launch(planning, product, factors, tiles, shape, gate)
     return True
+
+
+def _take_gate(planning: Planning, product: Product) -> Gate | None:
+    """The gate behind a product, which then is computed by itself for few rows only; None for none."""
+    gate = product.gate
+    if gate is None or product.pairs is not None or product.heads or product.outputs % (2 * BLOCK):
+        return None
+    planning.result(gate.result, product.rows, product.outputs // 2)
+    planning.gated[gate.result] = Bound(product.rows, at_most=product.few)
+    return gate
 
 
 def _half_factors(product: Product) -> _Factors | None:
@@ -167,10 +180,11 @@ def _decoded_factors(product: Product) -> _Factors | None:
     )
 
 
-def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
+def _shapes(product: Product, factors: _Factors, gate: Gate | None) -> Iterator[_Shape]:
     """Larger blocks for more rows, as soon as there are enough of them."""
     tiles, pairs = -(-num_blocks(product.outputs) // _WARPS) * max(product.heads, 1), product.pairs
-    kinds = [kind for kind in _ROWS_AND_DEPTHS if kind[0] <= factors.most_rows]
+    all_kinds = _ROWS_AND_DEPTHS if gate is None else _GATED_ROWS_AND_DEPTHS
+    kinds = [kind for kind in all_kinds if kind[0] <= factors.most_rows]
     most = None
     for rows, depth in kinds:
         least = product.few + 1 if rows == 64 else max(rows // 2, ENOUGH_BLOCKS * rows // tiles) + 1
@@ -182,10 +196,10 @@ def _shapes(product: Product, factors: _Factors) -> Iterator[_Shape]:
     chunks = factors.chunks(product.inputs)
     split = min(ENOUGH_BLOCKS // tiles, chunks // _FEWEST_CHUNKS)
     first = product.few + 1
-    if split > 1 and pairs is None and not product.heads:
+    if split > 1 and pairs is None and not product.heads and gate is None:
         yield _Shape(64, 3, split, Bound(product.rows, first, _MOST_SPLIT_ROWS))
         first = _MOST_SPLIT_ROWS + 1
-    yield _Shape(64, 3, 1, Bound(product.rows, first, most))
+    yield _Shape(64, kinds[-1][1], 1, Bound(product.rows, first, most))
 
 
 def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
@@ -295,7 +309,14 @@ def _cut(planning: Planning, product: Product, rows: int, bound: Bound) -> Tiles
     return Tiles(setup, arguments, (grouping.num_tiles,))
 
 
-def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Tiles, shape: _Shape) -> None:
+def _launch(
+    planning: Planning,
+    product: Product,
+    factors: _Factors,
+    tiles: _Tiles,
+    shape: _Shape,
+    gate: Gate | None,
+) -> None:
     """Launch the blocks of a shape, and what joins the parts of their sums."""
     source, others = _divide(product)
     scales = [("const float* row_scales", source[1][1] if factors.scaled_at_end else tiles.scales)]
@@ -309,19 +330,23 @@ def _launch(planning: Planning, product: Product, factors: _Factors, tiles: _Til
         _cut(planning, product, shape.rows, shape.bound),
         -(-num_blocks(product.outputs) // _WARPS),
     )
-    numbers = f"1, {shape.rows}, {shape.depth}, {factors.copies}, {shape.split}, {product.outputs}"
-    template = f"multiply_many<{numbers}, {factors.fragments}, {flags}>"
+    numbers = f"{1 if gate is None else 2}, {shape.rows}, {shape.depth}, {factors.copies}, {shape.split}"
+    template = f"multiply_many<{numbers}, {product.outputs}, {factors.fragments}, {flags}>"
     stage_bytes = shape.rows * _CHUNK_BYTES + _BARRIERS_BYTES
     stages = min(_MOST_STAGES, _MOST_STAGE_BYTES // stage_bytes)
     setup = _of_head(product, factors, "row_scales", "row_sums") if product.heads else ""
     given: tuple[str, Argument] = out
+    made = "NoGate{}"
+    if gate is not None:
+        given, made = (out[0], planning.region(gate.result).array), f"GateOf<{gate.activation}>{{}}"
+        output_tiles = -(-num_blocks(product.outputs // 2) // _WARPS)
     if shape.split > 1:
         parts = planning.new_array(size_of(product.rows, shape.split * product.outputs), 4)
         given = f"{factors.sum_type}* out", parts
     planning.launch(
         "multiply_many",
         f"DYNAMIC_SHARED(shared); {cut.setup}{setup}{template}"
-        f"(here, shared, tile, tiles, {product.weights.value}, {factors.scales}, {bias}, out);",
+        f"(here, shared, tile, tiles, {product.weights.value}, {factors.scales}, {bias}, {made}, out);",
         [*arguments, given, *cut.arguments],
         (*cut.grid, size_of(output_tiles), size_of(product.heads or shape.split)),
         _THREADS,

@@ -26,10 +26,13 @@ from ..lowering.layouts import parameter_layouts
 from .kernel import DeviceFunction
 from .machine import Machine
 
-__all__ = ["PIECE", "Codes", "Grouping", "Planning", "Region", "Rule", "row_type", "size_of"]
+__all__ = ["ACTIVATIONS", "PIECE", "Codes", "Grouping", "Planning", "Region", "Rule", "row_type", "size_of"]
 
 PIECE = 512
 """Keys of a context that one block of attention takes where contexts are cut."""
+
+ACTIVATIONS = {"silu_mul": "Silu", "gelu_mul": "Gelu", "gelu_tanh_mul": "GeluTanh"}
+"""What gates do to the first half of a row before they multiply it with the second."""
 
 Rule: TypeAlias = "Callable[[Planning, Operation], None]"
 
@@ -94,6 +97,8 @@ class Planning:
         """Of who chose, among how many experts, with so many rows a tile, by position or by number."""
         self.caches: dict[Value, tuple[Argument, ...]] = {}
         """Pages of keys, or of values: floats, or codes and scales."""
+        self.gated: dict[Value, Bound] = {}
+        """Results of gates that are computed as products are, but within a bound."""
         self.unrounded: set[Value] = set()
         """Activations of bfloat16 whose arrays hold the floats that products will round."""
         self.tiled: dict[Hashable, tuple[Argument, ...]] = {}

@@ -219,13 +219,26 @@ struct SumOf<true, Sum> {  // scaled
   using Type = float;
 };
 
+// What is made of two neighbouring halves of results: nothing, or one of both, the first activated times the second.
+struct NoGate {
+  CONSTANT bool IS_THERE = false;
+};
+template <class Activation>
+struct GateOf {
+  CONSTANT bool IS_THERE = true;
+  static INGOT_DEVICE float of(float gate, float up) { return Activation::of(gate) * up; }
+};
+
 // The product. COPIES of each chunk's rows are multiplied by the same weights: two where rows are split. A block takes the
 // chunks of one of SPLIT parts, and with more than one gives its sums as they are to join_splits; weights are read
-// DEPTH chunks ahead.
+// DEPTH chunks ahead. Where there is a Gate, a warp has a block of the first half of the outputs and its counterpart of the
+// second, so that only what is made of both is written.
 template <int BLOCKS, int ROWS, int DEPTH, int COPIES, int SPLIT, int OUTPUTS, class Fragments, bool HAS_BIAS, class Weights,
-          class Scales, class Tile, class Result>
+          class Scales, class Tile, class Gate, class Result>
 INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, const unsigned char* tiles, Weights weights,
-                                Scales scales, const float* bias, Result* out) {
+                                Scales scales, const float* bias, Gate, Result* out) {
+  static_assert(!Gate::IS_THERE || (BLOCKS == 2 && SPLIT == 1 && OUTPUTS % (2 * BLOCK) == 0), "halves of whole blocks");
+  constexpr int OWN_OUTPUTS = Gate::IS_THERE ? OUTPUTS / 2 : OUTPUTS;
   constexpr int LAST_BLOCK = (OUTPUTS - 1) / BLOCK, IN_PART = (Fragments::CHUNKS + SPLIT - 1) / SPLIT;
   using Sum = typename SumOf<Scales::ARE_OF_STEPS, typename Fragments::Sum>::Type;
   int num_rows = tile.num_rows, first_row = tile.first_row;
@@ -242,7 +255,8 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
   };
   int blocks[BLOCKS];
   for (int b = 0; b < BLOCKS; ++b) {
-    blocks[b] = (here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b;
+    int warp = here.block_y() * TILE_WARPS + here.warp();
+    blocks[b] = Gate::IS_THERE ? warp + b * (OWN_OUTPUTS / BLOCK) : warp * BLOCKS + b;
     if (blocks[b] > LAST_BLOCK) blocks[b] = LAST_BLOCK;  // the same again
     blocks[b] += tile.first_block();
   }
@@ -304,9 +318,10 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
 
   int group = here.lane() / 4, inside = here.lane() % 4;
 #pragma unroll
-  for (int b = 0; b < BLOCKS; ++b) {
-    int output = ((here.block_y() * TILE_WARPS + here.warp()) * BLOCKS + b) * BLOCK + group * 2;
-    if (output >= OUTPUTS) continue;
+  for (int b = 0; b < (Gate::IS_THERE ? 1 : BLOCKS); ++b) {
+    int number = (here.block_y() * TILE_WARPS + here.warp()) * (Gate::IS_THERE ? 1 : BLOCKS) + b;
+    int output = number * BLOCK + group * 2;
+    if (output >= OWN_OUTPUTS) continue;
     auto value = [&](Sum sum, int row, int own) {
       own += tile.first_block() * BLOCK;
       if constexpr (SPLIT > 1) return sum;
@@ -319,9 +334,12 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
         int row = first_row + rows * 8 + inside * 2 + i;
         if (row >= tile.end_row) continue;
         int64 before = SPLIT > 1 ? (int64)here.block_z() * num_rows : 0;
-        Result* own = out + (before + tile.target(row)) * OUTPUTS + output;
+        Result* own = out + (before + tile.target(row)) * OWN_OUTPUTS + output;
         Result pair[2] = {value(sums[b][rows * 4 + i], row, output), 0};
         if (OUTPUTS % 2 == 0 || output + 1 < OUTPUTS) pair[1] = value(sums[b][rows * 4 + 2 + i], row, output + 1);
+        if constexpr (Gate::IS_THERE)
+          for (int j = 0; j < 2; ++j)
+            pair[j] = Gate::of(pair[j], value(sums[1][rows * 4 + j * 2 + i], row, OWN_OUTPUTS + output + j));
         if constexpr (OUTPUTS % 2 == 0) {
           *reinterpret_cast<uint2*>(own) = reinterpret_cast<const uint2&>(pair);
         } else {

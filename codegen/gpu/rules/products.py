@@ -13,10 +13,10 @@ from ...kernels.layout import BLOCK, num_blocks
 from ...kernels.rows import Rows
 from ...lowering.step import width_of
 from ..formats import coded_type
-from ..planning import Codes, Planning, Rule, row_type, size_of
+from ..planning import ACTIVATIONS, Codes, Planning, Rule, row_type, size_of
 from .pairs import Pairs
 
-__all__ = ["FEW_ROWS", "RULES", "Product", "Tiles", "Weights", "multiply", "weights_of"]
+__all__ = ["FEW_ROWS", "RULES", "Gate", "Product", "Tiles", "Weights", "multiply", "weights_of"]
 
 FEW_ROWS = 16
 """Rows up to which a product is bound by reading the weights."""
@@ -64,6 +64,14 @@ TilesOf: TypeAlias = "Callable[[int, Bound], Tiles]"
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """What is made of a product's results and of nothing else: one half activated, times the other."""
+
+    activation: str
+    result: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """Rows of floats, or of codes, times weights; kernels call them ``x``, ``row_scales``, ``bias``, ``out``.
 
@@ -82,6 +90,7 @@ class Product:
         heads: whose pieces of a row meet a matrix each; zero where rows are whole.
         pairs: of tokens and experts, where each meets the matrix of its expert.
         float8: the rows of floats as codes of floats of eight bits, where they were rounded to such.
+        gate: what alone uses the results, which a machine may compute with them.
     """
 
     arguments: tuple[tuple[str, Argument], ...]
@@ -98,6 +107,7 @@ class Product:
     heads: int
     pairs: Pairs | None
     float8: Codes | None
+    gate: Gate | None
 
     @property
     def num_matrices(self) -> int:
@@ -248,6 +258,7 @@ def multiply(
         heads,
         pairs,
         planning.float8.get(x),
+        _gate_behind(planning, operation),
     )
     has_many = planning.machine.multiply_many(planning, product)
     most = few if has_many or are_bounded else None
@@ -266,6 +277,13 @@ def multiply(
             bound=bound,
             waits_itself=pairs is None,  # whose tiles are computed
         )
+
+
+def _gate_behind(planning: Planning, operation: Operation) -> Gate | None:
+    users = planning.graph.users.get(operation.result, ())
+    if len(users) != 1 or users[0].operator not in ACTIVATIONS or operation.result in planning.graph.outputs:
+        return None
+    return Gate(ACTIVATIONS[users[0].operator], users[0].result)
 
 
 def _warps(product: Product) -> int:

@@ -9,7 +9,7 @@ from ....ir import Operation, QuantFormat
 from ....ir.errors import CompileError
 from ....ir.quantization import Float8, Integers
 from ...lowering.step import width_of
-from ..planning import Codes, Planning, Rule, row_type, size_of
+from ..planning import ACTIVATIONS, Codes, Planning, Rule, row_type, size_of
 
 __all__ = ["BLOCK_PARTS", "RULES", "THREADS"]
 
@@ -18,8 +18,6 @@ THREADS = 256
 
 BLOCK_PARTS = f"SHARED_ARRAY(float, parts, [{THREADS // 32}]);"
 """Where the warps of such a block meet, for ``sum_of_block`` and the like."""
-
-_ACTIVATIONS = {"silu_mul": "Silu", "gelu_mul": "Gelu", "gelu_tanh_mul": "GeluTanh"}
 
 
 def _rms_norm(planning: Planning, operation: Operation) -> None:
@@ -99,14 +97,19 @@ def _rope(planning: Planning, operation: Operation) -> None:
 
 def _gate(planning: Planning, operation: Operation) -> None:
     x, times, view = planning.row_by_row(operation.operands[0])
-    out = planning.result(operation.result, x.rows, x.view.width // 2)
-    body = f"gate<{THREADS}, {row_type(view)}, {_ACTIVATIONS[operation.operator]}>(here, x, out);"
+    bound = planning.gated.get(operation.result)
+    if bound is None:
+        out = planning.result(operation.result, x.rows, x.view.width // 2)
+    else:
+        out = planning.region(operation.result)
+    body = f"gate<{THREADS}, {row_type(view)}, {ACTIVATIONS[operation.operator]}>(here, x, out);"
     planning.launch(
         "gate",
         body,
         [("GLOBAL const float* x", x.array), ("GLOBAL float* out", out.array)],
         (size_of(x.rows, times),),
         THREADS,
+        () if bound is None else (bound,),
     )
 
 
@@ -160,7 +163,7 @@ def _round_to_float8(planning: Planning, operation: Operation, size: int) -> Non
 
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(_ACTIVATIONS, _gate),
+    **dict.fromkeys(ACTIVATIONS, _gate),
     "add_layer_norm": _layer_norm,
     "add_rms_norm": _rms_norm,
     "layer_norm": _layer_norm,

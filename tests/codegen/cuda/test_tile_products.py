@@ -24,12 +24,17 @@ VOCAB = 41
 
 @dataclass(frozen=True)
 class Case:
-    """Weights of an element, whose rows are cast to bfloat16 where they are ``rounded``."""
+    """Weights of an element, whose rows are cast to bfloat16 where ``rounded``; and a gate behind them."""
 
     element: str
     outputs: int
     inputs: int
     rounded: bool = False
+    gate: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.element}{self.gate}"
 
 
 CASES = (
@@ -55,11 +60,9 @@ def graph_of(random: np.random.Generator) -> tuple[Graph, dict[str, Array]]:
     for case in CASES:
         is_float = case.element in ("bfloat16", "float16")
         element = ScalarType(case.element) if is_float else find_format(case.element)
-        table = builder.parameter(
-            f"{case.element}.table", TensorType((VOCAB, case.inputs), ScalarType.FLOAT32)
-        )
-        weight = builder.parameter(f"{case.element}.weight", TensorType((case.outputs, case.inputs), element))
-        bias = builder.parameter(f"{case.element}.bias", TensorType((case.outputs,), ScalarType.FLOAT32))
+        table = builder.parameter(f"{case.name}.table", TensorType((VOCAB, case.inputs), ScalarType.FLOAT32))
+        weight = builder.parameter(f"{case.name}.weight", TensorType((case.outputs, case.inputs), element))
+        bias = builder.parameter(f"{case.name}.bias", TensorType((case.outputs,), ScalarType.FLOAT32))
         values = random.standard_normal((case.outputs, case.inputs), np.float32)
         parameters[table.name] = random.standard_normal((VOCAB, case.inputs), np.float32)
         parameters[weight.name] = (
@@ -73,7 +76,8 @@ def graph_of(random: np.random.Generator) -> tuple[Graph, dict[str, Array]]:
             x = builder.emit("cast", x, to="bfloat16")
         elif not is_float and (rows := activations_for(weight.type)) is not None:
             x = builder.emit("quantize", x, format=rows.name)
-        results.append(builder.emit("linear", x, weight, bias))
+        result = builder.emit("linear", x, weight, bias)
+        results.append(builder.emit(case.gate, result) if case.gate else result)
     return builder.build(builder.emit("concat", *results, axis=1)), parameters
 
 
