@@ -184,7 +184,8 @@ def _shapes(product: Product, factors: _Factors, gate: Gate | None) -> Iterator[
     """Larger blocks for more rows, as soon as there are enough of them."""
     tiles, pairs = -(-num_blocks(product.outputs) // _WARPS) * max(product.heads, 1), product.pairs
     all_kinds = _ROWS_AND_DEPTHS if gate is None else _GATED_ROWS_AND_DEPTHS
-    kinds = [kind for kind in all_kinds if kind[0] <= factors.most_rows]
+    most_rows = factors.most_rows if gate is None or factors.most_rows == 256 else 64
+    kinds = [kind for kind in all_kinds if kind[0] <= most_rows]
     most = None
     for rows, depth in kinds:
         least = product.few + 1 if rows == 64 else max(rows // 2, ENOUGH_BLOCKS * rows // tiles) + 1
