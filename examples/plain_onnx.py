@@ -16,7 +16,8 @@ tokens = tokenizer.encode(prompt).ids
 caches = {i.name: i for i in session.get_inputs() if i.name.startswith("kv.")}
 page_size = next(iter(caches.values())).shape[2]
 num_pages = -(-(len(tokens) + 16) // page_size)
-kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
+kinds["tensor(uint8)"] = np.uint8
 states = {name: np.zeros([num_pages, *i.shape[1:]], kinds[i.type]) for name, i in caches.items()}
 chunk, done = tokens, 0
 for _ in range(16):

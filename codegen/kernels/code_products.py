@@ -8,6 +8,7 @@ group, and floats are added in one order, groups ascending.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tvm import tirx
 
@@ -23,6 +24,18 @@ from .widening import widened_fours
 __all__ = ["finish_sums", "load_bias", "multiply_codes", "rows_for", "tile_rows"]
 
 _Fours = Callable[[int, int], Vector]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What :func:`multiply_codes` emits: ``height`` rows of ``x`` from ``row`` times the block of ``reader``."""
+
+    reader: CodedWeights
+    x: CodeRows
+    row: Expr
+    height: int
+    finish: Callable[[int, list[Vector]], None]
+    bias: Sequence[tirx.Expr] | None
 
 
 def rows_for(matrix: CodedMatrix, pieces: int = 1) -> RowCodes:
@@ -57,7 +70,7 @@ def multiply_codes(
     biases = None if bias is None else load_bias(isa, bias, block)
     reader = CodedWeights(isa, matrix, weights, block)
     multiply = _multiply_whole_rows if matrix.format.is_whole_by_row else _multiply_groups
-    multiply(isa, matrix, x, reader, row, height, finish, biases)
+    multiply(_Tile(reader, x, row, height, finish, biases))
 
 
 def load_bias(isa: Isa, bias: Buffer, block: Expr) -> list[tirx.Expr]:
@@ -66,7 +79,6 @@ def load_bias(isa: Isa, bias: Buffer, block: Expr) -> list[tirx.Expr]:
 
 
 def finish_sums(
-    isa: Isa,
     reader: CodedWeights,
     x: CodeRows,
     row: Expr,
@@ -77,7 +89,7 @@ def finish_sums(
 
     A bias is added without rounding before, as compilers would do here and there, if they were left to.
     """
-    scales, offsets = reader.row_factors()
+    isa, (scales, offsets) = reader.isa, reader.row_factors()
     results = []
     for part, total in enumerate(sums):
         result = Vector("float32", isa.lanes)
@@ -109,16 +121,9 @@ def _is_widened(isa: Isa, matrix: CodedMatrix, height: int) -> bool:
     return matrix.format.has_whole_scales and height >= find_tiling(isa, matrix.inputs).widened_rows
 
 
-def _multiply_whole_rows(
-    isa: Isa,
-    matrix: CodedMatrix,
-    x: CodeRows,
-    reader: CodedWeights,
-    row: Expr,
-    height: int,
-    finish: Callable[[int, list[Vector]], None],
-    bias: Sequence[tirx.Expr] | None,
-) -> None:
+def _multiply_whole_rows(tile: _Tile) -> None:
+    reader, x, row, height = tile.reader, tile.x, tile.row, tile.height
+    isa, matrix = reader.isa, reader.matrix
     totals, widened = _sums(isa, height), _is_widened(isa, matrix, height)
     in_groups = matrix.format.has_whole_scales and not widened
     zero_point = isa.byte_of_zero if widened else matrix.zero_point
@@ -131,7 +136,7 @@ def _multiply_whole_rows(
 
     def multiply_span(span: Expr, columns: int) -> None:
         four, sums = reader.fours_of(span), totals
-        wide = widened_fours(isa, matrix, reader, span, zero_point) if widened else None
+        wide = widened_fours(reader, span, zero_point) if widened else None
         if in_groups:
             sums = _sums(isa, height)
             for m in range(height):
@@ -158,19 +163,12 @@ def _multiply_whole_rows(
 
     reader.for_spans(multiply_span)
     for m in range(height):
-        finish(m, finish_sums(isa, reader, x, row + m, totals[m], bias))
+        tile.finish(m, finish_sums(reader, x, row + m, totals[m], tile.bias))
 
 
-def _multiply_groups(
-    isa: Isa,
-    matrix: CodedMatrix,
-    x: CodeRows,
-    reader: CodedWeights,
-    row: Expr,
-    height: int,
-    finish: Callable[[int, list[Vector]], None],
-    bias: Sequence[tirx.Expr] | None,
-) -> None:
+def _multiply_groups(tile: _Tile) -> None:
+    reader, x, row, height = tile.reader, tile.x, tile.row, tile.height
+    isa, matrix = reader.isa, reader.matrix
     parts = BLOCK // isa.lanes
     size, zero_point = matrix.sum_size, matrix.zero_point
     subtract = bool(zero_point) and not isa.subtracts_zero_point(zero_point)
@@ -219,6 +217,6 @@ def _multiply_groups(
 
     reader.for_spans(multiply_span)
     for m in range(height):
-        for total, added in zip(totals[m], bias or (), strict=bias is not None):
+        for total, added in zip(totals[m], tile.bias or (), strict=tile.bias is not None):
             total.set(total.value + added)
-        finish(m, totals[m])
+        tile.finish(m, totals[m])

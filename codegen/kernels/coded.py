@@ -116,7 +116,8 @@ class Group:
 
 
 class CodedWeights:
-    """Emits what reads block number ``block`` of a matrix; ``buffers`` are those of its arguments.
+    """Emits what reads block number ``block`` of a ``matrix`` by the instructions of ``isa``; ``buffers`` are
+    those of the matrix' arguments.
 
     Where codes meet codes, scales of whole rows wait for a sum's end; where they ``meet_floats``, all scales
     are floats and there from the beginning.
@@ -131,7 +132,7 @@ class CodedWeights:
         *,
         meet_floats: bool = False,
     ) -> None:
-        self._isa, self._matrix, self._block = isa, matrix, block
+        self.isa, self.matrix, self._block = isa, matrix, block
         self._meet_floats = meet_floats
         self._buffers = _by_name(matrix, buffers)
         self._parts = BLOCK // isa.lanes
@@ -145,9 +146,9 @@ class CodedWeights:
         A loop loads the scales and offsets of the groups it goes over as it enters them. Only the last span
         can have less than all inputs.
         """
-        inputs = self._matrix.inputs
+        inputs = self.matrix.inputs
         self._enter(None, 0)
-        self._loop(self._matrix.levels, inputs, 0, emit)
+        self._loop(self.matrix.levels, inputs, 0, emit)
         if inputs % SPAN:
             emit(inputs // SPAN, inputs % SPAN)
 
@@ -167,14 +168,14 @@ class CodedWeights:
 
     def _enter(self, size: int | None, number: Expr) -> None:
         """Load the scales and offsets of group ``number`` of ``size``; a row's wait for its end."""
-        if size is None and self._matrix.format.is_whole_by_row and not self._meet_floats:
+        if size is None and self.matrix.format.is_whole_by_row and not self._meet_floats:
             return
-        for component in self._matrix.format.components[1:]:
+        for component in self.matrix.format.components[1:]:
             if component.size == size:
                 self._known[component.name] = self._load(component.name, number)
 
     def _load(self, name: str, number: Expr) -> list[Vector]:
-        lanes, matrix, factor = self._isa.lanes, self._matrix, self._factor(name)
+        lanes, matrix, factor = self.isa.lanes, self.matrix, self._factor(name)
         if matrix.format.has_whole_scales and name == "scales" and not self._meet_floats:
             return self._load_whole(number)
         vectors = [Vector("float32", lanes) for _ in range(self._parts)]
@@ -186,14 +187,14 @@ class CodedWeights:
         return vectors
 
     def _load_whole(self, number: Expr) -> list[Vector]:
-        lanes, vectors = self._isa.lanes, [Vector("int32", self._isa.lanes) for _ in range(self._parts)]
+        lanes, vectors = self.isa.lanes, [Vector("int32", self.isa.lanes) for _ in range(self._parts)]
         for part, vector in enumerate(vectors):
             stored = load(self._buffers["scales"], (self._block, number, part * lanes), lanes)
             vector.set(cast("int32", lanes, stored))
         return vectors
 
     def _factor(self, name: str) -> Factor:
-        quant_format = self._matrix.format
+        quant_format = self.matrix.format
         offset = quant_format.offset
         factor = offset.factor if offset is not None and name.endswith("offsets") else quant_format.scale
         if name.startswith("super_"):
@@ -203,13 +204,13 @@ class CodedWeights:
 
     def group(self, number: Expr) -> Group:
         """The scales and offsets of group ``number``: just loaded, where a loop goes over such groups."""
-        size, offset = self._matrix.format.group_size, self._matrix.format.offset
+        size, offset = self.matrix.format.group_size, self.matrix.format.offset
         if size is not None and size <= SPAN:
             self._enter(size, number)
         scales = self._known["scales"]
         if offset is None:
             return Group(scales, None, None)
-        offsets = [Vector("float32", self._isa.lanes) for _ in scales]
+        offsets = [Vector("float32", self.isa.lanes) for _ in scales]
         for vector, known in zip(offsets, self._known["offsets"], strict=True):
             vector.set(self._signed_offset(known.value))
         if offset.role is OffsetRole.ZERO_POINT:
@@ -218,14 +219,14 @@ class CodedWeights:
 
     def whole_scales(self, span: Expr) -> list[Vector]:
         """The whole scales of a span's group, int32, without their rows'."""
-        size = self._matrix.format.group_size
+        size = self.matrix.format.group_size
         if size == SPAN:
             self._enter(size, span)
         return self._known["scales"]
 
     def row_factors(self) -> tuple[list[Vector], list[Vector] | None]:
         """The scales of whole rows, and what is taken off all of their codes if there is anything."""
-        quant_format = self._matrix.format
+        quant_format = self.matrix.format
         scales = self._load("super_scales" if quant_format.has_whole_scales else "scales", 0)
         if quant_format.offset is None:
             return scales, None
@@ -236,22 +237,22 @@ class CodedWeights:
 
     def _signed_offset(self, offset: tirx.Expr) -> tirx.Expr:
         """A minimum to add, or a zero point of what codes are taken as."""
-        role = self._matrix.format.offset
+        role = self.matrix.format.offset
         assert role is not None
         if role.role is OffsetRole.SUBTRACTED:
-            return broadcast(T.float32(0), self._isa.lanes) - offset
-        if role.role is OffsetRole.ZERO_POINT and self._matrix.zero_point:
-            return offset - broadcast(T.float32(self._matrix.zero_point), self._isa.lanes)
+            return broadcast(T.float32(0), self.isa.lanes) - offset
+        if role.role is OffsetRole.ZERO_POINT and self.matrix.zero_point:
+            return offset - broadcast(T.float32(self.matrix.zero_point), self.isa.lanes)
         return offset
 
     def _prefetch(self, span: Expr) -> None:
         """Ask for what is needed some spans later."""
-        num_bytes = span_bytes(self._matrix.format)
+        num_bytes = span_bytes(self.matrix.format)
         for line in range(num_bytes // 64):
             prefetch(self._buffers["codes"], (self._block, span * num_bytes + PREFETCH_BYTES + 64 * line))
         ahead = PREFETCH_BYTES // num_bytes
-        for component in self._matrix.format.components[1:]:
-            if component.name == "offsets" and are_paired(self._matrix.format):
+        for component in self.matrix.format.components[1:]:
+            if component.name == "offsets" and are_paired(self.matrix.format):
                 continue
             if component.size is not None and component.size <= SPAN:
                 group = (span + ahead) * (SPAN // component.size)
@@ -264,7 +265,7 @@ class CodedWeights:
 
         Bytes that fours share are loaded once.
         """
-        isa, num_bytes = self._isa, span_bytes(self._matrix.format)
+        isa, num_bytes = self.isa, span_bytes(self.matrix.format)
         loaded: dict[tuple[int, int], Vector] = {}
 
         def raw(vector: int, part: int) -> Vector:
@@ -276,7 +277,7 @@ class CodedWeights:
 
         def four(number: int, part: int) -> Vector:
             planes = []
-            for width, lowest in planes_of(self._matrix.format.bits):
+            for width, lowest in planes_of(self.matrix.format.bits):
                 vector, slot = divmod(number, 8 // width)
                 plane = raw(lowest + vector, part)  # planes of as many bits came before
                 if width == 8:
@@ -292,18 +293,18 @@ class CodedWeights:
 
     def whole_numbers(self, codes: Vector) -> Vector:
         """What codes stand for plus the zero point, a vector of unsigned bytes."""
-        book = self._matrix.format.codes
+        book = self.matrix.format.codes
         if isinstance(book, Integers):
             return codes
         assert isinstance(book, CodeBook)
-        table = tuple(int(value) + self._matrix.zero_point for value in book.table)
-        found = Vector("uint8", self._isa.bytes)
-        found.set(self._isa.look_up(_filled_up(table), codes.value))
+        table = tuple(int(value) + self.matrix.zero_point for value in book.table)
+        found = Vector("uint8", self.isa.bytes)
+        found.set(self.isa.look_up(_filled_up(table), codes.value))
         return found
 
     def floats(self, codes: Vector, column: int) -> tirx.Expr:
         """What the codes of one of four columns stand for, less their zero point, float32."""
-        lanes, kind = self._isa.lanes, self._matrix.format.codes
+        lanes, kind = self.isa.lanes, self.matrix.format.codes
         words = reinterpret(f"int32x{lanes}", codes.value)
         if isinstance(kind, Float8):
             by = 24 - 8 * column
@@ -311,8 +312,8 @@ class CodedWeights:
         shifted = T.shift_right(words, broadcast(T.int32(8 * column), lanes)) if column else words
         apart = T.bitwise_and(shifted, broadcast(T.int32(255), lanes))
         if isinstance(kind, CodeBook):
-            return self._isa.look_up_floats(_filled_up(tuple(map(float, kind.table))), apart)
-        return cast("float32", lanes, apart - broadcast(T.int32(self._matrix.zero_point), lanes))
+            return self.isa.look_up_floats(_filled_up(tuple(map(float, kind.table))), apart)
+        return cast("float32", lanes, apart - broadcast(T.int32(self.matrix.zero_point), lanes))
 
 
 def _by_name(matrix: CodedMatrix, buffers: Sequence[Buffer]) -> Mapping[str, Buffer]:

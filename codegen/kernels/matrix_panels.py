@@ -9,14 +9,13 @@ an eighth of their time. (Counted, not measured.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tvm import tirx
 
-from .coded import CodedMatrix
-from .isa import Isa, NeonI8mm
+from .coded import CodedWeights
+from .isa import NeonI8mm
 from .layout import BLOCK
 from .panels import Finish, Panel, PanelProduct
 from .row_codes import LINE_BYTES, CodeRows
@@ -56,18 +55,9 @@ class MatrixPanels(PanelProduct):
         """One fills the registers."""
         return 1
 
-    def write(
-        self,
-        isa: Isa,
-        matrix: CodedMatrix,
-        weights: Sequence[Buffer],
-        stored: Expr,
-        panel: Panel,
-        memory: Buffer,
-        block: Expr,
-    ) -> None:
+    def write(self, reader: CodedWeights, panel: Panel, memory: Buffer, block: Expr) -> None:
         """See the base class."""
-        super().write(isa, matrix, weights, stored, panel, memory, block)
+        super().write(reader, panel, memory, block)
         self._arrange(panel, memory, block)
 
     def _arrange(self, panel: Panel, memory: Buffer, block: Expr) -> None:

@@ -63,14 +63,14 @@ class PanelChoice:
             return tirx.min(number * panel.blocks + within, last)
 
         with T.serial(panel.blocks) as within:
-            stored = first + block_at(within)
-            self.product.write(isa, matrix, weights, stored, panel, memory, within)
+            reader = CodedWeights(isa, matrix, weights, first + block_at(within))
+            self.product.write(reader, panel, memory, within)
 
         def finish_block(row: Expr, within: Expr, sums: list[Vector]) -> None:
             block = block_at(within)
             biases = None if bias is None else load_bias(isa, bias, first + block)
             reader = CodedWeights(isa, matrix, weights, first + block)
-            finish(row, block, finish_sums(isa, reader, x, row, sums, biases))
+            finish(row, block, finish_sums(reader, x, row, sums, biases))
 
         self.product.multiply(panel, memory, x, num_rows, finish_block)
 

@@ -12,12 +12,11 @@ are a tile of 64 inputs and 16 outputs. Lines are filled up with weights of zero
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .coded import CodedMatrix
-from .isa import Isa
+from .coded import CodedWeights
 from .row_codes import LINE_BYTES, CodeRows
 from .script import Buffer, Expr, Vector
 from .widening import widen_block
@@ -71,18 +70,9 @@ class PanelProduct(ABC):
         """A panel, as this product lays it out."""
         return Panel(blocks, inputs)
 
-    def write(
-        self,
-        isa: Isa,
-        matrix: CodedMatrix,
-        weights: Sequence[Buffer],
-        stored: Expr,
-        panel: Panel,
-        memory: Buffer,
-        block: Expr,
-    ) -> None:
-        """Emit what writes block ``stored`` of ``weights`` as block ``block`` of a panel."""
-        widen_block(isa, matrix, weights, stored, panel, memory, block, self.zero_point)
+    def write(self, reader: CodedWeights, panel: Panel, memory: Buffer, block: Expr) -> None:
+        """Emit what writes the block that ``reader`` reads as block ``block`` of a panel."""
+        widen_block(reader, panel, memory, block, self.zero_point)
 
     def enter(self) -> None:  # noqa: B027 - most have nothing to do
         """Emit what a worker has to do before its panels."""

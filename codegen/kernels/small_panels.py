@@ -9,12 +9,11 @@ Of a span there lie its eight lines of codes, then one of scales, as :meth:`.isa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
 
-from .coded import FOURS, CodedMatrix, CodedWeights
+from .coded import FOURS, CodedWeights
 from .isa import Isa
 from .layout import BLOCK, SPAN
 from .panels import Finish, Panel, PanelProduct
@@ -58,19 +57,10 @@ class SmallPanels(PanelProduct):
         """See the base class."""
         return _SmallPanel(blocks, inputs)
 
-    def write(
-        self,
-        isa: Isa,
-        matrix: CodedMatrix,
-        weights: Sequence[Buffer],
-        stored: Expr,
-        panel: Panel,
-        memory: Buffer,
-        block: Expr,
-    ) -> None:
+    def write(self, reader: CodedWeights, panel: Panel, memory: Buffer, block: Expr) -> None:
         """See the base class."""
-        assert matrix.zero_point == self.zero_point, "codes are of four bits, with signs"
-        reader, parts = CodedWeights(isa, matrix, weights, stored), range(BLOCK // isa.lanes)
+        assert reader.matrix.zero_point == self.zero_point, "codes are of four bits, with signs"
+        isa, parts = self.isa, range(BLOCK // self.isa.lanes)
 
         def write_span(span: Expr, columns: int) -> None:
             assert columns == SPAN, "products of codes are over whole groups of activations"

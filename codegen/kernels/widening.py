@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tvm import tirx
 
-from .coded import FOURS, CodedMatrix, CodedWeights
-from .isa import Isa
+from .coded import FOURS, CodedWeights
 from .layout import BLOCK, SPAN
 from .script import Buffer, Expr, T, Vector, broadcast, reinterpret, store
 
@@ -18,13 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["widen_block", "widened_fours"]
 
 
-def widened_fours(
-    isa: Isa, matrix: CodedMatrix, reader: CodedWeights, span: Expr, zero_point: int
-) -> Callable[[int, int], tirx.Expr]:
+def widened_fours(reader: CodedWeights, span: Expr, zero_point: int) -> Callable[[int, int], tirx.Expr]:
     """What gives the bytes of a four of a span, by number and part, in a format that is whole by rows.
 
     Codes of less than 16 times scales of less than 16 do not carry from byte to byte.
     """
+    isa, matrix = reader.isa, reader.matrix
     four, parts = reader.fours_of(span), BLOCK // isa.lanes
     if not matrix.format.has_whole_scales:
         moved = (zero_point - matrix.zero_point) % 256
@@ -65,28 +63,19 @@ def widened_fours(
     return scaled
 
 
-def widen_block(
-    isa: Isa,
-    matrix: CodedMatrix,
-    weights: Sequence[Buffer],
-    block: Expr,
-    panel: Panel,
-    memory: Buffer,
-    number: Expr,
-    zero_point: int,
-) -> None:
-    """Emit what writes block ``block`` of ``weights`` as block ``number`` of a panel in ``memory``."""
-    reader, parts = CodedWeights(isa, matrix, weights, block), BLOCK // isa.lanes
+def widen_block(reader: CodedWeights, panel: Panel, memory: Buffer, number: Expr, zero_point: int) -> None:
+    """Emit what writes the block that ``reader`` reads as block ``number`` of a panel in ``memory``."""
+    isa, parts = reader.isa, BLOCK // reader.isa.lanes
 
     def widen_span(span: Expr, columns: int) -> None:
-        four = widened_fours(isa, matrix, reader, span, zero_point)
+        four = widened_fours(reader, span, zero_point)
         for number_of_four in range(FOURS):
             for part in range(parts):
                 place = panel.place(number, span * FOURS + number_of_four, part * isa.bytes)
                 store(memory, place, four(number_of_four, part), isa.bytes)
 
     reader.for_spans(widen_span)
-    written = -(-matrix.inputs // SPAN) * FOURS
+    written = -(-reader.matrix.inputs // SPAN) * FOURS
     for line in range(written, panel.num_lines):
         for part in range(parts):
             place = panel.place(number, line, part * isa.bytes)
