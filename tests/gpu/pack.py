@@ -59,8 +59,8 @@ NEEDED_BY_OTHERS += (
     "starlette",
     "typing-extensions",
 )
-NOT_BUILT = ("public*", "webui", "*.gguf", "docs", "examples", "tests", "media", "models", "gguf-py", ".git")
-"""Of llama.cpp's source."""
+NOT_BUILT = {"docs", "examples", "tests", "media", "models", "gguf-py", "benches", "pocs", ".git"}
+"""Folders at the top of llama.cpp's source that its benchmark is built without."""
 
 
 def main() -> None:
@@ -87,12 +87,21 @@ def main() -> None:
     for shape in options.shape:
         build_shape(folder / "shapes", shape, options.target)
     if options.llama_cpp is not None:
-        ignored = shutil.ignore_patterns(*NOT_BUILT)
-        shutil.copytree(options.llama_cpp, folder / "llama.cpp", ignore=ignored)
+        copy_llama_cpp(options.llama_cpp, folder / "llama.cpp")
     for name in ("exact", "shapes", "llama.cpp"):
         compress(folder / name)
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {num_bytes / 2**20:.1f} MiB")
+
+
+def copy_llama_cpp(source: Path, target: Path) -> None:
+    """A build, or a source without what is large and not needed."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        at_top = NOT_BUILT & set(names) if Path(folder) == source else set[str]()
+        return at_top | {name for name in names if name in ("public", "webui") or name.endswith(".gguf")}
+
+    shutil.copytree(source, target, ignore=left_out)
 
 
 def compress(folder: Path) -> None:
