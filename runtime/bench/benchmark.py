@@ -82,8 +82,8 @@ def run_benchmark(
         raise RequestError(
             f"{artifact.folder} is a graph, and profiles are of the kernels of machine code", "profile"
         )
-    if options.profile and library.backend in ON_GPUS:
-        raise RequestError("profiles are of a CPU's kernels: say --device cpu", "profile")
+    if options.profile and library.backend == "metal":
+        raise RequestError("profiles are of kernels of CPUs and CUDA, not of Metal's", "profile")
     if artifact.info.task != "generate":
         raise artifact.info.refuse("generate")
     prompt_tokens = _prompt_tokens(artifact.manifest, options)
@@ -218,6 +218,7 @@ class _Benchmark:
         context_tokens = self._prompt_tokens + self._options.output_tokens // 2
         profiler = StepProfiler(
             self._artifact,
+            self._library,
             work,
             host,
             max_num_seqs=max(concurrency),

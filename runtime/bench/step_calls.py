@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from ...targets.manifest import ENTRY
 from ..execution.artifact import Artifact
 from ..execution.tvm_executor import TvmExecutor
 from ..execution.tvm_library import open_machine
-from ..scheduling.step import Step
+from ..scheduling.step import Executor, Step
 
-__all__ = ["KernelCall", "RecordingExecutor", "time_calls", "wait_until_settled"]
+__all__ = ["KernelCall", "RecordingExecutor", "RecordingTvmExecutor", "wait_until_settled"]
 
 _OF_THE_MACHINE = "vm."
 """What the names of the machine's own functions begin with."""
@@ -43,7 +43,23 @@ class KernelCall:
     run: Callable[[], object]
 
 
-class RecordingExecutor(TvmExecutor):
+class RecordingExecutor(Executor, Protocol):
+    """An executor that can tell which kernels a step calls, and how long they take."""
+
+    def record(self, step: Step) -> list[KernelCall]:
+        """Run a step and take its calls down, in order."""
+        ...
+
+    def time(self, calls: Sequence[KernelCall]) -> list[float]:
+        """Make the calls of the last step that was recorded once more, in order; seconds of each."""
+        ...
+
+    def run_whole(self, step: Step) -> None:
+        """Run a step, and return when it is computed."""
+        ...
+
+
+class RecordingTvmExecutor(TvmExecutor):
     """An executor that can tell which kernels a step called."""
 
     def __init__(
@@ -86,6 +102,14 @@ class RecordingExecutor(TvmExecutor):
             self._step = entry
         return calls.calls
 
+    def time(self, calls: Sequence[KernelCall]) -> list[float]:
+        """See :class:`RecordingExecutor`."""
+        return list(_time_calls(calls))
+
+    def run_whole(self, step: Step) -> None:
+        """See :class:`RecordingExecutor`."""
+        self.run(step)
+
 
 class _Recorder:
     """Hears of every instruction of a virtual machine."""
@@ -125,7 +149,7 @@ def wait_until_settled(executor: object) -> None:
         time.sleep(0.01)
 
 
-def time_calls(calls: Sequence[KernelCall]) -> Iterator[float]:
+def _time_calls(calls: Sequence[KernelCall]) -> Iterator[float]:
     """Call each again, in order, and give the seconds it took."""
     for call in calls:
         run = call.run

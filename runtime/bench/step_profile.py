@@ -9,12 +9,13 @@ from statistics import median
 
 import numpy as np
 
+from ...targets.manifest import LibraryRecord
 from ..engine.engine_stats import PhaseSeconds
 from ..execution.artifact import Artifact
 from ..scheduling.step import LogitRows, SequenceChunk, Step
 from .model_work import Arithmetic, ModelWork
 from .records import GroupRecord, HostRecord, StepProfile
-from .step_calls import KernelCall, RecordingExecutor, time_calls
+from .step_calls import KernelCall, RecordingExecutor, RecordingTvmExecutor
 from .step_work import CallWork, Group, StepWork
 
 __all__ = ["StepProfiler"]
@@ -34,6 +35,7 @@ class StepProfiler:
     def __init__(
         self,
         artifact: Artifact,
+        library: LibraryRecord,
         work: ModelWork,
         host: HostRecord,
         *,
@@ -46,6 +48,7 @@ class StepProfiler:
 
         Args:
             artifact: the model.
+            library: of it, for a CPU or an NVIDIA GPU.
             work: what it does.
             host: the limits to compare with.
             max_num_seqs: most sequences in a step.
@@ -55,8 +58,9 @@ class StepProfiler:
         """
         memory = artifact.manifest.memory
         self._num_pages = -(-context_tokens // memory.page_size)
-        self._executor = RecordingExecutor(
+        self._executor = _open(
             artifact,
+            library,
             kv_memory=(max_num_seqs + 1) * self._num_pages * memory.page_size * memory.kv_bytes_per_token,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max(max_num_tokens, max_num_seqs),
@@ -126,9 +130,9 @@ class StepProfiler:
         ends = time.perf_counter() + self._seconds
         while len(wholes) < _FEWEST or time.perf_counter() < ends:
             started = time.perf_counter()
-            self._executor.run(step)
+            self._executor.run_whole(step)
             wholes.append(time.perf_counter() - started)
-            of_calls.append(list(time_calls(calls)))
+            of_calls.append(self._executor.time(calls))
         return median(wholes), [float(spent) for spent in np.median(of_calls, axis=0)]
 
     def _group(self, group: Group, seconds: float, total: float, works: Sequence[CallWork]) -> GroupRecord:
@@ -148,8 +152,8 @@ class StepProfiler:
 
     def _needed(self, num_bytes: float, works: Sequence[CallWork]) -> Iterator[tuple[str, float]]:
         """Seconds that each limit asks for at least: of memory, and of the arithmetic of all products."""
-        if num_bytes and self._host.read_gb_s is not None:
-            yield "memory", num_bytes / (self._host.read_gb_s * 1e9)
+        if num_bytes and self._host.memory_gb_s is not None:
+            yield "memory", num_bytes / (self._host.memory_gb_s * 1e9)
         operations: dict[Arithmetic, float] = defaultdict(float)
         for work in works:
             if work.arithmetic is not None:
@@ -158,6 +162,14 @@ class StepProfiler:
         times = [count / limit for kind, count in operations.items() if (limit := limits[kind]) is not None]
         if times and len(times) == len(operations):
             yield max(operations, key=operations.__getitem__).value, sum(times)
+
+
+def _open(artifact: Artifact, library: LibraryRecord, **sizes: int) -> RecordingExecutor:
+    if library.backend == "cuda":
+        from .gpu_calls import RecordingGpuExecutor
+
+        return RecordingGpuExecutor(artifact, library, **sizes)
+    return RecordingTvmExecutor(artifact, **sizes)
 
 
 def _by_group(works: Sequence[CallWork]) -> Mapping[Group, Sequence[CallWork]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,25 @@ class CudaDevice:
             self._call("cuFuncSetAttribute", launch.function, _SHARED_BYTES_OF_FUNCTION, lent)
             self._lent[launch.function.value] = lent
         return lent
+
+    def time(self, launches: Sequence[KernelLaunch]) -> list[float]:
+        """Launch kernels, one after the other; the seconds from each one's beginning to the next one's."""
+        events = [ctypes.c_void_p() for _ in range(len(launches) + 1)]
+        for event in events:
+            self._call("cuEventCreate", ctypes.byref(event), 0)
+        self._call("cuEventRecord", events[0], self._stream)
+        for one, event in zip(launches, events[1:], strict=True):
+            self.launch([one])
+            self._call("cuEventRecord", event, self._stream)
+        self.synchronize()
+        seconds = []
+        for before, after in pairwise(events):
+            passed = ctypes.c_float()
+            self._call("cuEventElapsedTime", ctypes.byref(passed), before, after)
+            seconds.append(passed.value / 1e3)
+        for event in events:
+            self._call("cuEventDestroy_v2", event)
+        return seconds
 
     def record(self, launches: Sequence[KernelLaunch]) -> Callable[[], None]:
         """What replays the launches at once (a CUDA graph); they are not run while recorded."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ....targets.launch_plan import LaunchGroup, LaunchPlan
+from ....targets.launch_plan import Launch, LaunchGroup, LaunchPlan
 from .arena import aligned, place_buffers
-from .device import Device, Function
+from .device import Device, Function, KernelLaunch
 from .replay import Replay
 from .sent_arrays import SentArrays
 from .token_chooser import DeviceTokenChooser
@@ -80,6 +80,10 @@ class PlanRunner:
         self._device.synchronize()  # what was sent last may not have been read yet
         self._inputs.send(batch)
         self._step.run(symbols, is_recorded=symbols["tokens"] <= MOST_REPLAYED_TOKENS)
+
+    def launches(self, symbols: Mapping[str, int]) -> list[tuple[Launch, KernelLaunch]]:
+        """The step's launches for a batch of these symbols, as planned and as the device takes them."""
+        return self._step.resolved(symbols)
 
     def logits(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """Rows of the last batch's logits, float32 ``[rows, vocab_size]``, once they are there."""

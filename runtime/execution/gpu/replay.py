@@ -58,24 +58,28 @@ class Replay:
             self._seen.discard(key)
             if len(self._recorded) == MOST_RECORDINGS:
                 self._recorded.popitem(last=False)
-            self._recorded[key] = self._device.record(self._resolved(symbols))
+            self._recorded[key] = self._device.record([given for _, given in self.resolved(symbols)])
             self._recorded[key]()
         else:
             self._seen.add(key)
-            self._device.launch(self._resolved(symbols))
+            self._device.launch([given for _, given in self.resolved(symbols)])
 
-    def _resolved(self, symbols: Mapping[str, int]) -> list[KernelLaunch]:
+    def resolved(self, symbols: Mapping[str, int]) -> list[tuple[Launch, KernelLaunch]]:
+        """The launches for a batch whose symbols are these, as planned and as the device takes them."""
         return [
-            KernelLaunch(
-                self._functions[launch.kernel],
-                (launch.grid[0].value(symbols), launch.grid[1].value(symbols), launch.grid[2].value(symbols)),
-                launch.threads,
-                tuple(self._value(argument, symbols) for argument in launch.arguments),
-                launch.shared_bytes,
-            )
+            (launch, self._given(launch, symbols))
             for launch in self._launches
             if all(bound.holds(symbols) for bound in launch.bounds)
         ]
+
+    def _given(self, launch: Launch, symbols: Mapping[str, int]) -> KernelLaunch:
+        return KernelLaunch(
+            self._functions[launch.kernel],
+            (launch.grid[0].value(symbols), launch.grid[1].value(symbols), launch.grid[2].value(symbols)),
+            launch.threads,
+            tuple(self._value(argument, symbols) for argument in launch.arguments),
+            launch.shared_bytes,
+        )
 
     def _value(self, argument: Argument, symbols: Mapping[str, int]) -> int | np.int32:
         if argument.kind == "symbol":

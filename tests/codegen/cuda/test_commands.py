@@ -20,6 +20,7 @@ from ingot.codegen.gpu import lower
 from ingot.codegen.gpu.rules import RULES
 from ingot.ir.errors import ArtifactError, CompileError, RequestError
 from ingot.runtime.bench import BenchOptions, run_benchmark
+from ingot.runtime.bench.counting import count_work
 from ingot.runtime.bench.gpu_limits import measure_gpu
 from ingot.runtime.bench.report import print_report
 from ingot.runtime.engine.engine import Engine
@@ -100,7 +101,7 @@ def test_a_target_is_added_weights_stay_and_it_is_measured(
     brief = functools.partial(measure_gpu, symbols={"vectors": 4100, "blocks": 2, "rounds": 2}, seconds=0.01)
     monkeypatch.setattr("ingot.runtime.bench.benchmark.measure_gpu", brief)
     monkeypatch.setattr("ingot.runtime.bench.benchmark.measure_first_token", lambda folder, device: 1.0)
-    options = BenchOptions(prompt_tokens=5, output_tokens=3, concurrency=(2,), rounds=1)
+    options = BenchOptions(prompt_tokens=5, output_tokens=3, concurrency=(2,), rounds=1, profile=True)
     record = run_benchmark(artifact, options)
     print_report(record, to_stderr=False)
     assert record.host.gpu == "Emulated GPU"
@@ -108,8 +109,12 @@ def test_a_target_is_added_weights_stay_and_it_is_measured(
     assert record.device_memory_bytes is not None
     assert record.device_memory_bytes > record.weight_bytes
     assert record.runs[0].fraction_of_limit.decode is not None
-    with pytest.raises(RequestError, match="say --device cpu"):
-        run_benchmark(artifact, BenchOptions(prompt_tokens=5, profile=True))
+    prefill, decode = record.profile
+    groups = {group.name: group for group in decode.groups}
+    assert {"products by matrices", "head", "attention", "norms, rope, rounding"} <= groups.keys()
+    assert groups["products by matrices"].operations == count_work(opened).operations_per_token * 2
+    assert groups["attention"].bytes > 0
+    assert (prefill.phase, prefill.tokens) == ("prefill", 5)
 
 
 @needs_compiler

@@ -13,7 +13,7 @@ from ingot.runtime.bench import BenchOptions, benchmark, gpu_limits, run_benchma
 from ingot.targets import read_manifest, write_manifest
 
 RUNS = (
-    BenchOptions(prompt_tokens=512, output_tokens=128, concurrency=(1, 64), rounds=2),
+    BenchOptions(prompt_tokens=512, output_tokens=128, concurrency=(1, 64), rounds=2, profile=True),
     BenchOptions(prompt_tokens=2048, output_tokens=8, concurrency=(1,), rounds=2),
 )
 DRY_RUNS = (BenchOptions(prompt_tokens=6, output_tokens=3, concurrency=(1, 2), rounds=1),)
@@ -33,7 +33,8 @@ def main() -> None:
         options = replace(options, device="cuda", first_token=False)
         found = json.loads(msgspec.json.encode(run_benchmark(path, options)))
         runs = [*record.get("runs", ()), *({**run, "quant": found["quant"]} for run in found["runs"])]
-        record = {**found, "runs": runs}
+        profile = [*record.get("profile", ()), *found["profile"]]
+        record = {**found, "runs": runs, "profile": profile}
     print(json.dumps(record))
 
 

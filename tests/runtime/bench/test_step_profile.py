@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ingot.runtime.bench.counting import count_work
 from ingot.runtime.bench.records import HostRecord
-from ingot.runtime.bench.step_calls import RecordingExecutor, time_calls
+from ingot.runtime.bench.step_calls import RecordingTvmExecutor
 from ingot.runtime.bench.step_profile import StepProfiler
 from ingot.runtime.engine.engine_stats import PhaseSeconds
 from ingot.runtime.execution.artifact import Artifact, open_artifact
@@ -25,7 +25,7 @@ def _open(tmp_path_factory: pytest.TempPathFactory, architecture: str, **options
 def _profiler(artifact: Artifact) -> StepProfiler:
     work = count_work(artifact)
     limits = {"max_num_seqs": 3, "max_num_tokens": 20, "context_tokens": 40, "seconds": 0.0}
-    return StepProfiler(artifact, work, _HOST, **limits)  # type: ignore[arg-type]
+    return StepProfiler(artifact, artifact.library(device="cpu"), work, _HOST, **limits)  # type: ignore[arg-type]
 
 
 def test_every_group_of_a_decoder(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -102,7 +102,7 @@ def test_slots_of_recurrent_layers_and_chosen_experts_have_their_groups(
 def test_calls_that_are_made_again_change_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     artifact = _open(tmp_path_factory, "llama", quant="int4", **WHOLE_GROUPS)
     memory = artifact.manifest.memory
-    executor = RecordingExecutor(
+    executor = RecordingTvmExecutor(
         artifact,
         kv_memory=4 * memory.page_size * memory.kv_bytes_per_token,
         max_num_seqs=1,
@@ -112,7 +112,7 @@ def test_calls_that_are_made_again_change_nothing(tmp_path_factory: pytest.TempP
         step = Step((SequenceChunk(0, (5, 6, 7, 8), 0, (0,), LogitRows.ALL),))
         expected = executor.run(step).logits.copy()
         calls = executor.record(step)
-        assert len(list(time_calls(calls))) == len(calls) > 20
+        assert len(executor.time(calls)) == len(calls) > 20
         after = Step((SequenceChunk(0, (8,), 3, (0,), LogitRows.LAST),))
         np.testing.assert_array_equal(executor.run(after).logits, expected[-1:])
     finally:

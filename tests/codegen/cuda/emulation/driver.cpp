@@ -1,6 +1,7 @@
 // As much of the CUDA driver as ingot calls, over memory and kernels of this machine's CPU.
 //
 // A module's image is the path of a library of emulated kernels. Graphs keep launches, and replay them.
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -83,10 +84,15 @@ int cuMemcpyDtoDAsync_v2(uint64_t target, uint64_t source, size_t bytes, void*) 
   return 0;
 }
 
-int cuEventCreate(void** event, unsigned) { *event = &num_events; ++num_events; return 0; }
-int cuEventRecord(void*, void*) { return 0; }
+typedef std::chrono::steady_clock::time_point Time;
+int cuEventCreate(void** event, unsigned) { *event = new Time; ++num_events; return 0; }
+int cuEventRecord(void* event, void*) { *static_cast<Time*>(event) = std::chrono::steady_clock::now(); return 0; }
 int cuEventSynchronize(void*) { return 0; }
-int cuEventDestroy_v2(void*) { --num_events; return 0; }
+int cuEventElapsedTime(float* passed, void* before, void* after) {
+  *passed = std::chrono::duration<float, std::milli>(*static_cast<Time*>(after) - *static_cast<Time*>(before)).count();
+  return 0;
+}
+int cuEventDestroy_v2(void* event) { delete static_cast<Time*>(event); --num_events; return 0; }
 
 int cuModuleLoadData(void** module, const void* image) {
   *module = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
