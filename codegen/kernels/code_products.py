@@ -28,7 +28,7 @@ _Fours = Callable[[int, int], Vector]
 
 @dataclass(frozen=True)
 class _Tile:
-    """What :func:`multiply_codes` emits: ``height`` rows of ``x`` from ``row`` times the block of ``reader``."""
+    """What :func:`multiply_codes` emits: ``height`` rows of ``x`` from ``row`` times ``reader``'s block."""
 
     reader: CodedWeights
     x: CodeRows
