@@ -133,7 +133,7 @@ class Probe(_Record, frozen=True):
     """What measures a limit of the device: launches that do nothing else, and how much they do.
 
     Attributes:
-        name: ``copy``, ``bfloat16`` or ``int8``.
+        name: ``copy``, ``bfloat16``, ``float32`` or ``int8``.
         group: the launches.
         amount: bytes read and written, or operations, two a product.
     """

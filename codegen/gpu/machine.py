@@ -31,7 +31,7 @@ class Machine:
         multiply_many: launches the product of more rows than few, where it has one for these weights that is
             faster; whether it did.
         attend: launches attention, where it has one for this that is faster; whether it did.
-        plan_probes: launches by which benchmarks measure how fast it multiplies: ``bfloat16`` and ``int8``,
+        plan_probes: launches by which benchmarks measure how fast it multiplies, by the name of what,
             of ``blocks`` and ``rounds``.
         few_rows: rows up to which a product is bound by reading the weights.
         rounds_rows: whether its products round rows of bfloat16 as they read them.

@@ -8,6 +8,7 @@ from ..gpu.kernel import DeviceFunction
 from ..gpu.machine import Machine
 from .attention import attend
 from .limits import check_limits
+from .probes import plan_probes
 from .products import multiply_many
 
 __all__ = ["METAL"]
@@ -46,10 +47,11 @@ def _declare(parameter: str) -> str:
 METAL = Machine(
     name="Metal",
     header=_SOURCES / "machine.metal",
-    sources=(_SOURCES / "products.metal", _SOURCES / "attention.metal"),
+    sources=(_SOURCES / "products.metal", _SOURCES / "attention.metal", _SOURCES / "probes.metal"),
     write_kernel=_write_kernel,
     rules={},
     multiply_many=multiply_many,
     attend=attend,
+    plan_probes=plan_probes,
 )
 """GPUs of Apple's chips."""

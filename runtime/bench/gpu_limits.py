@@ -54,7 +54,7 @@ def measure_gpu(
             read_gb_s=None,
             int8_tops=_in(rates.get("int8"), 1e12),
             bf16_tflops=_in(rates.get("bfloat16"), 1e12),
-            float32_tflops=None,
+            float32_tflops=_in(rates.get("float32"), 1e12),
             gpu=device.name,
             copy_gb_s=_in(rates.get("copy"), 1e9),
         )

@@ -111,7 +111,7 @@ def test_what_is_drawn_with_has_the_size_it_is_counted_with() -> None:
 
 
 def test_sources_are_listed_once() -> None:
-    assert [path.name for path in METAL.sources] == ["products.metal", "attention.metal"]
+    assert [path.name for path in METAL.sources] == ["products.metal", "attention.metal", "probes.metal"]
     folder = Path(METAL.header).parent
     assert {path.name for path in folder.iterdir()} == {
         METAL.header.name,
