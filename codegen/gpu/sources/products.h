@@ -112,49 +112,67 @@ INGOT_DEVICE void multiply_few(Here here, SHARED float (&parts)[WARPS][ROWS][BLO
   }
 }
 
+// Four neighbours of a row of INPUTS; zeros past its end.
+template <int INPUTS, class X>
+INGOT_DEVICE void four_at(GLOBAL const float* row, int input, OWN float (&four)[4]) {
+  if constexpr (X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0 && INPUTS % SPAN == 0) {
+    load_four(row + input, four);
+  } else {
+    for (int e = 0; e < 4; ++e) four[e] = INPUTS % SPAN == 0 || input + e < INPUTS ? row[input + e] : 0.0f;
+  }
+}
+
 // Few rows of floats times weights in a format. A block takes 16 outputs, a warp every WARPS-th span, a lane four
-// outputs and one four of inputs, which share a scale.
+// outputs and one four of inputs, which share a scale. Codes and scales are asked for AHEAD spans before they are used.
 template <int WARPS, int ROWS, int OUTPUTS, class X, class Weights, bool HAS_BIAS, class Tile>
 INGOT_DEVICE void multiply_few_decoded(Here here, SHARED float (&parts)[WARPS][ROWS][BLOCK], Tile tile,
                                        GLOBAL const float* x, Weights weights, GLOBAL const float* bias,
                                        GLOBAL float* out) {
-  constexpr int INPUTS = Weights::INPUTS;
-  wait_for_launch_before();
-  if (tile.first_row >= tile.end_row) return;
+  constexpr int INPUTS = Weights::INPUTS, SPANS = (INPUTS + SPAN - 1) / SPAN, AHEAD = ROWS == 1 ? 8 : 4;
   int stored = tile.first_block() + here.block_x();
   int first_output = here.lane() % 4 * 4, four = here.lane() / 4;
-  int sources[ROWS];
-  for (int m = 0; m < ROWS; ++m) sources[m] = tile.source(row_of<ROWS>(tile, m));
-  float sums[ROWS][4] = {};
-#pragma unroll 2
-  for (int span = here.warp(); span * SPAN < INPUTS; span += WARPS) {
-    int input = span * SPAN + four * 4;
-    if (INPUTS % SPAN != 0 && input >= INPUTS) continue;
-    unsigned codes[4];
-    float scale[4], offset[4];
-    weights.fours(stored, span, four, first_output, codes);
-    weights.scales.four(stored, input, first_output, scale);
-    weights.offsets.four(stored, input, first_output, offset);
-    float weight[4][4];
-    for (int j = 0; j < 4; ++j)
-      for (int e = 0; e < 4; ++e) weight[j][e] = Weights::Kind::value(codes[j] >> 8 * e & 255);
+  unsigned codes[AHEAD][4];
+  float scale[AHEAD][4];
 #pragma unroll
-    for (int m = 0; m < ROWS; ++m) {
-      GLOBAL const float* own = X::at(x, sources[m]) + tile.piece() * INPUTS + input;
-      float value[4];
-      if constexpr (X::STRIDE % 4 == 0 && X::OFFSET % 4 == 0 && INPUTS % 4 == 0) {
-        load_four(own, value);
-      } else {
-        for (int e = 0; e < 4; ++e) value[e] = INPUTS % 4 == 0 || input + e < INPUTS ? own[e] : 0.0f;
+  for (int step = 0; step < AHEAD; ++step) {
+    int span = here.warp() + step * WARPS, input = span * SPAN + four * 4;
+    if (span >= SPANS) break;
+    weights.fours(stored, span, four, first_output, codes[step]);
+    weights.scales.four(stored, INPUTS % SPAN == 0 || input < INPUTS ? input : 0, first_output, scale[step]);
+  }
+  wait_for_launch_before();
+  if (tile.first_row >= tile.end_row) return;
+  GLOBAL const float* rows[ROWS];
+  for (int m = 0; m < ROWS; ++m) rows[m] = X::at(x, tile.source(row_of<ROWS>(tile, m))) + tile.piece() * INPUTS;
+  float sums[ROWS][4] = {};
+  for (int start = here.warp(); start < SPANS; start += AHEAD * WARPS) {
+#pragma unroll
+    for (int step = 0; step < AHEAD; ++step) {
+      int span = start + step * WARPS, input = span * SPAN + four * 4, known = input;
+      if (span >= SPANS) break;
+      if (INPUTS % SPAN != 0 && input >= INPUTS) known = 0;  // rows are zeros here
+      float offset[4];
+      weights.offsets.four(stored, known, first_output, offset);
+      float weight[4][4];
+      for (int j = 0; j < 4; ++j)
+        for (int e = 0; e < 4; ++e) weight[j][e] = Weights::Kind::value(codes[step][j] >> 8 * e & 255);
+#pragma unroll
+      for (int m = 0; m < ROWS; ++m) {
+        float value[4];
+        four_at<INPUTS, X>(rows[m], input, value);
+        float row_sum = value[0] + value[1] + (value[2] + value[3]);
+        for (int j = 0; j < 4; ++j) {
+          float product = 0;
+          for (int e = 0; e < 4; ++e) product = fused_multiply_add(value[e], weight[j][e], product);
+          sums[m][j] = fused_multiply_add(product, scale[step][j], sums[m][j]);
+          if constexpr (Weights::HAS_OFFSETS)
+            sums[m][j] = fused_multiply_add(row_sum, Weights::zero(scale[step][j], offset[j]), sums[m][j]);
+        }
       }
-      float row_sum = value[0] + value[1] + (value[2] + value[3]);
-      for (int j = 0; j < 4; ++j) {
-        float product = 0;
-        for (int e = 0; e < 4; ++e) product = fused_multiply_add(value[e], weight[j][e], product);
-        sums[m][j] = fused_multiply_add(product, scale[j], sums[m][j]);
-        if constexpr (Weights::HAS_OFFSETS)
-          sums[m][j] = fused_multiply_add(row_sum, Weights::zero(scale[j], offset[j]), sums[m][j]);
-      }
+      int next = span + AHEAD * WARPS, next_input = next * SPAN + four * 4;
+      if (next >= SPANS) continue;
+      weights.fours(stored, next, four, first_output, codes[step]);
+      weights.scales.four(stored, INPUTS % SPAN == 0 || next_input < INPUTS ? next_input : 0, first_output, scale[step]);
     }
   }
   leave_parts(here, parts, sums);
