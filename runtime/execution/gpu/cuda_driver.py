@@ -129,7 +129,7 @@ class CudaDevice:
         self.write(address, part)
 
     def mark(self) -> Callable[[], None]:
-        """What waits until all work asked for so far is done; to be called once."""
+        """See :class:`Device`."""
         event = ctypes.c_void_p()
         self._call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
         self._call("cuEventRecord", event, self._stream)
@@ -264,7 +264,16 @@ class CudaDevice:
             self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         self._call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0))
         self._call("cuGraphDestroy", graph)
-        return lambda: self._call("cuGraphLaunch", executable, self._stream)
+        return _Graph(self, executable)
+
+    def replay(self, executable: ctypes.c_void_p) -> None:
+        """Launch what a graph holds."""
+        self._call("cuGraphLaunch", executable, self._stream)
+
+    def forget(self, executable: ctypes.c_void_p) -> None:
+        """Give back what a graph takes; with the device all is given back."""
+        if self._context.value:
+            self._call("cuGraphExecDestroy", executable)
 
     def _free_pinned(self) -> None:
         for address in self._pinned:
@@ -302,3 +311,16 @@ class CudaDevice:
     @staticmethod
     def _size(num_bytes: int) -> ctypes.c_size_t:
         return ctypes.c_size_t(num_bytes)
+
+
+class _Graph:
+    """A graph of launches, which goes when nobody can call it any more."""
+
+    def __init__(self, device: CudaDevice, executable: ctypes.c_void_p) -> None:
+        self._device, self._executable = device, executable
+
+    def __call__(self) -> None:
+        self._device.replay(self._executable)
+
+    def __del__(self) -> None:
+        self._device.forget(self._executable)

@@ -58,9 +58,13 @@ class Device(Protocol):
         ...
 
     def send(self, address: int, part: npt.NDArray[np.uint8]) -> None:
-        """Copy part of :meth:`host_memory` to the device. It must not be written to again before
-        :meth:`synchronize`, or a :meth:`read`.
+        """Copy part of :meth:`host_memory` to the device. It must not be written to again before it is known
+        to have arrived, by :meth:`mark`, :meth:`synchronize` or a :meth:`read`.
         """
+        ...
+
+    def mark(self) -> Callable[[], None]:
+        """What waits until all work asked for so far is done; it is to be called once."""
         ...
 
     def read(self, address: int, array: npt.NDArray[np.generic]) -> None:

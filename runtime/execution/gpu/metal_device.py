@@ -127,6 +127,10 @@ class MetalDevice:
         """See :class:`Device`; it has arrived when this returns."""
         self.write(address, part)
 
+    def mark(self) -> Callable[[], None]:
+        """See :class:`Device`."""
+        return self.synchronize
+
     def read(self, address: int, array: npt.NDArray[np.generic]) -> None:
         """See :class:`Device`."""
         self.synchronize()

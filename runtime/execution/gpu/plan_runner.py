@@ -77,7 +77,6 @@ class PlanRunner:
 
     def start(self, batch: Mapping[str, npt.NDArray[np.int32]], symbols: Mapping[str, int]) -> None:
         """Begin to compute the logits of a batch; this returns before they are there."""
-        self._device.synchronize()  # what was sent last may not have been read yet
         self._inputs.send(batch)
         self._step.run(symbols, is_recorded=symbols["tokens"] <= MOST_REPLAYED_TOKENS)
 

@@ -36,7 +36,7 @@ class Carrier(Protocol):
         ...
 
     def mark(self) -> Callable[[], None]:
-        """What waits until all that was let go so far has arrived."""
+        """What waits until all that was let go so far has arrived; it is to be called once."""
         ...
 
 

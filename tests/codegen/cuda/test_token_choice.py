@@ -58,7 +58,7 @@ def chooser(programs: dict[int, tuple[TokenChoice, Path]], gpu: Path) -> Choose:
         choice, kernels = programs[logits.shape[1]]
         device = CudaDevice(find_gpus()[0])
         groups = choice.likeliest, choice.drawn
-        path = kernels.with_suffix(".path")
+        path = kernels.with_name("cuda-sm_90.cubin")
         path.write_bytes(str(kernels).encode())
         functions = device.load(path, [one.kernel for group in groups for one in group.launches])
         known = {("logits", "logits"): device.allocate(logits.nbytes)}

@@ -157,6 +157,7 @@ int cuStreamBeginCapture_v2(void*, int) { recording = new std::vector<Recorded>;
 int cuStreamEndCapture(void*, void** graph) { *graph = recording; recording = nullptr; return 0; }
 int cuGraphInstantiateWithFlags(void** executable, void* graph, uint64_t) { *executable = graph; return 0; }
 int cuGraphDestroy(void*) { return 0; }
+int cuGraphExecDestroy(void* executable) { delete static_cast<std::vector<Recorded>*>(executable); return 0; }
 int cuGraphLaunch(void* executable, void*) {
   ++num_replays;
   for (const Recorded& launch : *static_cast<std::vector<Recorded>*>(executable)) run(launch);
