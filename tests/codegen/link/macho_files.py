@@ -62,7 +62,7 @@ def read_macho(data: bytes) -> MachO:
         command, size = struct.unpack_from("<2I", data, offset)
         _read_command(found, data, command, offset)
         offset += size
-    _check_segments(found, len(data))
+    _check_segments(found, data)
     return found
 
 
@@ -99,17 +99,21 @@ def _check_sections(data: bytes, offset: int, segment: Segment, count: int) -> N
         assert address + size <= segment.address + segment.num_bytes
 
 
-def _check_segments(found: MachO, num_bytes: int) -> None:
-    """As the loader maps them: in order, each from a page on, none both written and run."""
+def _check_segments(found: MachO, data: bytes) -> None:
+    """As the loader maps them: in order, each from a page on, none both written and run. What a segment has
+    behind its part of the file is zeros, and a page is mapped whole.
+    """
     first, last = found.segments[0], found.segments[-1]
     assert (first.name, first.file_offset, last.name) == ("__TEXT", 0, "__LINKEDIT")
-    assert last.file_offset + last.file_bytes == num_bytes
+    assert last.file_offset + last.file_bytes == len(data)
     end = file_end = 0
     for segment in found.segments:
         assert segment.address % PAGE == segment.file_offset % PAGE == 0
         assert segment.address >= end
         assert segment.file_offset >= file_end
         assert segment.file_bytes <= segment.num_bytes
+        behind = segment.file_offset + segment.file_bytes
+        assert segment is last or not any(data[behind : -(-behind // PAGE) * PAGE])
         assert not (segment.is_writable and segment.is_executable)
         end, file_end = segment.address + segment.num_bytes, segment.file_offset + segment.file_bytes
 
