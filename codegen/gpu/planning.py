@@ -108,6 +108,8 @@ class Planning:
         self.stored: dict[Value, tuple[tuple[Component, Argument], ...]] = {}
         """Parameters with the arrays that store them."""
         self._functions: dict[tuple[tuple[str, ...], str, int], DeviceFunction] = {}
+        self._num_functions = 0
+        self._last_rows: Argument | None = None
         self._launches: list[Launch] = []
         self._buffers: dict[str, tuple[Size, int, int]] = {}
         self._states: list[StateShape] = []
@@ -229,21 +231,27 @@ class Planning:
         *,
         shared_bytes: int = 0,
         waits_itself: bool = False,
+        rows: Argument | None = None,
     ) -> None:
         """Launch a kernel of these statements over C++ ``arguments``: declarations, and what is given.
 
-        What ``waits_itself`` calls ``wait_for_launch_before`` before it reads what launches compute.
+        What ``waits_itself`` calls ``wait_for_launch_before`` before it reads what launches compute. Of the
+        array ``rows`` each block writes a row, and each thread every ``threads``-th element from its own on;
+        then :meth:`go_on` can add to the kernel.
         """
         declarations = tuple(declaration for declaration, _ in arguments)
         key = declarations, body, threads
         if key not in self._functions:
             self._functions[key] = DeviceFunction(
-                f"{name}_{len(self._functions)}", declarations, body, threads, waits_itself
+                f"{name}_{self._num_functions}", declarations, body, threads, waits_itself
             )
+            self._num_functions += 1
+        self._last_rows = rows
         for _, argument in arguments:
             if argument.kind == "buffer":
                 size, first, _ = self._buffers[argument.name]
-                self._buffers[argument.name] = size, first, len(self._launches)
+                now = len(self._launches)
+                self._buffers[argument.name] = size, min(first, now), now
         whole = (*grid, *[Size()] * (3 - len(grid)))
         given = tuple(argument for _, argument in arguments)
         self._launches.append(
@@ -255,4 +263,34 @@ class Planning:
                 bounds,
                 shared_bytes,
             )
+        )
+
+    def go_on(
+        self, rows: Argument, name: str, body: str, arguments: Sequence[tuple[str, Argument]]
+    ) -> tuple[tuple[Bound, ...], ...]:
+        """Let the last launch do more; returns the bounds within which a launch of its own must do it still.
+
+        That is no bound where the last launch was another than that which wrote the array ``rows``, which its
+        kernel calls ``out``. The statements ``body`` read of it what the same thread has written, over
+        further ``arguments``.
+        """
+        bounds = self._launches[-1].bounds if self._launches else ()
+        if self._last_rows != rows or len(bounds) > 1 or any(bound.at_least for bound in bounds):
+            return ((),)
+        last = self._launches.pop()
+        key, function = next((key, each) for key, each in self._functions.items() if each.name == last.kernel)
+        if all(launch.kernel != last.kernel for launch in self._launches):
+            del self._functions[key]
+        self.launch(
+            f"{last.kernel.rpartition('_')[0]}_{name}",
+            f"{function.body} {body}",
+            [*zip(function.parameters, last.arguments, strict=True), *arguments],
+            last.grid,
+            last.threads,
+            last.bounds,
+            shared_bytes=last.shared_bytes,
+            waits_itself=function.waits_itself,
+        )
+        return tuple(
+            (Bound(each.symbol, each.at_most + 1),) for each in last.bounds if each.at_most is not None
         )

@@ -92,7 +92,12 @@ def _elementwise(planning: Planning, operation: Operation) -> None:
         f"out[(int64)here.block_x() * {width} + i] = {text}; }}"
     )
     planning.launch(
-        "elementwise", body, [*arguments, ("GLOBAL float* out", out.array)], (size_of(rows),), THREADS
+        "elementwise",
+        body,
+        [*arguments, ("GLOBAL float* out", out.array)],
+        (size_of(rows),),
+        THREADS,
+        rows=out.array,
     )
 
 

@@ -8,6 +8,7 @@ from typing import cast
 from ....ir import Operation, QuantFormat
 from ....ir.errors import CompileError
 from ....ir.quantization import Float8, Integers
+from ...kernels.rows import Rows
 from ...lowering.step import width_of
 from ..planning import ACTIVATIONS, Codes, Planning, Rule, row_type, size_of
 
@@ -34,7 +35,8 @@ def _rms_norm(planning: Planning, operation: Operation) -> None:
     arguments += [("GLOBAL float* out", results[-1].array)]
     given = "residual, weight, total" if residual else "nullptr, weight, nullptr"
     body = f"{BLOCK_PARTS} rms_norm<{THREADS}, {views}, {size}>(here, parts, x, {given}, out, {epsilon!r}f);"
-    planning.launch("rms_norm", body, arguments, (size_of(x.rows),), THREADS)
+    written = results[-1].array if size == x.view.width else None
+    planning.launch("rms_norm", body, arguments, (size_of(x.rows),), THREADS, rows=written)
 
 
 def _layer_norm(planning: Planning, operation: Operation) -> None:
@@ -64,7 +66,8 @@ def _layer_norm(planning: Planning, operation: Operation) -> None:
         f"{BLOCK_PARTS} layer_norm<{THREADS}, {row_type(x.view)}, {row_type(regions[-1].view)}, {flags}, "
         f"{size}>(here, parts, x, {', '.join(given)}, out, {epsilon!r}f);"
     )
-    planning.launch("layer_norm", body, arguments, (size_of(x.rows),), THREADS)
+    written = results[-1].array if size == x.view.width else None
+    planning.launch("layer_norm", body, arguments, (size_of(x.rows),), THREADS, rows=written)
 
 
 def _mean(planning: Planning, operation: Operation) -> None:
@@ -110,6 +113,7 @@ def _gate(planning: Planning, operation: Operation) -> None:
         (size_of(x.rows, times),),
         THREADS,
         () if bound is None else (bound,),
+        rows=out.array if times == 1 else None,
     )
 
 
@@ -133,13 +137,14 @@ def _quantize(planning: Planning, operation: Operation) -> None:
     codes = planning.new_array(size_of(x.rows, times * width), 1)
     scales = planning.new_array(size_of(x.rows, times * (width // size)), 4)
     planning.rounded[operation.result] = Codes(codes, scales, x.rows, width, size)
-    body = f"{BLOCK_PARTS} round_rows<{THREADS}, {row_type(view)}, {size}>(here, parts, x, codes, scales);"
-    arguments = [
-        ("GLOBAL const float* x", x.array),
-        ("GLOBAL signed char* codes", codes),
-        ("GLOBAL float* scales", scales),
-    ]
-    planning.launch("round_rows", body, arguments, (size_of(x.rows, times),), THREADS)
+    rounded = f"round_rows<{THREADS}, {row_type(view)}, {size}>(here, round_parts, {{}}, codes, scales);"
+    body = f"{BLOCK_PARTS.replace('parts', 'round_parts')} {rounded}"
+    arguments = [("GLOBAL signed char* codes", codes), ("GLOBAL float* scales", scales)]
+    is_row = times == 1 and view == Rows.dense(width)
+    left = planning.go_on(x.array, "rounded", body.format("out"), arguments) if is_row else ((),)
+    arguments = [("GLOBAL const float* x", x.array), *arguments]
+    for bounds in left:
+        planning.launch("round_rows", body.format("x"), arguments, (size_of(x.rows, times),), THREADS, bounds)
 
 
 def _round_to_float8(planning: Planning, operation: Operation, size: int) -> None:

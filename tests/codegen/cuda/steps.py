@@ -35,8 +35,17 @@ class EmulatedStep:
                 planning.regions[value] = Region(Argument("input", value.name), value.type.shape[0], view)
         self._graph = graph
         self._plan, functions = planning.run(())
+        lives = {buffer.name: range(buffer.first, buffer.last + 1) for buffer in self._plan.buffers}
+        for number, launch in enumerate(self._plan.launches):
+            for argument in launch.arguments:
+                assert argument.kind != "buffer" or number in lives[argument.name]
         with tempfile.TemporaryDirectory() as folder:
             self._library = ctypes.CDLL(str(compile_emulated(functions, Path(folder))))
+
+    @property
+    def kernels(self) -> list[str]:
+        """Those that are launched, in order."""
+        return [launch.kernel for launch in self._plan.launches]
 
     def run(self, arrays: Arrays, symbols: Mapping[str, int]) -> npt.NDArray[np.float32]:
         """The first output; ``arrays`` has inputs, parameters as they lie, and states, which are written.
@@ -55,7 +64,8 @@ class EmulatedStep:
             )
         for name, array in arrays.items():
             assert array.flags.c_contiguous
-            known.update({("input", name): array, ("state", name): array, ("parameter", f"{name}#0"): array})
+            known.update({("input", name): array, ("state", name): array})
+            known["parameter", name if "#" in name else f"{name}#0"] = array
         for launch in self._plan.launches:
             if not all(bound.holds(symbols) for bound in launch.bounds):
                 continue
