@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm import tirx
 
@@ -97,6 +98,32 @@ class AttentionShape:
             and self.value_dim % isa.lanes == 0
             and self.page_size % isa.lanes == 0
         )
+
+
+_KeysFrom: TypeAlias = "Callable[[int, int], Walk]"
+"""Walks the keys of a block in so many vectors from the one that comes first."""
+
+_ValuesOf: TypeAlias = "Callable[[Expr, list[tuple[int, int]]], Walk]"
+"""Walks so many values of a block, in these columns."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a run's queries see of a piece, whose keys are those from ``start`` on.
+
+    The first block that one of them sees is ``begin``; ``seen_to`` gives how many keys a tile of queries
+    sees, by its first query.
+    """
+
+    start: Expr
+    begin: Expr
+    num_queries: Expr
+    seen_to: Callable[[Expr], tirx.Expr]
+
+    @property
+    def num_blocks(self) -> Expr:
+        """Blocks of keys that the last of the queries sees."""
+        return (self.seen_to(self.num_queries - 1) + (KEYS - 1)) // KEYS - self.begin
 
 
 def paged_attention(isa: Isa, name: str, shape: AttentionShape, q: Rows) -> tirx.PrimFunc:
@@ -232,17 +259,18 @@ class _Worker:
             return tirx.max(tirx.min(self._task.position + row + 1 - start.value, PIECE), 0)
 
         self._prefetch_values(start.value + begin.value * KEYS)
+        seen = _Seen(start.value, begin.value, num_queries.value, seen_to)
         self._choose(
-            lambda: self._score_pairs(start.value, begin.value, seen_to, num_queries.value),
+            lambda: self._score_pairs(seen),
             lambda: self._score_row(start.value, begin.value, seen_to(0)),
-            lambda: self._score_run(start.value, begin.value, seen_to, num_queries.value),
+            lambda: self._score_run(seen),
         )
         with T.serial(num_queries.value) as query:
             self._weigh(query, start.value, begin.value, seen_to(query // height * height))
         self._choose(
-            lambda: self._add_pairs(start.value, begin.value, seen_to, num_queries.value),
+            lambda: self._add_pairs(seen),
             lambda: self._add_values_to_row(start.value, begin.value, seen_to(0)),
-            lambda: self._add_values_to_run(start.value, begin.value, seen_to, num_queries.value),
+            lambda: self._add_values_to_run(seen),
         )
 
     def _choose(
@@ -351,114 +379,128 @@ class _Worker:
             columns = self._shape.values.columns(self._isa.lanes)
             self.state.add_values(top, rows, columns, values_of, anew=True)
 
-    def _score_pairs(
-        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
-    ) -> None:
-        """Scores of any number of rows, in tiles, with keys from their pages in pairs of columns."""
-        lanes, height = self._isa.lanes, self.state.height
-        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
-            block = begin + index
-            self._prefetch_keys(start + (block + 1) * KEYS)
-            with T.serial((num_queries + (height - 1)) // height) as tile:
-
-                def keys_from(first: int, num_vectors: int) -> Walk:
-                    def walk(emit: Emit) -> None:
-                        first_key = start + block * KEYS + first * lanes
-                        places = [self._place(first_key + vector * lanes) for vector in range(num_vectors)]
-                        with T.serial(-(-self._shape.head_dim // 2)) as pair:
-                            read = self._shape.keys.read_pairs
-                            emit(pair, read(self._keys, self._kv_head, pair, places, lanes))
-
-                    return walk
-
-                with T.If(seen_to(tile * height) > block * KEYS), T.Then():
+    def _score_blocks(self, seen: _Seen, keys_of: Callable[[Expr], _KeysFrom]) -> None:
+        """Scores of any number of rows, block by block of keys, in tiles, each of which goes as far as the
+        last of its rows sees; ``keys_of`` a block are what tiles read them by.
+        """
+        height = self.state.height
+        with T.serial(seen.num_blocks) as index:
+            block = seen.begin + index
+            self._prefetch_keys(seen.start + (block + 1) * KEYS)
+            keys_from = keys_of(block)
+            with T.serial((seen.num_queries + (height - 1)) // height) as tile:
+                is_seen = seen.seen_to(tile * height) > block * KEYS
+                with T.If(is_seen), T.Then():
                     self.state.score(tile * height, height, block, keys_from)
 
-    def _add_pairs(
-        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
+    def _add_blocks(
+        self, seen: _Seen, columns: list[tuple[int, int]], values_of: Callable[[Expr], _ValuesOf]
     ) -> None:
-        """Values for any number of rows, in tiles, which come from their pages in pairs of positions.
+        """Values for any number of rows, likewise; ``values_of`` a block, by its first key, gives those of so
+        many keys.
+        """
+        height = self.state.height
+        with T.serial(seen.num_queries) as query:
+            self.state.sums.clear((query,))
+        with T.serial(seen.num_blocks) as index:
+            first_key = (seen.begin + index) * KEYS
+            self._prefetch_values(seen.start + first_key + KEYS)
+            of_block = values_of(first_key)
+            with T.serial((seen.num_queries + (height - 1)) // height) as tile:
+                num_keys = tirx.min(seen.seen_to(tile * height) - first_key, KEYS)
+
+                def walk_of(columns: list[tuple[int, int]]) -> Walk:
+                    return of_block(num_keys, columns)
+
+                with T.If(num_keys > 0), T.Then():
+                    self.state.add_values(tile * height, height, columns, walk_of, anew=False)
+
+    def _score_pairs(self, seen: _Seen) -> None:
+        """Scores with keys from their pages in pairs of columns."""
+        lanes = self._isa.lanes
+
+        def keys_of(block: Expr) -> _KeysFrom:
+            def keys_from(first: int, num_vectors: int) -> Walk:
+                def walk(emit: Emit) -> None:
+                    first_key = seen.start + block * KEYS + first * lanes
+                    places = [self._place(first_key + vector * lanes) for vector in range(num_vectors)]
+                    with T.serial(-(-self._shape.head_dim // 2)) as pair:
+                        read = self._shape.keys.read_pairs
+                        emit(pair, read(self._keys, self._kv_head, pair, places, lanes))
+
+                return walk
+
+            return keys_from
+
+        self._score_blocks(seen, keys_of)
+
+    def _add_pairs(self, seen: _Seen) -> None:
+        """Values that come from their pages in pairs of positions.
 
         The second of a pair that no row of a tile sees may be anything, infinite even: zeros take its place.
         """
-        lanes, height = self._isa.lanes, self.state.height
-        columns, stretch = vectors(self._shape.value_dim, lanes), min(KEYS, self._shape.page_size)
-        with T.serial(num_queries) as query:
-            self.state.sums.clear((query,))
-        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
-            first_key = (begin + index) * KEYS
-            self._prefetch_values(start + first_key + KEYS)
-            with T.serial((num_queries + (height - 1)) // height) as tile:
-                num_keys = tirx.min(seen_to(tile * height) - first_key, KEYS)
+        lanes, stretch = self._isa.lanes, min(KEYS, self._shape.page_size)
 
-                def values_of(columns: list[tuple[int, int]]) -> Walk:
-                    def read(page: Expr, pair: Expr) -> list[tirx.Expr]:
-                        places = [(page, column) for column, _ in columns]
-                        return self._shape.values.read_pairs(self._values, self._kv_head, pair, places, lanes)
+        def values_of(first_key: Expr) -> _ValuesOf:
+            def of_block(num_keys: Expr, columns: list[tuple[int, int]]) -> Walk:
+                def read(page: Expr, pair: Expr) -> list[tirx.Expr]:
+                    places = [(page, column) for column, _ in columns]
+                    return self._shape.values.read_pairs(self._values, self._kv_head, pair, places, lanes)
 
-                    def walk(emit: Emit) -> None:
-                        with T.serial((num_keys + (stretch - 1)) // stretch) as part:
-                            page, inside = self._place(start + first_key + part * stretch)
-                            first_pair = (first_key + part * stretch) // 2
-                            with T.serial(tirx.min(num_keys - part * stretch, stretch) // 2) as pair:
-                                emit(first_pair + pair, read(page, inside // 2 + pair))
-                        with T.If(tirx.EQ(tirx.floormod(num_keys, 2), 1)), T.Then():
-                            page, inside = self._place(start + first_key + num_keys - 1)
-                            low = broadcast(T.int32(0xFFFF), lanes)
-                            words = [T.bitwise_and(word, low) for word in read(page, inside // 2)]
-                            emit((first_key + num_keys) // 2, words)
+                def walk(emit: Emit) -> None:
+                    with T.serial((num_keys + (stretch - 1)) // stretch) as part:
+                        page, inside = self._place(seen.start + first_key + part * stretch)
+                        first_pair = (first_key + part * stretch) // 2
+                        with T.serial(tirx.min(num_keys - part * stretch, stretch) // 2) as pair:
+                            emit(first_pair + pair, read(page, inside // 2 + pair))
+                    with T.If(tirx.EQ(tirx.floormod(num_keys, 2), 1)), T.Then():
+                        page, inside = self._place(seen.start + first_key + num_keys - 1)
+                        low = broadcast(T.int32(0xFFFF), lanes)
+                        words = [T.bitwise_and(word, low) for word in read(page, inside // 2)]
+                        emit((first_key + num_keys) // 2, words)
 
-                    return walk
+                return walk
 
-                with T.If(num_keys > 0), T.Then():
-                    self.state.add_values(tile * height, height, columns, values_of, anew=False)
+            return of_block
 
-    def _score_run(
-        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
-    ) -> None:
-        """Scores of several rows, in tiles, each of which goes as far as the last of its rows sees."""
-        lanes, height = self._isa.lanes, self.state.height
-        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
-            block = begin + index
-            self._prefetch_keys(start + (block + 1) * KEYS)
-            self._load_keys(start + block * KEYS)
-            with T.serial((num_queries + (height - 1)) // height) as tile:
+        self._add_blocks(seen, vectors(self._shape.value_dim, lanes), values_of)
 
-                def keys_from(first: int, num_vectors: int) -> Walk:
-                    def walk(emit: Emit) -> None:
-                        with T.serial(self._shape.head_dim) as column:
-                            places = [(column, (first + vector) * lanes) for vector in range(num_vectors)]
-                            emit(column, [load(self._block_keys, place, lanes) for place in places])
+    def _score_run(self, seen: _Seen) -> None:
+        """Scores with keys of a block converted to float32."""
+        lanes = self._isa.lanes
 
-                    return walk
+        def keys_of(block: Expr) -> _KeysFrom:
+            self._load_keys(seen.start + block * KEYS)
 
-                with T.If(seen_to(tile * height) > block * KEYS), T.Then():
-                    self.state.score(tile * height, height, block, keys_from)
+            def keys_from(first: int, num_vectors: int) -> Walk:
+                def walk(emit: Emit) -> None:
+                    with T.serial(self._shape.head_dim) as column:
+                        places = [(column, (first + vector) * lanes) for vector in range(num_vectors)]
+                        emit(column, [load(self._block_keys, place, lanes) for place in places])
 
-    def _add_values_to_run(
-        self, start: Expr, begin: Expr, seen_to: Callable[[Expr], tirx.Expr], num_queries: Expr
-    ) -> None:
-        """Values for several rows, in tiles likewise."""
-        height, columns = self.state.height, vectors(self._shape.value_dim, self._isa.lanes)
-        with T.serial(num_queries) as query:
-            self.state.sums.clear((query,))
-        with T.serial((seen_to(num_queries - 1) + (KEYS - 1)) // KEYS - begin) as index:
-            first_key = (begin + index) * KEYS
-            self._prefetch_values(start + first_key + KEYS)
-            self._load_values(start + first_key)
-            with T.serial((num_queries + (height - 1)) // height) as tile:
-                num_keys = tirx.min(seen_to(tile * height) - first_key, KEYS)
+                return walk
 
-                def values_of(columns: list[tuple[int, int]]) -> Walk:
-                    def walk(emit: Emit) -> None:
-                        with T.serial(num_keys) as key:
-                            places = [((key, column), width) for column, width in columns]
-                            emit(first_key + key, [load(self._block_values, *place) for place in places])
+            return keys_from
 
-                    return walk
+        self._score_blocks(seen, keys_of)
 
-                with T.If(num_keys > 0), T.Then():
-                    self.state.add_values(tile * height, height, columns, values_of, anew=False)
+    def _add_values_to_run(self, seen: _Seen) -> None:
+        """Values of a block likewise."""
+
+        def values_of(first_key: Expr) -> _ValuesOf:
+            self._load_values(seen.start + first_key)
+
+            def of_block(num_keys: Expr, columns: list[tuple[int, int]]) -> Walk:
+                def walk(emit: Emit) -> None:
+                    with T.serial(num_keys) as key:
+                        places = [((key, column), width) for column, width in columns]
+                        emit(first_key + key, [load(self._block_values, *place) for place in places])
+
+                return walk
+
+            return of_block
+
+        self._add_blocks(seen, vectors(self._shape.value_dim, self._isa.lanes), values_of)
 
     def _load_keys(self, first_key: Expr) -> None:
         """Convert a block's keys."""
