@@ -152,13 +152,15 @@ def load_model(
             )
         return _load_gguf(path, frontend)
     repository, _, file = text.partition(":")
+    if not file and path.suffix.lower() == GGUF_SUFFIX:
+        raise ModelError(f"there is no file {text}; one of a repository is org/name:FILE.gguf")
+    if path.suffix == ".ingot":
+        raise ModelError(f"there is no artifact {text}")
     if isinstance(source, Path) or not _HUB_ID.fullmatch(repository) or not _is_file_of_hub(file):
         raise ModelError(
             f"'{text}' is neither a folder that exists nor a hub id like org/name or org/name@revision; "
             "one GGUF file is PATH.gguf, or org/name:FILE.gguf"
         )
-    if not file and path.suffix.lower() == GGUF_SUFFIX:
-        raise ModelError(f"there is no file {text}; one of a repository is org/name:FILE.gguf")
     from .hub import fetch_gguf, fetch_repository  # imports an HTTP client, which folders do without
 
     repository, _, revision = repository.partition("@")
@@ -268,6 +270,8 @@ def _explain_absence(folder: Path) -> str:
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() == GGUF_SUFFIX)
     if files:
         return f"{folder} holds no config.json but GGUF files: give one of them, such as {files[0]}"
+    if (folder / "manifest.json").exists():
+        return f"{folder} is an artifact, and no model: --add-target builds it for another machine"
     return f"{folder} holds no config.json: a Hugging Face model folder is needed"
 
 

@@ -219,6 +219,8 @@ def test_folder_without_weights(tmp_path: Path) -> None:
         ("", "'' is neither a folder that exists nor a hub id"),
         (Path("org/name"), "'org/name' is neither a folder that exists nor a hub id"),
         ("models/tiny.gguf", "there is no file models/tiny.gguf; one of a repository is org/name:FILE.gguf"),
+        ("tiny.gguf", "there is no file tiny.gguf"),
+        ("tiny.ingot", "there is no artifact tiny.ingot"),
         ("org/name:../tiny.gguf", "one GGUF file is PATH.gguf, or org/name:FILE.gguf"),
         ("org/name:tiny.bin", "one GGUF file is PATH.gguf, or org/name:FILE.gguf"),
     ],
