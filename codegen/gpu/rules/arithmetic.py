@@ -63,6 +63,8 @@ def _constant(planning: Planning, operation: Operation) -> None:
 
 def _elementwise(planning: Planning, operation: Operation) -> None:
     """Where the only use is elementwise too, it becomes part of that kernel."""
+    if operation.result in planning.regions:  # in the kernel of its operand
+        return
     users = planning.graph.users.get(operation.result, ())
     if (
         len(users) == 1

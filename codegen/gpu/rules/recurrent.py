@@ -37,12 +37,16 @@ def _paged_conv(planning: Planning, operation: Operation) -> None:
     _, x, weight, *rest = operation.operands
     described, biases = rest[:3], rest[3:]
     region, taps = planning.region(x), int(weight.type.shape[0])
-    slots = _slots(planning, operation)
-    out = planning.result(operation.results[1], region.rows, region.view.width)
+    slots, (_, result) = _slots(planning, operation), operation.results
+    users = planning.graph.users.get(result, ())
+    activation = "Same"
+    if len(users) == 1 and users[0].operator == "silu" and result not in planning.graph.outputs:
+        activation, result = "Silu", users[0].result
+    out = planning.result(result, region.rows, region.view.width)
     tokens = max(_LEAST_TOKENS, taps - 1)
     shape = f"{_CHANNELS}, {tokens}, {row_type(region.view)}, {taps}, {operation.attributes['page_size']}"
     body = (
-        f"{MAKE_BATCH}convolve<{shape}, {str(bool(biases)).lower()}>"
+        f"{MAKE_BATCH}convolve<{shape}, {str(bool(biases)).lower()}, {activation}>"
         f"(here, slots, x, weight, {'bias' if biases else 'nullptr'}, batch, out);"
     )
     arguments = [

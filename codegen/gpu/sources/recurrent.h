@@ -24,9 +24,9 @@ INGOT_DEVICE Run run_of(Batch batch, int sequence) {
   return run;
 }
 
-// Of each channel over the tokens up to its own; a slot is the last TAPS - 1 rows. A block takes THREADS channels of
+// Of each channel over the tokens up to its own, then activated; a slot is the last TAPS - 1 rows. A block takes THREADS channels of
 // TOKENS tokens. The first tokens' alone have to do with slots: they read one and then write all of the sequence.
-template <int THREADS, int TOKENS, class X, int TAPS, int PAGE_SIZE, bool HAS_BIAS>
+template <int THREADS, int TOKENS, class X, int TAPS, int PAGE_SIZE, bool HAS_BIAS, class Activation>
 INGOT_DEVICE void convolve(Here here, GLOBAL float* slots, GLOBAL const float* x, GLOBAL const float* weight,
                            GLOBAL const float* bias, Batch batch, GLOBAL float* out) {
   constexpr int BEFORE = TAPS - 1;
@@ -55,7 +55,7 @@ INGOT_DEVICE void convolve(Here here, GLOBAL float* slots, GLOBAL const float* x
     if constexpr (HAS_BIAS) sum = bias[channel];
 #pragma unroll
     for (int tap = 0; tap < TAPS; ++tap) sum = fused_multiply_add(rows[i + tap], taps[tap], sum);
-    out[(int64)(first + i) * X::WIDTH + channel] = sum;
+    out[(int64)(first + i) * X::WIDTH + channel] = Activation::of(sum);
   }
   if (tile.number > 0) return;
   for (int page = run.done / PAGE_SIZE; page * PAGE_SIZE < run.length(); ++page) {

@@ -113,6 +113,9 @@ INGOT_DEVICE void rope(Here here, GLOBAL const float* x, GLOBAL const float* cos
 INGOT_DEVICE float squared(float x) { return x * x; }
 INGOT_DEVICE float cubed(float x) { return x * x * x; }
 
+struct Same {
+  static INGOT_DEVICE float of(float x) { return x; }
+};
 struct Silu {
   static INGOT_DEVICE float of(float x) { return divide(x, 1.0f + exponential(-x)); }
 };

@@ -24,6 +24,7 @@ class Convolution:
     channels: int
     taps: int
     has_bias: bool = False
+    is_activated: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ class Recurrence:
     corrects: bool = False
 
 
-CONVOLUTIONS = (Convolution(150, 4, has_bias=True), Convolution(3, 2), Convolution(41, 11))
+CONVOLUTIONS = (
+    Convolution(150, 4, has_bias=True, is_activated=True),
+    Convolution(3, 2),
+    Convolution(41, 11),
+)
 SCANS = (
     Recurrence(heads=6, width=10, groups=2, state=7),
     Recurrence(heads=2, width=37, groups=1, state=72),
@@ -90,7 +95,7 @@ class Case:
             operator, *operands, *self.described, *biases, page_size=PAGE_SIZE
         )
         self.states.append(written)
-        self.results.append(self.apart(result, width))
+        self.results.append(result if result.type.rank == 2 else self.apart(result, width))
 
     def add_convolution(self, layer: Convolution) -> None:
         x = self.rows(layer.channels, 3, 5)
@@ -98,6 +103,8 @@ class Case:
         biases = [self.parameter(self.random.standard_normal(layer.channels))] if layer.has_bias else []
         slots = self.slots(layer.taps - 1, layer.channels)
         self.emit("paged_conv", [slots, x, weight], biases, layer.channels)
+        if layer.is_activated:
+            self.results[-1] = self.builder.emit("silu", self.results[-1])
 
     def add_recurrence(self, layer: Recurrence) -> None:
         heads, keys = layer.heads, layer.groups * layer.state
