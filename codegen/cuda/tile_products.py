@@ -98,9 +98,9 @@ def multiply_in_tiles(planning: Planning, product: Product) -> bool:
 def _take_gate(planning: Planning, product: Product) -> Gate | None:
     """The gate behind a product, which then is computed by itself for few rows only; None for none."""
     gate = product.gate
-    if gate is None or product.pairs is not None or product.heads or product.outputs % (2 * BLOCK):
+    if gate is None or product.heads or product.outputs % (2 * BLOCK):
         return None
-    planning.result(gate.result, product.rows, product.outputs // 2)
+    planning.result(gate.result, product.rows, product.num_matrices * product.outputs // 2)
     planning.gated[gate.result] = Bound(product.rows, at_most=product.few)
     return gate
 

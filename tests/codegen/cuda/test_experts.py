@@ -79,7 +79,7 @@ def test_experts_are_those_that_the_interpreter_chooses() -> None:
 def mixture(dtype: ScalarType) -> tuple[Graph, EmulatedStep, Arrays, Arrays]:
     """Two products of experts and a sum: what the interpreter is given, and parameters as they lie."""
     tokens = MORE
-    experts, count, width, inner = 7, 3, 36, 52
+    experts, count, width, inner = 7, 3, 36, 48
     builder, random = GraphBuilder(), np.random.default_rng(2)
     kind = ml_dtypes.bfloat16 if dtype is ScalarType.BFLOAT16 else np.dtype(dtype.value)
     arrays: Arrays = {
@@ -87,18 +87,18 @@ def mixture(dtype: ScalarType) -> tuple[Graph, EmulatedStep, Arrays, Arrays]:
         "logits": (random.standard_normal((tokens, experts)) - 3 * (np.arange(experts) == 4)).astype(
             np.float32
         ),
-        "up": random.standard_normal((experts, inner, width)).astype(kind),
+        "up": random.standard_normal((experts, 2 * inner, width)).astype(kind),
         "down": random.standard_normal((experts, width, inner)).astype(kind),
-        "bias": random.standard_normal((experts, inner)).astype(np.float32),
+        "bias": random.standard_normal((experts, 2 * inner)).astype(np.float32),
     }
     wide = builder.input("x", ["tokens", width + 4], ScalarType.FLOAT32)
     logits = builder.input("logits", ["tokens", experts], ScalarType.FLOAT32)
-    up = builder.parameter("up", TensorType((experts, inner, width), dtype))
-    bias = builder.parameter("bias", TensorType((experts, inner), ScalarType.FLOAT32))
+    up = builder.parameter("up", TensorType((experts, 2 * inner, width), dtype))
+    bias = builder.parameter("bias", TensorType((experts, 2 * inner), ScalarType.FLOAT32))
     down = builder.parameter("down", TensorType((experts, width, inner), dtype))
     x = builder.emit("slice", wide, axis=1, start=4, stop=4 + width)
     chosen, weights = builder.emit_all("route", logits, experts_per_token=count, **PLAIN)
-    opened = builder.emit("silu", builder.emit("expert_linear", x, up, chosen, bias))
+    opened = builder.emit("silu_mul", builder.emit("expert_linear", x, up, chosen, bias))
     result = builder.emit("weighted_sum", builder.emit("expert_linear", opened, down, chosen), weights)
     packed = dict(arrays)
     for name, layout in (("up", Layout.BLOCKED), ("down", Layout.BLOCKED), ("bias", Layout.PADDED)):
