@@ -89,16 +89,20 @@ def multiply_in_tiles(planning: Planning, product: Product) -> bool:
     product = of_float8 or product
     if factors is None:
         return False
-    tiles, gate = _lay_out(planning, product, factors), _take_gate(planning, product)
+    tiles, gate = _lay_out(planning, product, factors), _take_gate(planning, product, factors)
     for shape in _shapes(product, factors, gate):
         _launch(planning, product, factors, tiles, shape, gate)
     return True
 
 
-def _take_gate(planning: Planning, product: Product) -> Gate | None:
+def _take_gate(planning: Planning, product: Product, factors: _Factors) -> Gate | None:
     """The gate behind a product, which then is computed by itself for few rows only; None for none."""
     gate = product.gate
     if gate is None or product.heads or product.outputs % (2 * BLOCK):
+        return None
+    if (
+        product.pairs is not None and product.row_group and factors.most_rows == 64
+    ):  # registers do not suffice
         return None
     planning.result(gate.result, product.rows, product.num_matrices * product.outputs // 2)
     planning.gated[gate.result] = Bound(product.rows, at_most=product.few)
