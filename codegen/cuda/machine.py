@@ -185,6 +185,7 @@ CUDA = Machine(
     multiply_many=_multiply_many,
     attend=_attend,
     few_rows=8,
+    joins_rows=True,
     rounds_rows=True,
     plan_probes=_plan_probes,
 )

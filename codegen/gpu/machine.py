@@ -34,6 +34,7 @@ class Machine:
         plan_probes: launches by which benchmarks measure how fast it multiplies, by the name of what,
             of ``blocks`` and ``rounds``.
         few_rows: rows up to which a product is bound by reading the weights.
+        joins_rows: whether kernels of rows that follow each other are one launch.
         rounds_rows: whether its products round rows of bfloat16 as they read them.
     """
 
@@ -47,6 +48,7 @@ class Machine:
 
     plan_probes: Callable[[Planning], tuple[Probe, ...]] = lambda _: ()
     few_rows: int = 16
+    joins_rows: bool = False
     rounds_rows: bool = False
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ from ..kernels.rows import Rows
 from ..lowering.layouts import parameter_layouts
 from .kernel import DeviceFunction
 from .machine import Machine
+from .row_launch import RowLaunch
 
 __all__ = ["ACTIVATIONS", "PIECE", "Codes", "Grouping", "Planning", "Region", "Rule", "row_type", "size_of"]
 
@@ -111,6 +112,7 @@ class Planning:
         self._num_functions = 0
         self._last_rows: Argument | None = None
         self._launches: list[Launch] = []
+        self._rows: RowLaunch | None = None
         self._buffers: dict[str, tuple[Size, int, int]] = {}
         self._states: list[StateShape] = []
 
@@ -137,6 +139,7 @@ class Planning:
 
     def take_group(self) -> LaunchGroup:
         """What was planned since this was last asked for."""
+        self._launch_rows()
         buffers = tuple(
             PlannedBuffer(name, size, first, last) for name, (size, first, last) in self._buffers.items()
         )
@@ -220,6 +223,39 @@ class Planning:
 
     # --- launches
 
+    def launch_rows(
+        self,
+        name: str,
+        body: str,
+        arguments: Sequence[tuple[str, Argument]],
+        grid: tuple[Size, ...],
+        threads: int,
+        bounds: tuple[Bound, ...] = (),
+        *,
+        rows: Argument | None = None,
+    ) -> None:
+        """Launch a kernel whose blocks read, of what others compute, their row alone; with those before."""
+        own = RowLaunch(name, body, tuple(arguments), grid, threads, bounds, rows)
+        before = self._rows if self.machine.joins_rows else None
+        joined = None if before is None else before.then(own)
+        if joined is None:
+            self._launch_rows()
+        self._rows = joined or own
+
+    def _launch_rows(self) -> None:
+        """Launch what was kept back because more could follow."""
+        kept, self._rows = self._rows, None
+        if kept is not None:
+            self.launch(
+                kept.name,
+                kept.body,
+                kept.arguments,
+                kept.grid,
+                kept.threads,
+                kept.bounds,
+                rows=kept.rows,
+            )
+
     def launch(
         self,
         name: str,
@@ -239,6 +275,7 @@ class Planning:
         array ``rows`` each block writes a row, and each thread every ``threads``-th element from its own on;
         then :meth:`go_on` can add to the kernel.
         """
+        self._launch_rows()
         declarations = tuple(declaration for declaration, _ in arguments)
         key = declarations, body, threads
         if key not in self._functions:
@@ -274,6 +311,9 @@ class Planning:
         kernel calls ``out``. The statements ``body`` read of it what the same thread has written, over
         further ``arguments``.
         """
+        if self._rows is not None and self._rows.rows != rows:
+            return ((),)
+        self._launch_rows()
         bounds = self._launches[-1].bounds if self._launches else ()
         if self._last_rows != rows or len(bounds) > 1 or any(bound.at_least for bound in bounds):
             return ((),)

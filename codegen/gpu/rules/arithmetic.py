@@ -93,7 +93,7 @@ def _elementwise(planning: Planning, operation: Operation) -> None:
         f"for (int i = here.thread_index(); i < {width}; i += {THREADS}) {{ {' '.join(loads)} "
         f"out[(int64)here.block_x() * {width} + i] = {text}; }}"
     )
-    planning.launch(
+    planning.launch_rows(
         "elementwise",
         body,
         [*arguments, ("GLOBAL float* out", out.array)],

@@ -128,7 +128,7 @@ def _append_kv(planning: Planning, operation: Operation) -> None:
         for pages, view, name in zip(every, views, ("k", "v"), strict=True):
             given = ", ".join(pages.parameters)
             body += f" append_codes<{THREADS}, {view}, {heads}, {pages.type}>(here, {given}, {name}, slot);"
-    planning.launch("append", body, arguments, (size_of(rows[0].rows),), THREADS)
+    planning.launch_rows("append", body, arguments, (size_of(rows[0].rows),), THREADS)
 
 
 RULES: Mapping[str, Rule] = {"append_kv": _append_kv}

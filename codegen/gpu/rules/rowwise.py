@@ -36,7 +36,7 @@ def _rms_norm(planning: Planning, operation: Operation) -> None:
     given = "residual, weight, total" if residual else "nullptr, weight, nullptr"
     body = f"{BLOCK_PARTS} rms_norm<{THREADS}, {views}, {size}>(here, parts, x, {given}, out, {epsilon!r}f);"
     written = results[-1].array if size == x.view.width else None
-    planning.launch("rms_norm", body, arguments, (size_of(x.rows),), THREADS, rows=written)
+    planning.launch_rows("rms_norm", body, arguments, (size_of(x.rows),), THREADS, rows=written)
 
 
 def _layer_norm(planning: Planning, operation: Operation) -> None:
@@ -67,7 +67,7 @@ def _layer_norm(planning: Planning, operation: Operation) -> None:
         f"{size}>(here, parts, x, {', '.join(given)}, out, {epsilon!r}f);"
     )
     written = results[-1].array if size == x.view.width else None
-    planning.launch("layer_norm", body, arguments, (size_of(x.rows),), THREADS, rows=written)
+    planning.launch_rows("layer_norm", body, arguments, (size_of(x.rows),), THREADS, rows=written)
 
 
 def _mean(planning: Planning, operation: Operation) -> None:
@@ -79,7 +79,7 @@ def _mean(planning: Planning, operation: Operation) -> None:
     out = planning.result(operation.result, x.rows, x.view.width // size)
     body = f"mean<{THREADS}, {row_type(x.view)}, {size}, {inner}>(here, x, out);"
     arguments = [("GLOBAL const float* x", x.array), ("GLOBAL float* out", out.array)]
-    planning.launch("mean", body, arguments, (size_of(x.rows),), THREADS)
+    planning.launch_rows("mean", body, arguments, (size_of(x.rows),), THREADS)
 
 
 def _rope(planning: Planning, operation: Operation) -> None:
@@ -95,7 +95,7 @@ def _rope(planning: Planning, operation: Operation) -> None:
         ("GLOBAL const float* sines", sines.array),
         ("GLOBAL float* out", out.array),
     ]
-    planning.launch("rope", body, arguments, (size_of(x.rows),), THREADS)
+    planning.launch_rows("rope", body, arguments, (size_of(x.rows),), THREADS)
 
 
 def _gate(planning: Planning, operation: Operation) -> None:
@@ -106,7 +106,7 @@ def _gate(planning: Planning, operation: Operation) -> None:
     else:
         out = planning.region(operation.result)
     body = f"gate<{THREADS}, {row_type(view)}, {ACTIVATIONS[operation.operator]}>(here, x, out);"
-    planning.launch(
+    planning.launch_rows(
         "gate",
         body,
         [("GLOBAL const float* x", x.array), ("GLOBAL float* out", out.array)],
@@ -144,7 +144,9 @@ def _quantize(planning: Planning, operation: Operation) -> None:
     left = planning.go_on(x.array, "rounded", body.format("out"), arguments) if is_row else ((),)
     arguments = [("GLOBAL const float* x", x.array), *arguments]
     for bounds in left:
-        planning.launch("round_rows", body.format("x"), arguments, (size_of(x.rows, times),), THREADS, bounds)
+        planning.launch_rows(
+            "round_rows", body.format("x"), arguments, (size_of(x.rows, times),), THREADS, bounds
+        )
 
 
 def _round_to_float8(planning: Planning, operation: Operation, size: int) -> None:
@@ -164,7 +166,7 @@ def _round_to_float8(planning: Planning, operation: Operation, size: int) -> Non
         ("GLOBAL float* scales", scales),
         ("GLOBAL float* out", out.array),
     ]
-    planning.launch("round_rows", body, arguments, (size_of(x.rows, times),), THREADS)
+    planning.launch_rows("round_rows", body, arguments, (size_of(x.rows, times),), THREADS)
 
 
 RULES: Mapping[str, Rule] = {
