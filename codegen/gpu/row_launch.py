@@ -16,7 +16,7 @@ _Arguments = Sequence[tuple[str, Argument]]
 class RowLaunch:
     """A launch whose blocks read, of what other launches compute, their own row alone.
 
-    ``arguments`` are declarations, each of a name of its own, and what is given; ``rows`` as ``launch`` has it.
+    ``arguments`` are declarations, each of a name of its own, and what is given; ``rows``: see launch.
     """
 
     name: str
