@@ -6,6 +6,7 @@ import pytest
 
 from ..cuda.test_caches import *  # noqa: F403
 from ..cuda.test_experts import *  # noqa: F403
+from ..cuda.test_float8 import *  # noqa: F403
 from ..cuda.test_formats import *  # noqa: F403
 from ..cuda.test_latent import *  # noqa: F403
 from ..cuda.test_matrices import *  # noqa: F403
