@@ -1,175 +1,17 @@
-"""Kernels that go over rows once: norms, rotary embedding, look-ups, and writing to the KV cache."""
+"""Kernels that go over rows once: means, rotary embedding, and look-ups."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from tvm import tirx
 
 from .coded import CodedMatrix, decode_row
 from .float_product import FloatMatrix, blocked_element
-from .isa import Isa, fma
+from .isa import Isa
 from .layout import BLOCK, num_blocks
-from .row_codes import RowCodes
-from .row_results import RowResults
 from .rows import Rows, columns, each_row, load_rows, reduce_add
 from .script import Buffer, Expr, T, Vector, broadcast, kernel, load, store, symbol
 
-__all__ = ["embedding", "gather_rows", "layer_norm", "mean", "rms_norm", "rope"]
-
-
-def rms_norm(
-    isa: Isa,
-    name: str,
-    x: Rows,
-    size: int,
-    epsilon: float,
-    residual: Rows | None,
-    codes: RowCodes | None = None,
-) -> tirx.PrimFunc:
-    """Root mean square norm over each ``size`` columns of a row, the whole row or a head of it.
-
-    Arguments: ``x`` float32 ``[m, x.stride]``, a residual likewise if there is one, the weight float32
-    ``[size]``; results: the sum ``[m, width]`` if there is a residual, and the norm, ``[m, width]`` or its
-    ``codes``.
-    """
-    lanes, results = isa.lanes, RowResults(isa, x.width, codes)
-
-    def body(rows: Buffer, *rest: Buffer) -> None:
-        others, out = rest[: -results.num_arguments], rest[-results.num_arguments :]
-        if residual is None:
-            (weight,) = others
-            source, view = rows, x
-        else:
-            other, weight, total = others
-            source, view = total, Rows.dense(x.width)
-
-        def norm_head(row: Expr, head: Expr, normed: Buffer, place: Expr) -> None:
-            squares, tail = Vector("float32", lanes), Vector("float32", 1)
-            squares.fill(T.float32(0))
-            tail.set(T.float32(0))
-
-            def accumulate(column: Expr, width: int) -> None:
-                value, into = Vector("float32", width), squares if width > 1 else tail
-                value.set(load_rows(rows, x, row, head * size + column, width))
-                if residual is not None:
-                    value.set(value.value + load_rows(other, residual, row, head * size + column, width))
-                    store(total, (row, head * size + column), value.value, width)
-                into.set(fma(width, value.value, value.value, into.value))
-
-            columns(isa, size, accumulate)
-            factor = Vector("float32", 1)
-            mean = (reduce_add(lanes, squares.value) + tail.value) / T.float32(size)
-            factor.set(T.float32(1) / tirx.sqrt(mean + T.float32(epsilon)))
-
-            def scale(column: Expr, width: int) -> None:
-                value = load_rows(source, view, row, head * size + column, width)
-                scaled = value * broadcast(factor.value, width) * load(weight, (column,), width)
-                store(normed, (place, head * size + column), scaled, width)
-
-            columns(isa, size, scale)
-
-        def norm(row: Expr) -> None:
-            def make(normed: Buffer, place: Expr) -> None:
-                with T.serial(x.width // size) as head:
-                    norm_head(row, head, normed, place)
-
-            results.store(out, row, make)
-
-        each_row(rows.shape[0], x.width, norm)
-
-    m = symbol("m")
-    arguments: list[tuple[str, tuple[Expr, ...], str]] = [("x", (m, x.stride), "float32")]
-    if residual is not None:
-        arguments.append(("residual", (m, residual.stride), "float32"))
-    arguments.append(("weight", (size,), "float32"))
-    if residual is not None:
-        arguments.append(("total", (m, x.width), "float32"))
-    return kernel(name, [*arguments, *results.arguments(m)], body)
-
-
-def layer_norm(
-    isa: Isa,
-    name: str,
-    x: Rows,
-    size: int,
-    epsilon: float,
-    residual: Rows | None,
-    has_bias: bool,
-    codes: RowCodes | None = None,
-) -> tirx.PrimFunc:
-    """Norm of the distances from the mean, over each ``size`` columns of a row.
-
-    Arguments and results are those of :func:`rms_norm`, with a bias float32 ``[size]`` after the weight if it
-    ``has_bias``.
-    """
-    lanes, results = isa.lanes, RowResults(isa, x.width, codes)
-
-    def body(rows: Buffer, *rest: Buffer) -> None:
-        others, out = list(rest[: -results.num_arguments]), rest[-results.num_arguments :]
-        other = others.pop(0) if residual is not None else None
-        weight, *more = others
-        bias = more.pop(0) if has_bias else None
-        source, view = (more[0], Rows.dense(x.width)) if other is not None else (rows, x)
-
-        def norm_head(row: Expr, head: Expr, made: Buffer, made_row: Expr) -> None:
-            mean, factor = Vector("float32", 1), Vector("float32", 1)
-
-            def averaged(of: Callable[[tirx.Expr, int], tirx.Expr], first: bool) -> tirx.Expr:
-                sums = Vector("float32", lanes)
-                tail = Vector("float32", 1)
-                sums.fill(T.float32(0))
-                tail.set(T.float32(0))
-
-                def accumulate(column: Expr, width: int) -> None:
-                    value, into = Vector("float32", width), sums if width > 1 else tail
-                    place = head * size + column
-                    if first and other is not None and residual is not None:
-                        value.set(load_rows(rows, x, row, place, width))
-                        value.set(value.value + load_rows(other, residual, row, place, width))
-                        store(source, (row, place), value.value, width)
-                    else:
-                        value.set(load_rows(source, view, row, place, width))
-                    into.set(into.value + of(value.value, width))
-
-                columns(isa, size, accumulate)
-                return (reduce_add(lanes, sums.value) + tail.value) / T.float32(size)
-
-            def distance(value: tirx.Expr, width: int) -> tirx.Expr:
-                return value - broadcast(mean.value, width)
-
-            mean.set(averaged(lambda value, _: value, True))
-            variance = averaged(lambda value, width: distance(value, width) * distance(value, width), False)
-            factor.set(T.float32(1) / tirx.sqrt(variance + T.float32(epsilon)))
-
-            def scale(column: Expr, width: int) -> None:
-                value = distance(load_rows(source, view, row, head * size + column, width), width)
-                normed = value * broadcast(factor.value, width) * load(weight, (column,), width)
-                if bias is not None:
-                    normed = normed + load(bias, (column,), width)
-                store(made, (made_row, head * size + column), normed, width)
-
-            columns(isa, size, scale)
-
-        def norm(row: Expr) -> None:
-            def make(made: Buffer, made_row: Expr) -> None:
-                with T.serial(x.width // size) as head:
-                    norm_head(row, head, made, made_row)
-
-            results.store(out, row, make)
-
-        each_row(rows.shape[0], x.width, norm)
-
-    m = symbol("m")
-    arguments: list[tuple[str, tuple[Expr, ...], str]] = [("x", (m, x.stride), "float32")]
-    if residual is not None:
-        arguments.append(("residual", (m, residual.stride), "float32"))
-    arguments.append(("weight", (size,), "float32"))
-    if has_bias:
-        arguments.append(("bias", (size,), "float32"))
-    if residual is not None:
-        arguments.append(("total", (m, x.width), "float32"))
-    return kernel(name, [*arguments, *results.arguments(m)], body)
+__all__ = ["embedding", "gather_rows", "mean", "rope"]
 
 
 def mean(isa: Isa, name: str, x: Rows, size: int, inner: int = 1) -> tirx.PrimFunc:

@@ -14,7 +14,8 @@ from ...ir.errors import CompileError
 from ..kernels.elementwise import Argument, Expression, elementwise, gate
 from ..kernels.functions import BINARY, CHOICES, UNARY
 from ..kernels.isa import DotsBfloat16
-from ..kernels.pointwise import layer_norm, mean, rms_norm, rope
+from ..kernels.norms import layer_norm, rms_norm
+from ..kernels.pointwise import mean, rope
 from ..kernels.pooling import l2_normalize, pool
 from ..kernels.round_rows import round_rows
 from ..kernels.rows import RoundedRows, Rows

@@ -12,7 +12,8 @@ from ingot.codegen.kernels.coded import CodedMatrix
 from ingot.codegen.kernels.elementwise import Argument, elementwise, gate
 from ingot.codegen.kernels.float_product import FloatMatrix
 from ingot.codegen.kernels.layout import Layout, pack
-from ingot.codegen.kernels.pointwise import embedding, gather_rows, layer_norm, mean, rms_norm, rope
+from ingot.codegen.kernels.norms import layer_norm, rms_norm
+from ingot.codegen.kernels.pointwise import embedding, gather_rows, mean, rope
 from ingot.codegen.kernels.rows import Rows
 from ingot.ir import Array, Attribute, find_format, find_operator, quantize
 

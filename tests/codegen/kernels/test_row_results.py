@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from ingot.codegen.kernels.elementwise import gate
-from ingot.codegen.kernels.pointwise import layer_norm, rms_norm
+from ingot.codegen.kernels.norms import layer_norm, rms_norm
 from ingot.codegen.kernels.quantize import quantize_rows
 from ingot.codegen.kernels.row_codes import RowCodes
 from ingot.codegen.kernels.rows import Rows
