@@ -166,12 +166,13 @@ def _float8_factors(product: Product) -> _Factors:
 
 
 def _decoded_factors(product: Product) -> _Factors | None:
-    """Rows of floats, and weights of codes that bfloat16 holds."""
+    """Rows of floats, and weights of codes, which become bfloat16."""
     found, kind = product.weights.format, product.weights.type
     if found is None or product.row_group or found.offset is not None:
         return None
-    if (found.group_size or 32) % 32 or not (found.is_integer or isinstance(found.codes, Float8)):
+    if (found.group_size or 32) % 32:
         return None
+    is_half = found.is_integer or isinstance(found.codes, Float8)
     return _Factors(
         f"DecodedFragments<{kind}>",
         "BFloat16",
@@ -179,7 +180,7 @@ def _decoded_factors(product: Product) -> _Factors | None:
         _CHUNK_BYTES // 2,
         f"ScalesOfWeights<{kind}>{{{product.weights.value}}}",
         "float",
-        most_rows=256 if found.group_size in (None, product.inputs) else 64,
+        most_rows=256 if is_half and found.group_size in (None, product.inputs) else 64,
         for_codes=True,
     )
 

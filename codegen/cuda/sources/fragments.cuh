@@ -24,6 +24,7 @@ INGOT_DEVICE void multiply_by_group(Float16, float (&d)[SIZE], const unsigned (&
 template <class Type, int INPUTS, class Weights>
 struct HalfFragments {
   using Sum = float;
+  CONSTANT bool HAVE_REST = false;
   CONSTANT int CHUNKS = (INPUTS + 63) / 64;
   struct Raw {
     uint2 words[STEPS][2];
@@ -120,6 +121,7 @@ struct StoredCodes {
 template <class Weights>
 struct CodeFragments {
   using Sum = int;
+  CONSTANT bool HAVE_REST = false;
   using Kind = typename Weights::Kind;
   CONSTANT bool HAS_FACTORS = Weights::IS_WHOLE && Weights::HAS_FACTORS;
   CONSTANT int INPUTS = Weights::INPUTS, STEP_INPUTS = SPAN, CHUNKS = (INPUTS / SPAN + STEPS - 1) / STEPS;
@@ -168,26 +170,34 @@ struct CodeFragments {
 #endif
 };
 
-// Codes as bfloat16, which holds them: a step is half a span, the even fours or the odd ones (tile_rows FOR_CODES).
+// Codes as bfloat16: a step is half a span, the even fours or the odd ones (tile_rows FOR_CODES). Where it does not hold
+// what they stand for, they HAVE_REST, which is multiplied, too.
 template <class Weights>
 struct DecodedFragments {
   using Sum = float;
   using Kind = typename Weights::Kind;
+  CONSTANT bool HAVE_REST = !Kind::IS_HALF;
   CONSTANT int INPUTS = Weights::INPUTS, STEP_INPUTS = SPAN / 2, CHUNKS = (INPUTS + 63) / 64;
   using Raw = StoredCodes<Weights, 2>;
 
   static INGOT_DEVICE void load(const Weights& weights, int block, int chunk, int lane, Raw& raw) {
     raw.load(weights, block, chunk, lane);
   }
-  static INGOT_DEVICE void decode(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) {
+  static INGOT_DEVICE void decode(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) { take<false>(raw, lane, a); }
+  static INGOT_DEVICE void decode_rest(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) { take<true>(raw, lane, a); }
+  template <bool REST>
+  static INGOT_DEVICE void take(const Raw& raw, int lane, unsigned (&a)[STEPS][4]) {
 #pragma unroll
     for (int step = 0; step < STEPS; ++step) {
       unsigned codes[2];
       raw.take(step / 2, step % 2, lane, codes);
       for (int half = 0; half < 2; ++half)
         for (int j = 0; j < 2; ++j) {
-          unsigned pair = codes[j] >> half * 16;
-          a[step][half * 2 + j] = pack_exact(Kind::value(pair & 255), Kind::value(pair >> 8 & 255));
+          unsigned pair = codes[j] >> half * 16, high, low;
+          float first = Kind::value(pair & 255), second = Kind::value(pair >> 8 & 255);
+          if constexpr (!HAVE_REST) high = low = pack_exact(first, second);
+          else split_pair<BFloat16>(first, second, high, low);
+          a[step][half * 2 + j] = REST ? low : high;
         }
     }
   }
@@ -206,6 +216,7 @@ struct DecodedFragments {
 template <class Weights>
 struct Float8Fragments {
   using Sum = float;
+  CONSTANT bool HAVE_REST = false;
   CONSTANT int INPUTS = Weights::INPUTS, STEP_INPUTS = SPAN, CHUNKS = (INPUTS / SPAN + STEPS - 1) / STEPS;
   using Raw = StoredCodes<Weights, STEPS>;
 

@@ -277,36 +277,52 @@ INGOT_DEVICE void multiply_many(Here here, unsigned char* shared, Tile tile, con
       if (DEPTH > 1 && start + d >= num_chunks) break;
       unsigned a[BLOCKS][STEPS][4];
       for (int b = 0; b < BLOCKS; ++b) Fragments::decode(raw[d][b], here.lane(), a[b]);
+      unsigned rest[BLOCKS][STEPS][4];  // for the last copy, which is of rows as they are nearly
+      if constexpr (Fragments::HAVE_REST)
+        for (int b = 0; b < BLOCKS; ++b) Fragments::decode_rest(raw[d][b], here.lane(), rest[b]);
       load(d, start + d + DEPTH);
       for (int copy = 0; copy < COPIES; ++copy) {
         const unsigned char* stage = ring.take();
         if constexpr (Scales::ARE_OF_STEPS) {
           fill();
-          unsigned own[BLOCKS][STEPS][4];
           constexpr int AT_ONCE = Scales::STEPS_AT_ONCE, PARTS = Scales::PARTS;
 #pragma unroll
           for (int number = 0; number < STEPS / AT_ONCE * PARTS; ++number) {
             int first = number / PARTS * AT_ONCE, part = number % PARTS;
             int input = ((first_chunk + start + d) * STEPS + first) * Fragments::STEP_INPUTS;
             if (input >= Fragments::INPUTS) break;
-            typename Fragments::Sum products[BLOCKS][ROWS / 2] = {};
-            if constexpr (PARTS > 1)  // the fours of the first 16 inputs are the first lanes'
-              for (int b = 0; b < BLOCKS; ++b)
-                for (int i = 0; i < 4; ++i) own[b][first][i] = here.lane() % 4 / 2 == part ? a[b][first][i] : 0;
-            start_products();
 #pragma unroll
-            for (int step = first; step < first + AT_ONCE; ++step)
-              multiply_step<BLOCKS, ROWS, Fragments>(here, products, PARTS > 1 ? own : a, stage, step);
-            end_products();
-            wait_for_products<0>();
-            input += part * (AT_ONCE * Fragments::STEP_INPUTS / PARTS);
-            for (int b = 0; b < BLOCKS; ++b)
-              scales.template add<ROWS>(here, sums[b], products[b], blocks[b], input, first_row, num_rows);
+            for (int b = 0; b < BLOCKS; ++b) {  // one after the other, which takes fewer registers
+              typename Fragments::Sum products[1][ROWS / 2] = {};
+              unsigned own[1][STEPS][4];
+#pragma unroll
+              for (int step = first; step < first + AT_ONCE; ++step)
+                for (int i = 0; i < 4; ++i)  // the fours of the first 16 inputs are the first lanes'
+                  own[0][step][i] = PARTS == 1 || here.lane() % 4 / 2 == part ? a[b][step][i] : 0;
+              start_products();
+#pragma unroll
+              for (int step = first; step < first + AT_ONCE; ++step) {
+                if constexpr (Fragments::HAVE_REST) {
+                  const auto& of_rest = reinterpret_cast<const unsigned(&)[1][STEPS][4]>(rest[b]);
+                  if (copy == COPIES - 1) multiply_step<1, ROWS, Fragments>(here, products, of_rest, stage, step);
+                }
+                multiply_step<1, ROWS, Fragments>(here, products, own, stage, step);
+              }
+              end_products();
+              wait_for_products<0>();
+              int own_input = input + part * (AT_ONCE * Fragments::STEP_INPUTS / PARTS);
+              scales.template add<ROWS>(here, sums[b], products[0], blocks[b], own_input, first_row, num_rows);
+            }
           }
         } else {
           start_products();
 #pragma unroll
-          for (int step = 0; step < STEPS; ++step) multiply_step<BLOCKS, ROWS, Fragments>(here, sums, a, stage, step);
+          for (int step = 0; step < STEPS; ++step) {
+            if constexpr (Fragments::HAVE_REST) {
+              if (copy == COPIES - 1) multiply_step<BLOCKS, ROWS, Fragments>(here, sums, rest, stage, step);
+            }
+            multiply_step<BLOCKS, ROWS, Fragments>(here, sums, a, stage, step);
+          }
           end_products();
           fill();  // meanwhile
           wait_for_products<0>();

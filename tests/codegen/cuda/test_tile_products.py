@@ -42,10 +42,11 @@ CASES = (
     Case("float16", 37, 70),  # an odd number of outputs; inputs that no tile divides
     Case("int4_g32_i5", 136, 640),  # exact; five spans in the last chunk's place of eight
     Case("int8_g32", 24, 160),
-    Case("q4_k", 40, 256),  # minima
+    Case("q4_k", 64, 256, gate="silu_mul"),  # minima
     Case("q2_k", 24, 256),  # groups of 16
     Case("fp8_e4m3_row", 37, 87),  # rows stay floats, of no whole spans
     Case("fp8_e5m2_g32", 24, 160),
+    Case("nf4_g64", 24, 192),  # tables of floats
     Case("fp8_e4m3_row_a8", 37, 160),
     Case("fp8_e4m3_g64_a8", 24, 192),
 )
