@@ -21,7 +21,7 @@ from ....targets.manifest import ArrayRecord, LibraryRecord
 from ....targets.sizes import format_size
 from ..mapped_arrays import MappedArrays
 from .arena import aligned
-from .cuda_launch import LaunchConfig
+from .cuda_launch import LaunchWriter
 from .device import Function, KernelLaunch
 from .uploading import upload
 
@@ -69,6 +69,7 @@ class CudaDevice:
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self._call("cuCtxSetCurrent", self._context)
         self._call("cuStreamCreate", ctypes.byref(self._stream), 1)
+        self._writer = LaunchWriter(self._stream)
 
     @property
     def name(self) -> str:
@@ -212,13 +213,8 @@ class CudaDevice:
     def launch(self, launches: Sequence[KernelLaunch]) -> None:
         """See :class:`Device`."""
         for one in launches:
-            # All of eight bytes: of a number, which has four, the driver reads the lower ones.
-            count = len(one.arguments)
-            values = (ctypes.c_uint64 * count)(*map(int, one.arguments))
-            first = ctypes.addressof(values)
-            given = (ctypes.c_uint64 * count)(*range(first, first + 8 * count, 8))
-            config = LaunchConfig.of(one, self._lend(one), self._stream, begins_early=self._begins_early)
-            self._call("cuLaunchKernelEx", ctypes.byref(config), one.function, given, None)
+            config, given = self._writer.write(one, self._lend(one), begins_early=self._begins_early)
+            self._call("cuLaunchKernelEx", config, one.function, given, None)
 
     def _driver_version(self) -> int:
         version = ctypes.c_int()

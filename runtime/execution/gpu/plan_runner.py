@@ -16,9 +16,6 @@ from .token_chooser import DeviceTokenChooser
 
 __all__ = ["PlanRunner", "num_work_bytes"]
 
-MOST_REPLAYED_TOKENS = 64
-"""Steps of more tokens take so long that launching their kernels one by one costs nothing."""
-
 
 class PlanRunner:
     """Runs steps, and chooses tokens of the logits they leave on the device.
@@ -78,7 +75,7 @@ class PlanRunner:
     def start(self, batch: Mapping[str, npt.NDArray[np.int32]], symbols: Mapping[str, int]) -> None:
         """Begin to compute the logits of a batch; this returns before they are there."""
         self._inputs.send(batch)
-        self._step.run(symbols, is_recorded=symbols["tokens"] <= MOST_REPLAYED_TOKENS)
+        self._step.run(symbols)
 
     def launches(self, symbols: Mapping[str, int]) -> list[tuple[Launch, KernelLaunch]]:
         """The step's launches for a batch of these symbols, as planned and as the device takes them."""

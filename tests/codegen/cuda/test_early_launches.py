@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ingot.codegen.gpu.kernel import DeviceFunction, source_of
 from ingot.codegen.gpu.planning import Planning
 from ingot.codegen.gpu.rules import RULES
 from ingot.ir import Graph, GraphBuilder, ScalarType, TensorType
-from ingot.runtime.execution.gpu.cuda_launch import LaunchConfig
+from ingot.runtime.execution.gpu.cuda_launch import LaunchWriter
 from ingot.runtime.execution.gpu.device import KernelLaunch
 
 from .emulated import emulated_driver, needs_compiler
@@ -48,10 +49,12 @@ def test_templates_that_wait_themselves_do_so(element: ScalarType) -> None:
 @needs_compiler
 def test_the_driver_is_told(emulation_folder: Path) -> None:
     driver = ctypes.CDLL(str(emulated_driver(emulation_folder)))
-    before, launch = driver.emulated_early_launches(), KernelLaunch(None, (3, 2, 1), 64, (np.int32(1),), 80)
+    before, launch = driver.emulated_early_launches(), KernelLaunch(None, (3, 2, 1), 64, (np.int32(7),), 80)
     for begins_early in (True, False):
-        config = LaunchConfig.of(launch, 80, ctypes.c_void_p(), begins_early=begins_early)
-        assert tuple(config.grid) == (3, 2, 1)
-        assert tuple(config.block) == (64, 1, 1)
-        assert driver.emulated_tell(ctypes.byref(config)) == 80
+        writer = LaunchWriter(ctypes.c_void_p())
+        config, given = writer.write(launch, 80, begins_early=begins_early)
+        assert struct.unpack_from("=6I", config) == (3, 2, 1, 64, 1, 1)
+        assert driver.emulated_tell(config) == 80
+        (address,) = (ctypes.c_uint64 * 1).from_address(given.value or 0)
+        assert ctypes.c_int32.from_address(address).value == 7
     assert driver.emulated_early_launches() == before + 1
