@@ -6,7 +6,7 @@
 - ``wheels``: ingot, and what its runtime needs but for TVM, which GPUs do without, and numpy and torch, which
   are there;
 - ``exact``: tinychat for the target in several kinds, and a tiny random model of each family that CUDA runs,
-  each with log-probabilities that were computed here: of tinychat by the reference interpreter, of the others
+  each with log-probabilities, or vectors, that were computed here: of tinychat by the reference interpreter, of the others
   by ``transformers`` where nothing is rounded, else by the same artifact on this machine's CPU;
 - ``shapes``: artifacts of the models given, without their weights: only speed is measured on them, so that
   ``run`` makes random ones;
@@ -84,6 +84,7 @@ def main() -> None:
     (folder / "exact").mkdir()
     build_tinychat(folder / "exact", options.target)
     build_families(folder / "exact", options.target, options.match)
+    build_vector_models(folder / "exact", options.target, options.match)
     for shape in options.shape:
         build_shape(folder / "shapes", shape, options.target)
     if options.llama_cpp is not None:
@@ -201,6 +202,29 @@ def build_family(path: Path, target: str, options: dict[str, Any]) -> None:
     recorded = path.with_suffix(".scores")
     write_scores(recorded, arrays, scores)
     describe(path, recorded.name, *(("transformers", EXACT) if is_exact else ("cpu", ROUNDED)))
+
+
+def build_vector_models(folder: Path, target: str, match: str) -> None:
+    """Tiny random models that give vectors, and what ``transformers`` gives."""
+    import numpy as np
+    from ingot.codegen import compile_model
+
+    from tests.codegen.cuda.test_vector_models import EXACT as MODELS
+    from tests.codegen.cuda.test_vector_models import SEQUENCES
+    from tests.vector_models import make_embedder
+
+    for label, model in MODELS.items():
+        name = f"vectors-{label.replace(', ', '-').replace(' ', '-')}"
+        if match not in name:
+            continue
+        path = folder / f"{name}.ingot"
+        with tempfile.TemporaryDirectory() as parent:
+            embedder = make_embedder(**model, parent=Path(parent))
+            compile_model(embedder.folder, path, targets=[target], dtype="float32")
+            recorded = path.with_suffix(".npz")
+            tokens = {f"tokens{number}": np.array(one) for number, one in enumerate(SEQUENCES)}
+            np.savez(recorded, vectors=embedder.reference(SEQUENCES), **tokens)
+        describe(path, recorded.name, "transformers", EXACT)
 
 
 def tokens_for(name: str) -> list[list[int]]:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from ...gpu.pack import build_family, build_shape, compress
+from ...gpu.pack import build_family, build_shape, build_vector_models, compress
 from ...tiny_models import WHOLE_GROUPS, make_tiny
 from .emulated import needs_compiler
 
@@ -30,6 +30,7 @@ def test_all_parts_run_and_what_fails_hinders_no_other(gpu: Path, tmp_path: Path
     shutil.copy(GPU / "run", folder / "run")
     shutil.copytree(GPU / "parts", folder / "parts")
     build_family(folder / "exact" / "llama.ingot", "cuda:sm_90", {"architecture": "llama"})
+    build_vector_models(folder / "exact", "cuda:sm_90", match="distilbert")
     for kind in ("ingot", "scores"):
         shutil.copytree(folder / "exact" / f"llama.{kind}", folder / "exact" / f"broken.{kind}")
     shutil.copy(folder / "exact" / "llama.json", folder / "exact" / "broken.json")
@@ -52,6 +53,7 @@ def test_all_parts_run_and_what_fails_hinders_no_other(gpu: Path, tmp_path: Path
     assert found["device"]["gpu"]["name"] == "Emulated GPU"
     assert found["exact"]["llama"]["passed"], found["exact"]
     assert found["exact"]["llama"]["drawn_alike"] == 1.0
+    assert found["exact"]["vectors-distilbert"]["passed"], found["exact"]
     assert "truncated" in " ".join(found["exact"]["broken"]["said"])
     assert found["limits"]["torch"]["copy_gb_s"] > 0
     (speed,) = found["speed"].values()
@@ -62,5 +64,5 @@ def test_all_parts_run_and_what_fails_hinders_no_other(gpu: Path, tmp_path: Path
     (llama_cpp,) = found["llama.cpp"].values()
     assert "there is neither llama-batched-bench nor a source" in " ".join(llama_cpp["said"])
     table = (tmp_path / "results.md").read_text()
-    assert "Exactness: 1 of 2" in table
+    assert "Exactness: 2 of 3" in table
     assert "| ingot int8 |" in table

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ingot.runtime.engine.engine import Engine
@@ -17,6 +18,9 @@ LEAST_ALIKE = 0.9
 def main() -> None:
     path = Path(sys.argv[1])
     about = json.loads(path.with_suffix(".json").read_text())
+    if read_manifest(path).model.task != "generate":
+        compare_vectors(path, about)
+        return
     scores = RecordedScores(path.with_name(about["scores"]))
     manifest = read_manifest(path)
     sizes = {"max_num_seqs": 8, "max_num_batched_tokens": min(64, manifest.memory.max_step_tokens)}
@@ -35,6 +39,20 @@ def main() -> None:
         "drawn_alike": alike,
     }
     passed = alike > LEAST_ALIKE and all(record[name] < limit for name, limit in about["limits"].items())
+    print(json.dumps({"passed": passed, **record, "reference": about["reference"]}))
+
+
+def compare_vectors(path: Path, about: dict[str, Any]) -> None:
+    """Vectors side by side, and each alone, which must be the same bits."""
+    recorded = np.load(path.with_name(about["scores"]))
+    sequences = [recorded[name].tolist() for name in sorted(recorded.files) if name != "vectors"]
+    expected = recorded["vectors"]
+    with Engine(path, device="cuda") as engine:
+        found = engine.embed(sequences)
+        alone = np.concatenate([engine.embed([sequence]) for sequence in sequences])
+    difference = float(np.abs(found - expected).max())
+    record = {"max_abs_diff": difference, "alike_alone": bool(np.array_equal(found, alone))}
+    passed = record["alike_alone"] and difference < about["limits"]["max_abs_diff"]
     print(json.dumps({"passed": passed, **record, "reference": about["reference"]}))
 
 
