@@ -6,8 +6,8 @@
 - ``wheels``: ingot, and what its runtime needs but for TVM, which GPUs do without, and numpy and torch, which
   are there;
 - ``exact``: tinychat for the target in several kinds, and a tiny random model of each family that CUDA runs,
-  each with log-probabilities, or vectors, that were computed here: of tinychat by the reference interpreter, of the others
-  by ``transformers`` where nothing is rounded, else by the same artifact on this machine's CPU;
+  each with log-probabilities, or vectors, that were computed here: of tinychat by the reference interpreter,
+  of the others by ``transformers`` where nothing is rounded, else by the same artifact on this machine's CPU;
 - ``shapes``: artifacts of the models given, without their weights: only speed is measured on them, so that
   ``run`` makes random ones;
 - ``llama.cpp``: a build of it with CUDA, or its source, where it is given.
