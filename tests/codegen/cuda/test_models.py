@@ -84,6 +84,18 @@ MORE: dict[str, dict[str, Any]] = {
         "quant": "fp8_e4m3_row",
         "kv_cache": "int8",
     },
+    "llama in q4_k": {
+        "architecture": "llama",
+        "quant": "q4_k",
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "num_hidden_layers": 2,
+        "num_tokens": 2,
+    },
+    "gpt_oss in mxfp4": {"architecture": "gpt_oss", "quant": "mxfp4", "num_tokens": 2, **WHOLE_GROUPS},
     "qwen2 in int4": {"architecture": "qwen2", "quant": "int4", **WHOLE_GROUPS},
     "mistral in float16, a window": {"architecture": "mistral", "sliding_window": 21, "dtype": "float16"},
 }
