@@ -100,9 +100,7 @@ def _take_gate(planning: Planning, product: Product, factors: _Factors) -> Gate 
     gate = product.gate
     if gate is None or product.heads or product.outputs % (2 * BLOCK):
         return None
-    if (
-        product.pairs is not None and product.row_group and factors.most_rows == 64
-    ):  # registers do not suffice
+    if product.row_group and factors.most_rows == 64:  # registers do not suffice
         return None
     planning.result(gate.result, product.rows, product.num_matrices * product.outputs // 2)
     planning.gated[gate.result] = Bound(product.rows, at_most=product.few)
@@ -199,13 +197,15 @@ def _shapes(product: Product, factors: _Factors, gate: Gate | None) -> Iterator[
         if rows > 64:
             yield _Shape(rows, depth, 1, Bound(product.rows, least, most))
             most = least - 1
-    chunks = factors.chunks(product.inputs)
+    chunks, depth = factors.chunks(product.inputs), kinds[-1][1]
+    if product.row_group and factors.most_rows == 64:  # nor for more that is read ahead
+        depth = 1
     split = min(ENOUGH_BLOCKS // tiles, chunks // _FEWEST_CHUNKS)
     first = product.few + 1
     if split > 1 and pairs is None and not product.heads and gate is None:
-        yield _Shape(64, 3, split, Bound(product.rows, first, _MOST_SPLIT_ROWS))
+        yield _Shape(64, depth, split, Bound(product.rows, first, _MOST_SPLIT_ROWS))
         first = _MOST_SPLIT_ROWS + 1
-    yield _Shape(64, kinds[-1][1], 1, Bound(product.rows, first, most))
+    yield _Shape(64, depth, 1, Bound(product.rows, first, most))
 
 
 def _lay_out(planning: Planning, product: Product, factors: _Factors) -> _Tiles:
