@@ -507,7 +507,7 @@ def test_a_triple_that_cannot_be_served_is_refused(triple, message):
 
 def test_linking_for_macos_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(CompileError, match=r"pip install ingot\[cross\]"):
+    with pytest.raises(CompileError, match=r"pip install '\.\[cross\]'"):
         link_shared([b""], "arm64-apple-macos")
 
 
