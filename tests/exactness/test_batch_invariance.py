@@ -79,6 +79,8 @@ ARTIFACTS: dict[str, dict[str, Any]] = {
 
 
 SLOW = (
+    "float32, soft caps, windows",
+    "float32, latents",
     "float32, window",
     "float32, norms of heads",
     "float32, layer norms, side by side",

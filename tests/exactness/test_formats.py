@@ -23,10 +23,10 @@ SUPER_BLOCKS: dict[str, Any] = {
 MIXTURE: dict[str, Any] = {**WHOLE_GROUPS, "intermediate_size": 96}
 CASES = [
     ("llama", "q4_k", SUPER_BLOCKS),
-    ("llama", "fp8_e4m3_row", {}),
     ("mixtral", "int3", MIXTURE),
 ]
 SLOW = [
+    ("llama", "fp8_e4m3_row", {}),
     *(("llama", f"q{bits}_k", SUPER_BLOCKS) for bits in (2, 3, 5, 6)),
     *(("llama", name, SUPER_BLOCKS) for name in ("iq4_xs", "nvfp4", "int8_row", "int4_g64_z")),
     *(("llama", name, WHOLE_GROUPS) for name in ("q4_0", "q4_1", "q5_1", "q8_0", "iq4_nl", "mxfp4", "int6")),

@@ -63,13 +63,8 @@ CACHES_OF_CODES = {
 }
 CODES = {
     **{name: ARTIFACTS[name] for name in ("int8", "int8, float16 pages", "int4", "int4, experts")},
-    **{name: ARTIFACTS[name] for name in ("int4, float16 pages", "int4, states")},
     "deepseek_v3 int8": {"quant": "int8", **model_of("deepseek_v3")},
     "gemma2 int4": {"quant": "int4", **model_of("gemma2")},
-    "glm4 int8": {"quant": "int8", **model_of("glm4")},
-    "lfm2 int4": {"quant": "int4", **model_of("lfm2")},
-    "phi int8": {"quant": "int8", **model_of("phi")},
-    "starcoder2 int4": {"quant": "int4", **model_of("starcoder2")},
 }
 # The same parts, put together otherwise.
 FURTHER_FLOATS = {
@@ -78,13 +73,17 @@ FURTHER_FLOATS = {
     "mixtral bfloat16": {"dtype": "bfloat16", **model_of("mixtral")},
 }
 FURTHER_CODES = {
-    f"{architecture} {quant}": {"quant": quant, **model_of(architecture)}
-    for architecture, quant in (
-        *(("deepseek_v3", "int4"), ("granitemoehybrid", "int8"), ("llama", "int4"), ("mistral", "int8")),
-        *(("mistral", "int4"), ("qwen2", "int8"), ("qwen2", "int4"), ("qwen2_moe", "int8")),
-        *(("qwen3", "int8"), ("qwen3_moe", "int8"), ("qwen3_moe", "int4")),
-        *(("qwen3_next", "int8"), ("qwen3_next", "int4")),
-    )
+    **{name: ARTIFACTS[name] for name in ("int4, float16 pages", "int4, states")},
+    **{
+        f"{architecture} {quant}": {"quant": quant, **model_of(architecture)}
+        for architecture, quant in (
+            *(("deepseek_v3", "int4"), ("granitemoehybrid", "int8"), ("llama", "int4"), ("mistral", "int8")),
+            *(("mistral", "int4"), ("qwen2", "int8"), ("qwen2", "int4"), ("qwen2_moe", "int8")),
+            *(("qwen3", "int8"), ("qwen3_moe", "int8"), ("qwen3_moe", "int4")),
+            *(("qwen3_next", "int8"), ("qwen3_next", "int4")),
+            *(("glm4", "int8"), ("lfm2", "int4"), ("phi", "int8"), ("starcoder2", "int4")),
+        )
+    },
 }
 
 

@@ -26,7 +26,6 @@ PROMPTS = ([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6], [27,
 CUDA = "cuda:sm_90"
 
 FEW: dict[str, dict[str, Any]] = {
-    "llama in float32": {"architecture": "llama"},
     "llama in int8, float16 pages": {
         "architecture": "llama",
         "quant": "int8",
@@ -36,6 +35,7 @@ FEW: dict[str, dict[str, Any]] = {
     "deepseek_v3 in float32": {"architecture": "deepseek_v3", "num_hidden_layers": 2, "num_tokens": 2},
 }
 MORE: dict[str, dict[str, Any]] = {
+    "llama in float32": {"architecture": "llama"},
     **{
         f"{name} in float32": {"architecture": name}
         for name in ("gemma2", "gemma3_text", "phi", "phi3", "cohere")
